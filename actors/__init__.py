@@ -1,0 +1,1 @@
+"""What runs inside Ray. Only `cluster` calls Ray; the actor classes are plain classes."""

@@ -1,0 +1,1 @@
+"""Everything of Sluice that is not Ray: pure modules that decide, thin adapters that act."""

@@ -1,0 +1,81 @@
+"""Every exception that Sluice raises.
+
+SluiceError
+    ConfigError             the configuration is wrong; text names the YAML path and the remedy
+    UsageError              the command line is wrong
+    TransientError          trying again later may work
+        BusError            NATS refused, timed out or went away
+        LinkError           the connection between a stream actor and its publisher failed
+        FeedError           the exchange refused, closed or broke the protocol
+        ClusterError        an actor did not answer in time
+    FatalError              trying again cannot work
+        FencedError         a later incarnation of the same stream has taken over
+        JournalError        the journal's disk refused a write or a read
+
+Exceptions may cross an actor boundary, so each passes all its arguments to `super().__init__`.
+"""
+
+from __future__ import annotations
+
+
+class SluiceError(Exception):
+    """Root of the tree; `str()` of it is one sentence, with a remedy where there is one."""
+
+
+class ConfigError(SluiceError):
+    """`path` is the YAML path (`shards[3].stream`), empty for the whole file."""
+
+    def __init__(self, path: str, problem: str, remedy: str = "") -> None:
+        super().__init__(path, problem, remedy)
+        self.path = path
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        cure = f"; {self.remedy}" if self.remedy else ""
+        return f"{where}{self.problem}{cure}"
+
+
+class UsageError(SluiceError):
+    """A command was given something that it cannot take."""
+
+
+class TransientError(SluiceError):
+    """Trying again later may work."""
+
+
+class BusError(TransientError):
+    """NATS refused, timed out or went away."""
+
+
+class LinkError(TransientError):
+    """The connection between a stream actor and its publisher failed or broke its protocol."""
+
+
+class FeedError(TransientError):
+    """The exchange refused the connection, closed it or broke the protocol."""
+
+
+class ClusterError(TransientError):
+    """An actor or the cluster did not answer in time."""
+
+
+class FatalError(SluiceError):
+    """Trying again cannot work."""
+
+
+class FencedError(FatalError):
+    """`epoch` belongs to a later incarnation of `stream`, which has taken over."""
+
+    def __init__(self, stream: str, epoch: int) -> None:
+        super().__init__(stream, epoch)
+        self.stream = stream
+        self.epoch = epoch
+
+    def __str__(self) -> str:
+        return f"{self.stream} is served by a later incarnation, epoch {self.epoch}"
+
+
+class JournalError(FatalError):
+    """The journal's disk refused a write or a read."""

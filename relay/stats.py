@@ -1,0 +1,146 @@
+"""The figures that actors report and that `status`, `top`, the metrics and the controller read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class StreamState(StrEnum):
+    """`live` means that data has come on this connection; an open socket alone is `connecting`."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    BLOCKED = "blocked"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStats:
+    """One look at a stream actor. Counts are events of this incarnation.
+
+    The books balance: `received = acknowledged + queued + in_flight + spilled + conflated + dropped
+    + rejected`. `recovered` is the part of `received` that came out of the journal at the start; `repeated`
+    events (the exchange sent an id again) were received before, so they stand outside.
+    """
+
+    stream: str
+    venue: str
+    symbol: str
+    channel: str
+    state: StreamState
+    overflow: str
+    epoch: int
+    pid: int
+    node: str
+    publisher: str | None
+    linked: bool
+    received: int
+    recovered: int
+    acknowledged: int
+    queued: int
+    in_flight: int
+    spilled: int
+    conflated: int
+    dropped: int
+    rejected: int
+    repeated: int
+    lost: int
+    reconnects: int
+    failovers: int
+    backlog_bytes: int
+    backlog_age_s: float
+    journal_bytes: int
+    last_data_age_s: float | None
+    rate_per_s: float
+    bytes_per_s: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    latency_max_ms: float | None
+    assignment_version: int = 0
+    last_error: str = ""
+
+    @property
+    def backlog_count(self) -> int:
+        return self.queued + self.in_flight + self.spilled
+
+    @property
+    def balanced(self) -> bool:
+        held = self.queued + self.in_flight + self.spilled
+        ended = self.acknowledged + self.conflated + self.dropped + self.rejected
+        return self.received == held + ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherStats:
+    """One look at a publisher actor. `load` is the share of one core that its process used lately."""
+
+    publisher: str
+    pid: int
+    node: str
+    unix_path: str
+    tcp_address: str
+    connected: bool
+    draining: bool
+    streams: tuple[str, ...]
+    rate_per_s: float
+    bytes_per_s: float
+    load: float
+    capacity_per_s: float
+    queued: int
+    in_flight: int
+    batches: int
+    acknowledged: int
+    duplicates: int
+    errors: int
+    reconnects: int
+    ack_p50_ms: float | None
+    ack_p99_ms: float | None
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleStatus:
+    """`mode` is `auto` or `fixed`; `reason` says in a few words why `wanted` is what it is."""
+
+    mode: str
+    wanted: int
+    actual: int
+    min: int
+    max: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayStatus:
+    """One look at the whole relay, as the controller sees it."""
+
+    config_version: int
+    controller_pid: int
+    uptime_s: float
+    delivery: str
+    scale: ScaleStatus
+    streams: tuple[StreamStats, ...]
+    publishers: tuple[PublisherStats, ...]
+    unreachable: tuple[str, ...] = ()
+    problems: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherEndpoint:
+    """Where a publisher listens. `unix_path` serves streams of the same `node` only."""
+
+    publisher: str
+    node: str
+    unix_path: str
+    tcp_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What the controller tells one stream actor: whom to use, and whom else if that one goes away."""
+
+    version: int
+    publisher: str | None
+    endpoints: tuple[PublisherEndpoint, ...]
