@@ -1,0 +1,205 @@
+"""The link's codec: what a stream actor and its publisher say to each other, as bytes.
+
+A message is `length u32 | type u8 | body`, little endian; `length` counts type and body. The publisher speaks
+first (Challenge), the stream actor answers (Hello), the publisher says where to go on (Resume), and from then
+on batches go up and acknowledgements come down. Nothing but these fixed layouts and one small JSON object is
+ever decoded, and a length is checked before anything is allocated for it.
+
+Sessions: each Resume opens a new session. The stream actor then treats everything after the resumed position
+as unsent; what still arrives for an earlier session is dropped by whoever receives it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from struct import Struct
+from struct import error as StructError
+
+import orjson
+
+from relay.errors import LinkError
+from relay.record import MAX_RECORD_BYTES, Record, decode
+
+VERSION = 1
+NONCE_BYTES = 32
+# The first message may come from a stranger: nothing larger than a Hello is read before it is proved.
+MAX_HELLO_BYTES = 4096
+MAX_MESSAGE_BYTES = 2 * MAX_RECORD_BYTES
+
+HELLO, BATCH, BYE = 1, 2, 3
+CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED = 16, 17, 18, 19, 20, 21
+
+_FRAME = Struct("<IB")
+_BATCH = Struct("<II")
+_RESUME = Struct("<IQQII")
+_ACK = Struct("<IQ")
+_FENCED = Struct("<Q")
+_ALIVE = Struct("<B")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who speaks. `tip` is the message id that the stream actor knows to be the last one stored, empty when it
+    does not know; then the publisher reads it from NATS and fences out older epochs before it answers."""
+
+    stream: str
+    epoch: int
+    tip: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on after event `seq` of `epoch` (0, 0: nothing is stored); at most this much may be unacknowledged."""
+
+    session: int
+    epoch: int
+    seq: int
+    max_messages: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Every record up to `offset` is acknowledged."""
+
+    session: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Sent twice a second; its absence means that the publisher is stopped or gone."""
+
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """NATS can never take the record at `offset`; it counts as handled, and `reason` says why."""
+
+    session: int
+    offset: int
+    reason: str
+
+
+def proof(secret: bytes, nonce: bytes) -> str:
+    return hmac.new(secret, nonce, hashlib.sha256).hexdigest()
+
+
+def frame(kind: int, body: bytes = b"") -> bytes:
+    return _FRAME.pack(len(body) + 1, kind) + body
+
+
+def hello(message: Hello, secret: bytes, nonce: bytes) -> bytes:
+    return frame(HELLO, orjson.dumps({**asdict(message), "proof": proof(secret, nonce)}))
+
+
+def batch(session: int, count: int, encoded: bytes) -> bytes:
+    """`encoded` is `count` records, end to end."""
+    return _FRAME.pack(len(encoded) + _BATCH.size + 1, BATCH) + _BATCH.pack(session, count) + encoded
+
+
+def resume(message: Resume) -> bytes:
+    body = _RESUME.pack(message.session, message.epoch, message.seq, message.max_messages, message.max_bytes)
+    return frame(RESUME, body)
+
+
+def ack(session: int, offset: int) -> bytes:
+    return frame(ACK, _ACK.pack(session, offset))
+
+
+def fenced(epoch: int) -> bytes:
+    return frame(FENCED, _FENCED.pack(epoch))
+
+
+def alive(connected: bool) -> bytes:
+    return frame(ALIVE, _ALIVE.pack(connected))
+
+
+def refused(message: Refused) -> bytes:
+    return frame(REFUSED, _ACK.pack(message.session, message.offset) + message.reason.encode()[:512])
+
+
+class Splitter:
+    """Cuts a byte stream into messages. `limit_bytes` may be raised once the peer is proved."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yields `(type, body)`; raises LinkError for a length over the limit, before reading what it announces."""
+        self._rest += data
+        at = 0
+        try:
+            while len(self._rest) - at >= _FRAME.size:
+                length, kind = _FRAME.unpack_from(self._rest, at)
+                if not 1 <= length <= self.limit_bytes:
+                    raise LinkError(f"a message of {length} bytes is over the link's limit of {self.limit_bytes}")
+                end = at + 4 + length
+                if len(self._rest) < end:
+                    break
+                body = bytes(memoryview(self._rest)[at + _FRAME.size : end])
+                at = end
+                yield kind, body
+        finally:
+            del self._rest[:at]
+
+
+def read_hello(body: bytes, secret: bytes, nonce: bytes) -> Hello:
+    """Raises LinkError unless the peer proves the cluster's secret and speaks this version."""
+    try:
+        fields = orjson.loads(body)
+        given = str(fields.pop("proof"))
+        message = Hello(**fields)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise LinkError("the peer's hello is malformed") from error
+    if not hmac.compare_digest(given, proof(secret, nonce)):
+        raise LinkError("the peer does not know the cluster's secret")
+    if message.version != VERSION:
+        raise LinkError(f"the peer speaks version {message.version} of the link, this side speaks {VERSION}")
+    return message
+
+
+def read_batch(body: bytes) -> tuple[int, list[Record]]:
+    """The session and its records; raises DamagedRecordError or LinkError for anything torn or left over."""
+    session, count = _BATCH.unpack_from(body)
+    records = []
+    at = _BATCH.size
+    for _ in range(count):
+        record, at = decode(body, at, check=False)
+        records.append(record)
+    if at != len(body):
+        raise LinkError("a batch is longer than its records")
+    return session, records
+
+
+def read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
+    """What a publisher says; raises LinkError for anything unknown or cut short."""
+    try:
+        return _read_down(kind, body)
+    except StructError as error:
+        raise LinkError(f"the publisher's message of type {kind} is malformed") from error
+
+
+def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
+    if kind == ACK:
+        return Ack(*_ACK.unpack(body))
+    if kind == ALIVE:
+        return Alive(bool(_ALIVE.unpack(body)[0]))
+    if kind == RESUME:
+        return Resume(*_RESUME.unpack(body))
+    if kind == FENCED:
+        return Fenced(*_FENCED.unpack(body))
+    if kind == REFUSED:
+        return Refused(*_ACK.unpack_from(body), body[_ACK.size :].decode(errors="replace"))
+    raise LinkError(f"the publisher sent a message of unknown type {kind}")
