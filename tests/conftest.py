@@ -1,0 +1,17 @@
+"""Fixtures that more than one kind of test uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.embedded import EmbeddedNats
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[EmbeddedNats]:
+    """Running, with JetStream and an empty store; see `.url`, `.kill()`, `.start()`, `.restart()`."""
+    with EmbeddedNats(tmp_path / "nats") as server:
+        yield server
