@@ -1,0 +1,92 @@
+"""The event loop of an actor's data plane, in a thread of its own: Ray's calls never hold up an event.
+
+Ray's methods run on other threads: they reach the loop's state through `call` and `look` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class ActorLoop:
+    """Runs one main coroutine; after it returned, the loop goes on answering `call` and `look` until `stop`.
+
+    An exception that nobody catches, in the main coroutine or in a callback, is logged once and ends the
+    process, so that Ray starts the actor anew: half an actor would look alive and do nothing.
+    """
+
+    def __init__(self, name: str, *, end: Callable[[int], object] = os._exit) -> None:
+        self._end = end
+        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        self._loop.set_exception_handler(self._on_exception)
+        self._main: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call it once; `main` is called in the loop's thread."""
+        self._thread.start()
+        self._loop.call_soon_threadsafe(self._begin, main)
+
+    def call(self, coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def look(self, function: Callable[[], _T], timeout_s: float = 5.0) -> _T:
+        """What `function` returns when it runs in the loop, between two callbacks."""
+
+        async def run() -> _T:
+            return function()
+
+        return self.call(run()).result(timeout_s)
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Cancel the main coroutine, let it clean up and end the thread. Never call it in that thread."""
+        if not self._thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._cancel)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    def _begin(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._main = self._loop.create_task(main())
+        self._main.add_done_callback(self._on_main_done)
+
+    def _cancel(self) -> None:
+        if self._main is None or self._main.done():
+            self._loop.stop()
+            return
+        self._main.add_done_callback(lambda _: self._loop.stop())
+        self._main.cancel()
+
+    def _on_main_done(self, main: asyncio.Task[None]) -> None:
+        if not main.cancelled() and (error := main.exception()) is not None:
+            self._crash("the data plane failed", error)
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        # A broken connection is its owner's business, and a forgotten future holds nothing up.
+        if isinstance(error, OSError) or not ({"handle", "protocol"} & context.keys()):
+            _log.warning("%s: %s", context.get("message"), error)
+        else:
+            self._crash(str(context.get("message")), error)
+
+    def _crash(self, what: str, error: BaseException | None) -> None:
+        _log.critical("%s: %s; the process ends", self._thread.name, what, exc_info=error)
+        self._end(1)
