@@ -54,7 +54,18 @@ class LinkError(TransientError):
 
 
 class FeedError(TransientError):
-    """The exchange refused the connection, closed it or broke the protocol."""
+    """The exchange refused the connection, closed it or broke the protocol.
+
+    `retry_after_s` is what it asked for (HTTP 418 and 429), None when it asked for nothing.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(reason, retry_after_s)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class ClusterError(TransientError):

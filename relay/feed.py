@@ -1,0 +1,189 @@
+"""One WebSocket connection to the exchange: bytes in, whole payloads out, all of one read together.
+
+The protocol itself is websockets' sans-I/O layer, driven from the transport's callback: no task is woken per
+message, pings are answered as they are parsed, and a connection that is over is left at once (the library's
+own client waits 20 s for its next keepalive when the peer leaves TCP open).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from relay.errors import FeedError
+from relay.record import MAX_RECORD_BYTES
+
+OPEN_TIMEOUT_S = 10.0
+# Any frame can reach 35 kB in recordings; a NATS server takes 1 MiB by default, envelope included.
+MAX_FRAME_BYTES = MAX_RECORD_BYTES // 2
+# Binance pings every 20 s (spot) or 3 min (futures). A peer that answers nothing for this long is gone.
+QUIET_S = 20.0
+PONG_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 1.0
+
+Sink = Callable[[list[bytes], int], None]
+
+
+class FeedConnection(asyncio.Protocol):
+    """Calls `sink(payloads, recv_ns)` from the event loop, once per read that completed at least one message.
+
+    `closed` resolves to the reason once the connection is over; it never raises.
+    """
+
+    def __init__(self, url: str, sink: Sink) -> None:
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[FeedError] = loop.create_future()
+        self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_FRAME_BYTES)
+        self._sink = sink
+        self._transport: asyncio.Transport | None = None
+        self._fragments: list[bytes] = []
+        self._heard_at = time.monotonic()
+        self._pinged = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._protocol.send_request(self._protocol.connect())
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        recv_ns = time.time_ns()
+        self._heard_at = time.monotonic()
+        self._pinged = False
+        self._protocol.receive_data(data)
+        payloads: list[bytes] = []
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._take_frame(event, payloads)
+            elif isinstance(event, Response):
+                self._take_response()
+        if payloads:
+            self._sink(payloads, recv_ns)
+        self._flush()
+        over = self._protocol.state in (State.CLOSING, State.CLOSED) or self._protocol.handshake_exc is not None
+        if over and not self.closed.done():
+            self._end(self._reason())
+
+    def _take_frame(self, frame: Frame, payloads: list[bytes]) -> None:
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
+            if frame.fin:
+                payloads.append(bytes(frame.data))
+            else:
+                self._fragments = [bytes(frame.data)]
+        elif frame.opcode is Opcode.CONT:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                payloads.append(b"".join(self._fragments))
+                self._fragments = []
+
+    def _take_response(self) -> None:
+        if self._protocol.handshake_exc is None and not self.opened.done():
+            self.opened.set_result(None)
+
+    def _flush(self) -> None:
+        assert self._transport is not None
+        for data in self._protocol.data_to_send():
+            if data and not self._transport.is_closing():
+                self._transport.write(data)
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._settle(FeedError(str(exc)) if exc else self._reason())
+
+    def _reason(self) -> FeedError:
+        protocol = self._protocol
+        if protocol.handshake_exc is not None:
+            return _refusal(protocol.handshake_exc)
+        if protocol.parser_exc is not None:
+            return FeedError(f"the exchange broke the protocol: {protocol.parser_exc}")
+        if protocol.close_rcvd is not None:
+            return FeedError(f"the exchange closed the connection: {protocol.close_rcvd}")
+        return FeedError("the connection ended without a close frame")
+
+    def _end(self, reason: FeedError) -> None:
+        """Leave now; the transport gets a moment to send what is written, then is cut."""
+        self._settle(reason)
+        assert self._transport is not None
+        self._transport.close()
+        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._transport.abort)
+
+    def _settle(self, reason: FeedError) -> None:
+        if not self.closed.done():
+            self.closed.set_result(reason)
+
+    def check(self, now: float) -> None:
+        """Call about once a second with monotonic `now`: pings a silent peer, leaves one that stays silent."""
+        if self.closed.done() or self._protocol.state is not State.OPEN:
+            return
+        silent_s = now - self._heard_at
+        if silent_s > QUIET_S + PONG_TIMEOUT_S:
+            self.close(f"the exchange answered nothing for {silent_s:.0f} s")
+        elif silent_s > QUIET_S and not self._pinged:
+            self._pinged = True
+            self._protocol.send_ping(b"")
+            self._flush()
+
+    def pause(self) -> None:
+        """Stop reading; the exchange's bytes wait in the kernel."""
+        if self._transport is not None and not self._transport.is_closing() and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if (
+            self._transport is not None
+            and not self._transport.is_closing()
+            and not self._transport.is_reading()
+        ):
+            self._transport.resume_reading()
+
+    def close(self, reason: str) -> None:
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(1000)
+            self._flush()
+        if self._transport is not None and not self.closed.done():
+            self._end(FeedError(reason))
+
+
+def _refusal(error: Exception) -> FeedError:
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        after = error.response.headers.get("Retry-After", "")
+        return FeedError(
+            f"the exchange refused the connection with HTTP {status}", float(after) if after.isdigit() else None
+        )
+    return FeedError(f"the exchange's handshake failed: {error}")
+
+
+async def open_feed(url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S) -> FeedConnection:
+    """Connect and shake hands. Raises FeedError for anything that goes wrong, within `timeout_s`."""
+    uri = parse_uri(url)
+    context = ssl.create_default_context() if uri.secure else None
+    loop = asyncio.get_running_loop()
+    connection: FeedConnection | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, connection = await loop.create_connection(
+                lambda: FeedConnection(url, sink), uri.host, uri.port, ssl=context
+            )
+            await asyncio.wait((connection.opened, connection.closed), return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError as error:
+        if connection is not None:
+            connection.close("the handshake took too long")
+        raise FeedError(f"no handshake within {timeout_s:g} s") from error
+    except OSError as error:
+        raise FeedError(f"cannot connect to the exchange: {error}") from error
+    if connection.closed.done():
+        raise connection.closed.result()
+    return connection

@@ -1,0 +1,151 @@
+"""The stream actor's end of the link: one ordered connection to one publisher.
+
+It shakes hands, then hands what the publisher says to its owner, synchronously from the transport's callback,
+and takes batches. It holds no records: the window does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from relay import wire
+from relay.errors import LinkError
+from relay.stats import PublisherEndpoint
+
+CONNECT_TIMEOUT_S = 1.0
+# The publisher says that it is alive twice a second; three missed words mean that it is stopped.
+SILENCE_S = 1.6
+WRITE_BUFFER_BYTES = 1024 * 1024
+
+
+class LinkOwner(Protocol):
+    """What a stream actor does about its link; called from the event loop, must not block or raise."""
+
+    def hello(self) -> wire.Hello: ...
+
+    def resumed(self, link: Link, message: wire.Resume) -> None: ...
+
+    def acknowledged(self, message: wire.Ack) -> None: ...
+
+    def refused(self, message: wire.Refused) -> None: ...
+
+    def fenced(self, epoch: int) -> None: ...
+
+    def writable(self) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """`closed` resolves to the reason once the link is over; it never raises. `connected` is the publisher's
+    word on its NATS connection."""
+
+    def __init__(self, endpoint: PublisherEndpoint, owner: LinkOwner, secret: bytes) -> None:
+        self.publisher = endpoint.publisher
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.connected = False
+        self.session: int | None = None
+        self.opened_at = self._heard_at = time.monotonic()
+        self._owner = owner
+        self._secret = secret
+        self._splitter = wire.Splitter(wire.MAX_HELLO_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+
+    @property
+    def ready(self) -> bool:
+        """Batches may be sent: there is a session, and the socket takes bytes."""
+        return self.session is not None and not self._paused and not self.closed.done()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        try:
+            for kind, body in self._splitter.feed(data):
+                self._take(kind, body)
+        except LinkError as error:
+            self.close(str(error))
+
+    def _take(self, kind: int, body: bytes) -> None:
+        if self.closed.done():
+            return
+        if kind == wire.CHALLENGE:
+            self._write(wire.hello(self._owner.hello(), self._secret, body))
+            return
+        message = wire.read_down(kind, body)
+        match message:
+            case wire.Ack():
+                if message.session == self.session:
+                    self._owner.acknowledged(message)
+            case wire.Alive():
+                self.connected = message.connected
+            case wire.Resume():
+                self.session = message.session
+                self._owner.resumed(self, message)
+            case wire.Refused():
+                if message.session == self.session:
+                    self._owner.refused(message)
+            case wire.Fenced():
+                self._owner.fenced(message.epoch)
+
+    def send(self, count: int, encoded: bytes) -> None:
+        """One batch of `count` records in this session; call only while `ready`."""
+        assert self.session is not None
+        self._write(wire.batch(self.session, count, encoded))
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._owner.writable()
+
+    def silent(self, now: float) -> bool:
+        return now - self._heard_at > SILENCE_S
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._settle(str(exc) if exc else "the publisher closed the link")
+
+    def bye(self) -> None:
+        """Leave with nothing outstanding."""
+        self._write(wire.frame(wire.BYE))
+        self._settle("handed over")
+        if self._transport is not None:
+            self._transport.close()
+
+    def close(self, reason: str) -> None:
+        """Leave at once; what is in flight belongs to the window again."""
+        self._settle(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _settle(self, reason: str) -> None:
+        if not self.closed.done():
+            self.closed.set_result(reason)
+
+
+async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkOwner, secret: bytes) -> Link:
+    """Connect over a unix socket on the same node, else over TCP. Raises LinkError within a second."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            if endpoint.node == node and endpoint.unix_path:
+                _, link = await loop.create_unix_connection(
+                    lambda: Link(endpoint, owner, secret), endpoint.unix_path
+                )
+            else:
+                host, _, port = endpoint.tcp_address.rpartition(":")
+                _, link = await loop.create_connection(
+                    lambda: Link(endpoint, owner, secret), host.strip("[]"), int(port)
+                )
+    except (OSError, ValueError) as error:
+        raise LinkError(f"cannot reach publisher {endpoint.publisher}: {error}") from error
+    return link
