@@ -1,0 +1,58 @@
+# Needs Python 3.11 or later and make; everything else comes from the locked requirements into .venv.
+
+PYTHON = python3
+SECONDS = 60
+FLOOD =
+
+VENV = .venv/bin/python
+LOCKS = requirements.txt requirements-dev.txt
+COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras --no-header --no-config \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench bench-quick soak lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+# A changed modification time alone changes nothing: the stamp is a copy of the installed lock.
+env: ## build .venv from the lock, once, and again when the lock changes
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is missing or older than 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+		exit 1; }
+	@if ! test -x $(VENV) || ! cat $(LOCKS) | cmp -s - .venv/installed-lock; then \
+		echo "installing the locked requirements into .venv (a minute or two)" && \
+		$(PYTHON) -m venv --clear .venv && \
+		$(VENV) -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: \
+			-r requirements.txt -r requirements-dev.txt && \
+		cat $(LOCKS) > .venv/installed-lock; \
+	fi
+
+demo: env ## the whole relay on this machine, then an audit: SECONDS=60 FLOOD=btcusdt@trade
+	@$(VENV) driver.py demo --seconds "$(SECONDS)" $(if $(FLOOD),--flood "$(FLOOD)")
+
+test: lint ## lint, then every test but the soak
+	@$(VENV) -m pytest -m "not soak"
+
+lint: env ## ruff and mypy
+	@$(VENV) -m ruff check .
+	@$(VENV) -m mypy
+
+soak: env ## the tests that take minutes
+	@$(VENV) -m pytest -m soak
+
+bench: env ## Sluice, a one-process forwarder and the old design side by side
+	@$(VENV) -m bench
+
+bench-quick: env ## the same with short loads
+	@$(VENV) -m bench --quick
+
+# pip-tools is no requirement of ours, so it comes and goes unlocked, on a maintainer's machine alone.
+lock: env ## write the lock anew from requirements.in and requirements-dev.in
+	@$(VENV) -m pip install -qq pip-tools
+	@$(COMPILE) --output-file requirements.txt requirements.in
+	@$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
+
+clean: ## remove .venv and every cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
