@@ -1,0 +1,254 @@
+"""Checks that a frame is what its stream promises; pure, one parse and a few look-ups a frame.
+
+Fields and values that are new are let through: Binance adds them overnight. Fields that identify the event must
+be there and right, because a frame of another stream under this name would be worse than a missing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import orjson
+
+from relay.record import NO_EVENT_ID
+from relay.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, split_contract
+
+# A record holds the id as a signed 64-bit number.
+_MAX_EVENT_ID = 2**63 - 1
+_K = StreamKind
+_KLINES = frozenset({_K.KLINE, _K.CONTINUOUS_KLINE, _K.INDEX_PRICE_KLINE, _K.MARK_PRICE_KLINE})
+
+Check = Callable[[dict[str, Any]], str]
+
+
+class Outcome(IntEnum):
+    """CONTROL answers a request or reports an error; SHUTDOWN asks for a new connection at once."""
+
+    ACCEPTED = 0
+    REJECTED = 1
+    CONTROL = 2
+    SHUTDOWN = 3
+
+
+class Verdict(NamedTuple):
+    """`event_id` is NO_EVENT_ID for kinds without a unique id; `reason` says why a frame was rejected.
+
+    `previous_id` is the id that the event before this one must have had, NO_EVENT_ID where the exchange does not
+    let us know. `conflatable` means that a later event of the stream makes this one needless.
+    """
+
+    outcome: Outcome
+    event_id: int = NO_EVENT_ID
+    previous_id: int = NO_EVENT_ID
+    conflatable: bool = False
+    reason: str = ""
+
+
+_EVENT = Verdict(Outcome.ACCEPTED)
+_STATE = Verdict(Outcome.ACCEPTED, conflatable=True)
+_CONTROL = Verdict(Outcome.CONTROL)
+_SHUTDOWN = Verdict(Outcome.SHUTDOWN)
+
+
+def classify(spec: StreamSpec, payload: bytes) -> Verdict:
+    """For single frames; a feed keeps one FrameClassifier."""
+    return FrameClassifier(spec)(payload)
+
+
+class FrameClassifier:
+    """What every frame of `spec` must look like, worked out once."""
+
+    __slots__ = (
+        "_array",
+        "_checks",
+        "_event_type",
+        "_id_key",
+        "_kline",
+        "_previous_key",
+        "_state",
+        "_symbol",
+    )
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self._array = spec.array
+        self._event_type = spec.event_type
+        self._symbol = _symbol_expected(spec)
+        self._id_key = spec.id_key
+        self._previous_key = _previous_key(spec)
+        self._kline = spec.kind in _KLINES
+        self._checks = tuple(_checks(spec))
+        self._state = _STATE if spec.snapshot else _EVENT
+
+    def __call__(self, payload: bytes) -> Verdict:
+        try:
+            frame = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return _rejected("not JSON")
+        if self._array and type(frame) is list:
+            return self._judge_all(frame)
+        if type(frame) is not dict:
+            return _rejected("not a JSON object")
+        reason = self._mismatch(frame) if not self._array else "not a JSON array"
+        if reason:
+            return _control(frame) or _rejected(reason)
+        return self._judge_id(frame) if self._id_key else self._judge_state(frame)
+
+    def _judge_all(self, frame: list[Any]) -> Verdict:
+        for element in frame:
+            reason = self._mismatch(element) if type(element) is dict else "an element is not a JSON object"
+            if reason:
+                return _rejected(reason)
+        return self._state
+
+    def _mismatch(self, frame: dict[str, Any]) -> str:
+        """Why the frame does not belong to this stream; empty if it does."""
+        if self._event_type and frame.get("e") != self._event_type:
+            return f"event type is {_brief(frame.get('e'))}"
+        if self._symbol and frame.get("s") != self._symbol:
+            return f"symbol is {_brief(frame.get('s'))}"
+        for check in self._checks:
+            if reason := check(frame):
+                return reason
+        return ""
+
+    def _judge_id(self, frame: dict[str, Any]) -> Verdict:
+        event_id = frame.get(self._id_key)
+        if type(event_id) is not int or not 0 <= event_id <= _MAX_EVENT_ID:
+            return _rejected(f"id {self._id_key} is {_brief(event_id)}")
+        return Verdict(Outcome.ACCEPTED, event_id, self._previous_id(frame, event_id))
+
+    def _previous_id(self, frame: dict[str, Any], event_id: int) -> int:
+        if self._previous_key == self._id_key:
+            return event_id - 1
+        previous = frame.get(self._previous_key)
+        if type(previous) is not int:
+            return NO_EVENT_ID
+        return previous - 1 if self._previous_key == "U" else previous
+
+    def _judge_state(self, frame: dict[str, Any]) -> Verdict:
+        # The last state of a finished kline is the kline itself: no later event repeats it.
+        if self._kline and frame["k"]["x"]:
+            return _EVENT
+        return self._state
+
+
+def _symbol_expected(spec: StreamSpec) -> str:
+    """What `s` must be; empty for kinds that say it elsewhere or not at all."""
+    elsewhere = {
+        _K.CONTINUOUS_KLINE,
+        _K.INDEX_PRICE_KLINE,
+        _K.MARK_PRICE_KLINE,
+        _K.INDEX_PRICE,
+        _K.FORCE_ORDER,
+    }
+    nameless = spec.symbol == ALL_SYMBOLS or spec.array or spec.kind in elsewhere
+    if nameless or (spec.kind is _K.DEPTH_PARTIAL and spec.venue is Venue.SPOT):
+        return ""
+    return spec.symbol.upper()
+
+
+def _previous_key(spec: StreamSpec) -> str:
+    """The field that tells the id of the event before: trades count on, a spot diff begins where the last ended."""
+    if spec.kind is _K.DEPTH_DIFF:
+        return "U" if spec.venue is Venue.SPOT else "pu"
+    return spec.id_key if spec.kind in (_K.TRADE, _K.AGG_TRADE) else ""
+
+
+def _checks(spec: StreamSpec) -> list[Check]:
+    """What a kind promises beyond its event type, symbol and id."""
+    symbol = spec.symbol.upper()
+    match spec.kind:
+        case _K.DEPTH_PARTIAL if spec.venue is Venue.SPOT:
+            return [_lists("bids", "asks"), _number("lastUpdateId")]
+        case _K.DEPTH_DIFF | _K.DEPTH_PARTIAL | _K.RPI_DEPTH:
+            return [_lists("b", "a")]
+        case _K.BOOK_TICKER:
+            return [_number("u"), _texts("b", "a")]
+        case _K.KLINE:
+            return [_kline(spec.interval)]
+        case _K.CONTINUOUS_KLINE:
+            pair, contract = split_contract(symbol.lower())
+            contract_check = _equals("ct", contract.upper(), "contract type")
+            return [_equals("ps", pair.upper(), "pair"), contract_check, _kline(spec.interval)]
+        case _K.INDEX_PRICE_KLINE:
+            return [_equals("ps", symbol, "pair"), _kline(spec.interval)]
+        case _K.MARK_PRICE_KLINE:
+            return [_kline(spec.interval), _within("k", symbol)]
+        case _K.INDEX_PRICE:
+            return [_equals("i", symbol, "pair"), _texts("p")]
+        case _K.FORCE_ORDER:
+            return [_within("o", "" if spec.symbol == ALL_SYMBOLS else symbol)]
+        case _K.TRADING_SESSION:
+            return [_texts("e", "S")]
+        case _:
+            return []
+
+
+def _equals(key: str, expected: str, what: str) -> Check:
+    return lambda frame: "" if frame.get(key) == expected else f"{what} is {_brief(frame.get(key))}"
+
+
+def _of_type(kind: type, keys: tuple[str, ...], what: str) -> Check:
+    def check(frame: dict[str, Any]) -> str:
+        for key in keys:
+            if type(frame.get(key)) is not kind:
+                return f"{key} is not {what}"
+        return ""
+
+    return check
+
+
+def _lists(*keys: str) -> Check:
+    return _of_type(list, keys, "a list")
+
+
+def _texts(*keys: str) -> Check:
+    return _of_type(str, keys, "text")
+
+
+def _number(*keys: str) -> Check:
+    return _of_type(int, keys, "a whole number")
+
+
+def _kline(interval: str) -> Check:
+    def check(frame: dict[str, Any]) -> str:
+        kline = frame.get("k")
+        if type(kline) is not dict or type(kline.get("x")) is not bool:
+            return "k is not a kline"
+        return "" if kline.get("i") == interval else f"interval is {_brief(kline.get('i'))}"
+
+    return check
+
+
+def _within(key: str, symbol: str) -> Check:
+    """The symbol stands one level down; empty means any."""
+
+    def check(frame: dict[str, Any]) -> str:
+        inner = frame.get(key)
+        if type(inner) is not dict:
+            return f"{key} is not an object"
+        return f"symbol is {_brief(inner.get('s'))}" if symbol and inner.get("s") != symbol else ""
+
+    return check
+
+
+def _control(frame: dict[str, Any]) -> Verdict | None:
+    """Answers and errors come flat or wrapped, with or without the id of their request."""
+    if frame.get("e") == "serverShutdown":
+        return _SHUTDOWN
+    answer = "result" in frame and "id" in frame
+    flat_error = "code" in frame and "msg" in frame
+    return _CONTROL if answer or flat_error or type(frame.get("error")) is dict else None
+
+
+def _rejected(reason: str) -> Verdict:
+    return Verdict(Outcome.REJECTED, reason=reason)
+
+
+def _brief(value: Any) -> str:
+    """A value as a reason quotes it: payloads may be large."""
+    if value is None:
+        return "missing"
+    return value[:40] if type(value) is str else f"of type {type(value).__name__}"
