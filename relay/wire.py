@@ -42,8 +42,8 @@ _ALIVE = Struct("<B")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """Who speaks. `tip` is the message id that the stream actor knows to be the last one stored, empty when it
-    does not know; then the publisher reads it from NATS and fences out older epochs before it answers."""
+    """Who speaks. `tip` is the message id that the stream actor knows to be the last one stored, empty when
+    it does not know; then the publisher reads it from NATS and fences out older epochs before it answers."""
 
     stream: str
     epoch: int
@@ -53,7 +53,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on after event `seq` of `epoch` (0, 0: nothing is stored); at most this much may be unacknowledged."""
+    """Go on after event `seq` of `epoch` (0, 0: nothing known to be stored), within these bounds of what may
+    be unacknowledged at a time."""
 
     session: int
     epoch: int
@@ -137,14 +138,14 @@ class Splitter:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yields `(type, body)`; raises LinkError for a length over the limit, before reading what it announces."""
+        """Yields `(type, body)`; raises LinkError for a length over the limit before reading what it announces."""
         self._rest += data
         at = 0
         try:
             while len(self._rest) - at >= _FRAME.size:
                 length, kind = _FRAME.unpack_from(self._rest, at)
                 if not 1 <= length <= self.limit_bytes:
-                    raise LinkError(f"a message of {length} bytes is over the link's limit of {self.limit_bytes}")
+                    raise LinkError(f"a message of {length} bytes is over the limit of {self.limit_bytes}")
                 end = at + 4 + length
                 if len(self._rest) < end:
                     break

@@ -1,0 +1,251 @@
+"""Keeps one stream linked to a publisher: chooses it, sends batches, takes acknowledgements, hands over.
+
+Everything unacknowledged stays in the window, so a link that ends in whatever way costs a resend, not a loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from relay import wire
+from relay.config import StreamSettings
+from relay.errors import FencedError, LinkError
+from relay.failover import Failover
+from relay.histogram import RollingHistogram
+from relay.journal import Journal
+from relay.link import Link, open_link
+from relay.ports import Host
+from relay.record import Record, decode
+from relay.stats import Assignment
+from relay.streams import message_id
+from relay.window import Window
+
+_log = logging.getLogger(__name__)
+
+MAX_BATCH_RECORDS = 512
+MAX_BATCH_BYTES = 256 * 1024
+REFILL_BYTES = 512 * 1024
+HANDOVER_S = 1.0
+# A publisher without NATS for this long is left for another, if there is one: only its own path may be broken.
+NATS_PATIENCE_S = 2.0
+# With the controller and every publisher gone there is nothing to do but look again.
+RETRY_S = (0.05, 0.25)
+
+
+class LinkKeeper:
+    """`on_room` is called when records left the window; `on_refused` when NATS can never take one."""
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        host: Host,
+        window: Window,
+        journal: Journal | None,
+        epoch: int,
+        *,
+        on_room: Callable[[], None],
+        on_refused: Callable[[Record, str], None],
+    ) -> None:
+        self.latency = RollingHistogram(window_s=10.0)
+        self.assignment: Assignment | None = None
+        self.failovers = 0
+        self.fenced_by: int | None = None
+        self.unwritten = False
+        self._spec = settings.spec
+        self._host = host
+        self._window = window
+        self._journal = journal
+        self._epoch = epoch
+        self._on_room = on_room
+        self._on_refused = on_refused
+        self._failover = Failover(settings.spec.key)
+        self._link: Link | None = None
+        self._limits: wire.Resume | None = None
+        self._tip = ""
+        self._handing_over = False
+        self._wake = asyncio.Event()
+
+    @property
+    def publisher(self) -> str | None:
+        return self._link.publisher if self._link else None
+
+    @property
+    def linked(self) -> bool:
+        return self._link is not None and self._link.session is not None
+
+    def assign(self, assignment: Assignment) -> None:
+        if self.assignment is None or assignment.version >= self.assignment.version:
+            self.assignment = assignment
+            self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            if self.assignment is None:
+                await self._look_up_assignment()
+            endpoint = self._failover.choose(self.assignment, time.monotonic())
+            if endpoint is None:
+                await self._pause()
+                continue
+            try:
+                self._link = await open_link(endpoint, self._host.node, self, self._host.secret)
+            except LinkError as error:
+                _log.info("%s", error)
+                self._failover.failed(endpoint.publisher, time.monotonic())
+                await self._pause()
+                continue
+            await self._attend(self._link)
+
+    async def _look_up_assignment(self) -> None:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(None, self._host.assignment, self._spec.key)
+        if found is not None:
+            self.assign(found)
+
+    async def _pause(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(random.uniform(*RETRY_S)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _attend(self, link: Link) -> None:
+        """Watch one link until it is over."""
+        nats_seen_at = time.monotonic()
+        while not link.closed.done():
+            self._wake.clear()
+            waker = asyncio.ensure_future(self._wake.wait())
+            await asyncio.wait({link.closed, waker}, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
+            waker.cancel()
+            now = time.monotonic()
+            if link.connected:
+                nats_seen_at = now
+            self._check_link(link, now, nats_seen_at)
+        self._left(link)
+
+    def _check_link(self, link: Link, now: float, nats_seen_at: float) -> None:
+        if link.closed.done():
+            return
+        others = self.assignment is not None and len(self.assignment.endpoints) > 1
+        if link.silent(now):
+            link.close("the publisher is silent")
+        elif others and now - nats_seen_at > NATS_PATIENCE_S:
+            link.close("the publisher has no NATS connection")
+        elif self._should_hand_over(link, now):
+            self._hand_over(link, now)
+
+    def _should_hand_over(self, link: Link, now: float) -> bool:
+        wanted = self._failover.choose(self.assignment, now)
+        return wanted is not None and wanted.publisher != link.publisher
+
+    def _hand_over(self, link: Link, now: float) -> None:
+        """Send nothing more, wait for what is in flight, leave; cut it off if that takes too long."""
+        if not self._handing_over:
+            self._handing_over = True
+            asyncio.get_running_loop().call_later(HANDOVER_S, link.close, "handover took too long")
+        self._leave_if_settled()
+
+    def _leave_if_settled(self) -> None:
+        if self._handing_over and self._link is not None and not self._window.in_flight_records:
+            self._link.bye()
+
+    def _left(self, link: Link) -> None:
+        reason = link.closed.result()
+        clean = self._handing_over and not self._window.in_flight_records
+        if not clean:
+            self._tip = ""
+            self.failovers += 1
+            silent = link.silent(time.monotonic())
+            self._failover.failed(link.publisher, time.monotonic(), silent=silent)
+            _log.warning("link to publisher %s ended: %s", link.publisher, reason)
+        self._window.rewind()
+        self._link = None
+        self._limits = None
+        self._handing_over = False
+        if self.fenced_by is not None:
+            if self._journal is not None:
+                self._journal.set_floor(self.fenced_by)
+            raise FencedError(self._spec.key, self.fenced_by)
+
+    def hello(self) -> wire.Hello:
+        return wire.Hello(stream=self._spec.key, epoch=self._epoch, tip=self._tip)
+
+    def resumed(self, link: Link, message: wire.Resume) -> None:
+        self._window.rewind()
+        if message.epoch:
+            self._window.resume(message.epoch, message.seq)
+        self._limits = message
+        self._failover.worked(link.publisher)
+        self._settle()
+
+    def acknowledged(self, message: wire.Ack) -> None:
+        now_ns = time.time_ns()
+        for recv_ns in self._window.acknowledge(message.offset):
+            self.latency.add(now_ns - recv_ns)
+        self._settle()
+
+    def refused(self, message: wire.Refused) -> None:
+        held = self._window.refuse(message.offset)
+        if held is not None and held.is_event:
+            record, _ = decode(held.encoded, 0, check=False)
+            self._on_refused(record, message.reason)
+        self._settle()
+
+    def fenced(self, epoch: int) -> None:
+        self.fenced_by = epoch
+        if self._link is not None:
+            self._link.close(f"fenced by epoch {epoch}")
+
+    def writable(self) -> None:
+        self.pump()
+
+    def _settle(self) -> None:
+        if self._journal is not None:
+            self._journal.acknowledge(self._window.settled_offset())
+        self._remember_tip()
+        self._leave_if_settled()
+        self.pump()
+        self._on_room()
+
+    def _remember_tip(self) -> None:
+        """With nothing in flight the last acknowledged event is the last one stored."""
+        last = self._window.last_acknowledged
+        if not self._handing_over or self._window.in_flight_records or last is None:
+            self._tip = ""
+            return
+        record, _ = decode(last, 0, check=False)
+        self._tip = message_id(self._spec, record) if record.epoch == self._epoch else ""
+
+    def pump(self) -> None:
+        """Send what is waiting, as far as the publisher's credit goes."""
+        link, limits, window = self._link, self._limits, self._window
+        if window.wants_refill():
+            self._refill()
+        while link is not None and link.ready and limits is not None and window.has_queued:
+            room_records = min(limits.max_messages - window.in_flight_records, MAX_BATCH_RECORDS)
+            room_bytes = min(limits.max_bytes - window.in_flight_bytes, MAX_BATCH_BYTES)
+            if self._handing_over or room_records <= 0 or room_bytes <= 0:
+                break
+            batch = window.take(room_records, room_bytes)
+            link.send(len(batch), b"".join([record.encoded for record in batch]))
+
+    def _refill(self) -> None:
+        assert self._journal is not None
+        encoded = self._journal.read_after(self._window.newest_in_memory, REFILL_BYTES)
+        if encoded:
+            self._window.refill(encoded)
+        elif not self.unwritten:
+            missing = self._window.refill_ended()
+            if missing:
+                _log.error("the journal lost %d events to damage; they are counted as dropped", missing)
+
+    def close(self) -> None:
+        if self._link is not None:
+            if self._window.in_flight_records:
+                self._link.close("draining ended")
+            else:
+                self._link.bye()

@@ -1,0 +1,299 @@
+"""The stream actor: one socket, one journal, one window, one link to a publisher.
+
+Events are journalled in the callback that read them and sent in the same callback, so a calm stream adds one
+wake-up here. Reading never waits for publishing until the window's policy is `block` or the journal is full.
+A kill costs what the kernel had not handed over yet; the next incarnation resumes from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+
+from actors.feed_keeper import FeedKeeper
+from actors.link_keeper import LinkKeeper
+from actors.loop import ActorLoop
+from relay.config import StreamSettings
+from relay.errors import JournalError
+from relay.histogram import RateMeter
+from relay.intake import Intake, Taken
+from relay.journal import Journal
+from relay.metrics import StreamMetrics
+from relay.ports import Host
+from relay.record import Record
+from relay.stats import Assignment, StreamState, StreamStats
+from relay.window import Window
+
+_log = logging.getLogger(__name__)
+
+# Reading stops while the journal has less room than one read and its records can take.
+JOURNAL_RESERVE_BYTES = 4 * 1024 * 1024
+TICK_S = 1.0
+LOG_EVERY_TICKS = 10
+
+
+class StreamActor:
+    """Ray's face of a stream; its methods may be called from any thread."""
+
+    def __init__(self, settings: StreamSettings, host: Host) -> None:
+        self._name = settings.spec.name
+        self._loop = ActorLoop(f"stream {settings.spec.key}")
+        self._relay: StreamRelay | None = None
+        self._loop.start(lambda: self._run(settings, host))
+
+    def __repr__(self) -> str:
+        return f"Stream({self._name})"
+
+    async def _run(self, settings: StreamSettings, host: Host) -> None:
+        self._relay = StreamRelay(settings, host)
+        await self._relay.run()
+
+    def stats(self) -> StreamStats:
+        return self._loop.look(lambda: self._started().stats())
+
+    def assign(self, assignment: Assignment) -> None:
+        self._loop.look(lambda: self._started().links.assign(assignment))
+
+    def drain(self, deadline_s: float) -> StreamStats:
+        """Stop reading, flush, leave the rest in the journal; the actor stays up to answer `stats`."""
+
+        async def drain() -> StreamStats:
+            return await self._started().drain(deadline_s)
+
+        return self._loop.call(drain()).result(deadline_s + 5.0)
+
+    def stop(self) -> None:
+        """For a plain instance in a test; Ray ends the process instead."""
+        self._loop.stop()
+
+    def _started(self) -> StreamRelay:
+        # The loop runs `_run` before anything that was handed to it later.
+        assert self._relay is not None
+        return self._relay
+
+
+class StreamRelay:
+    """Everything of one stream, on one event loop."""
+
+    def __init__(self, settings: StreamSettings, host: Host) -> None:
+        self.settings = settings
+        self._host = host
+        directory = settings.journal_directory / settings.spec.key.replace(":", "_").replace("/", "_")
+        self.epoch = Journal.next_epoch(directory, time.time_ns() // 1_000_000)
+        self._journal = (
+            Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes) if settings.journal else None
+        )
+        self.window = Window(
+            max_messages=settings.queue.max_messages,
+            max_bytes=settings.queue.max_bytes,
+            overflow=settings.overflow,
+            spills=settings.journal,
+        )
+        self._intake = self._start_intake()
+        self.feed = FeedKeeper(settings.url, self._take, self._intake.disconnected)
+        self.links = LinkKeeper(
+            settings,
+            host,
+            self.window,
+            self._journal,
+            self.epoch,
+            on_room=self._reconsider_reading,
+            on_refused=self._refused,
+        )
+        self._unwritten = bytearray()
+        self._unwritten_offset = 0
+        self._draining = False
+        self._stopped = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._rate = RateMeter()
+        self._bytes_rate = RateMeter()
+        self._metrics = StreamMetrics(host.metrics, settings.spec.name)
+        self._journal_problem = ""
+
+    def _start_intake(self) -> Intake:
+        if self._journal is None:
+            return Intake(self.settings.spec, self.window, epoch=self.epoch)
+        recovery = self._journal.recovery
+        self.window.recover(recovery.events, recovery.acknowledged_offset, recovery.last_offset)
+        for damage in recovery.damages:
+            _log.error("journal damage: %s", damage)
+        if recovery.events:
+            _log.info("resumed with %d events from the journal", recovery.events)
+        return Intake(
+            self.settings.spec,
+            self.window,
+            epoch=self.epoch,
+            last_offset=recovery.last_offset,
+            last_event_id=recovery.last_event_id,
+        )
+
+    async def run(self) -> None:
+        """Until `drain`; whatever fails here ends the process, and Ray starts the next incarnation."""
+        async with asyncio.TaskGroup() as group:
+            self._tasks = [
+                group.create_task(self.feed.run()),
+                group.create_task(self.links.run()),
+                group.create_task(self._tick()),
+            ]
+
+    def _take(self, payloads: list[bytes], recv_ns: int) -> None:
+        taken = self._intake.take(payloads, recv_ns)
+        if taken.accepted:
+            self.feed.delivered()
+        self._store(taken)
+        self.links.pump()
+        self._reconsider_reading()
+        if taken.shutdown:
+            self.feed.renew("the exchange announced its shutdown")
+
+    def _store(self, taken: Taken) -> None:
+        if self._journal is None or not taken.journal:
+            return
+        if self._unwritten:
+            self._keep_unwritten(taken)
+            return
+        try:
+            self._journal.append(taken.journal, taken.last_offset)
+        except JournalError as error:
+            self._journal_problem = str(error)
+            _log.error("%s; reading pauses until the journal takes records again", error)
+            self._keep_unwritten(taken)
+
+    def _keep_unwritten(self, taken: Taken) -> None:
+        """What was read before the disk failed waits in memory; reading pauses, so it is one read's worth."""
+        self._unwritten += taken.journal
+        self._unwritten_offset = taken.last_offset
+        self.links.unwritten = True
+
+    def _retry_unwritten(self) -> None:
+        if not self._unwritten or self._journal is None:
+            return
+        try:
+            self._journal.append(bytes(self._unwritten), self._unwritten_offset)
+        except JournalError as error:
+            self._journal_problem = str(error)
+            return
+        self._unwritten.clear()
+        self._journal_problem = ""
+        self.links.unwritten = False
+        self.links.pump()
+
+    def _reconsider_reading(self) -> None:
+        short = self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES
+        if self._draining or short or self._unwritten or self.window.blocked:
+            self.feed.pause()
+        elif self.feed.paused:
+            self.feed.resume()
+
+    def _refused(self, record: Record, reason: str) -> None:
+        _log.error("NATS can never take event %d: %s", record.seq, reason)
+        self._store(self._intake.refused(record.payload, record.recv_ns, reason))
+
+    async def _tick(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            ticks += 1
+            self.feed.check(time.monotonic())
+            self._retry_unwritten()
+            self._reconsider_reading()
+            self._measure()
+            stats = self.stats()
+            self._metrics.update(stats)
+            self._host.set_title(f"ray::Stream {stats.stream} backlog={stats.backlog_count}")
+            if ticks % LOG_EVERY_TICKS == 0:
+                _log.info("%s", status_line(stats))
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        self._rate.update(self.window.books.received - self.window.books.recovered, now)
+        self._bytes_rate.update(self._intake.received_bytes, now)
+
+    async def drain(self, deadline_s: float) -> StreamStats:
+        """Reading stops first; then what is held is flushed, until the deadline."""
+        deadline = time.monotonic() + deadline_s
+        self._draining = True
+        if self._tasks:
+            self._tasks[0].cancel()
+        self.feed.close("draining")
+        while not self.window.empty and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        self.links.close()
+        for task in self._tasks:
+            task.cancel()
+        self._stopped = True
+        if self._journal is not None:
+            self._retry_unwritten()
+            self._journal.close()
+        stats = self.stats()
+        _log.info("drained: %s", status_line(stats))
+        return stats
+
+    def _state(self) -> StreamState:
+        if self._stopped:
+            return StreamState.STOPPED
+        if self._draining:
+            return StreamState.DRAINING
+        if self.feed.paused:
+            return StreamState.BLOCKED
+        return StreamState.LIVE if self.feed.delivering else StreamState.CONNECTING
+
+    def stats(self) -> StreamStats:
+        books, spec, now = self.window.books, self.settings.spec, time.monotonic()
+        oldest_ns = self.window.oldest_recv_ns()
+        last_data_at = self.feed.last_data_at
+        latency = self.links.latency
+        return StreamStats(
+            stream=spec.name,
+            venue=spec.venue.value,
+            symbol=spec.symbol,
+            channel=spec.channel,
+            state=self._state(),
+            overflow=self.settings.overflow.value,
+            epoch=self.epoch,
+            pid=os.getpid(),
+            node=self._host.node,
+            publisher=self.links.publisher,
+            linked=self.links.linked,
+            received=books.received,
+            recovered=books.recovered,
+            acknowledged=books.acknowledged,
+            queued=self.window.queued,
+            in_flight=self.window.in_flight,
+            spilled=books.spilled,
+            conflated=books.conflated,
+            dropped=books.dropped,
+            rejected=books.rejected,
+            repeated=books.repeated,
+            lost=self._intake.lost,
+            reconnects=self.feed.reconnects,
+            failovers=self.links.failovers,
+            backlog_bytes=self.window.memory_bytes,
+            backlog_age_s=max(0.0, (time.time_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0,
+            journal_bytes=self._journal.used_bytes if self._journal else 0,
+            last_data_age_s=None if last_data_at is None else now - last_data_at,
+            rate_per_s=self._rate.rate_per_s,
+            bytes_per_s=self._bytes_rate.rate_per_s,
+            latency_p50_ms=_ms(latency.quantile(0.5, now)),
+            latency_p99_ms=_ms(latency.quantile(0.99, now)),
+            latency_max_ms=_ms(latency.max_ns(now)),
+            assignment_version=self.links.assignment.version if self.links.assignment else 0,
+            last_error=self._journal_problem or self.feed.last_error,
+        )
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6
+
+
+def status_line(stats: StreamStats) -> str:
+    p99 = "-" if stats.latency_p99_ms is None else f"{stats.latency_p99_ms:.2f}"
+    return (
+        f"{stats.stream} {stats.state} backlog={stats.backlog_count} age_s={stats.backlog_age_s:.2f}"
+        f" in={stats.rate_per_s:.0f}/s p99_ms={p99} acknowledged={stats.acknowledged} lost={stats.lost}"
+        f" publisher={stats.publisher or '-'}"
+    )
+
+
