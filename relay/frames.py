@@ -1,7 +1,7 @@
 """Checks that a frame is what its stream promises; pure, one parse and a few look-ups a frame.
 
-Fields and values that are new are let through: Binance adds them overnight. Fields that identify the event must
-be there and right, because a frame of another stream under this name would be worse than a missing one.
+Fields and values that are new are let through: Binance adds them overnight. Fields that identify the event
+must be there and right: a frame of another stream under this name would be worse than a missing one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from relay.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, split_cont
 _MAX_EVENT_ID = 2**63 - 1
 _K = StreamKind
 _KLINES = frozenset({_K.KLINE, _K.CONTINUOUS_KLINE, _K.INDEX_PRICE_KLINE, _K.MARK_PRICE_KLINE})
+_SYMBOL_ELSEWHERE = (_KLINES - {_K.KLINE}) | {_K.INDEX_PRICE, _K.FORCE_ORDER}
 
 Check = Callable[[dict[str, Any]], str]
 
@@ -35,8 +36,8 @@ class Outcome(IntEnum):
 class Verdict(NamedTuple):
     """`event_id` is NO_EVENT_ID for kinds without a unique id; `reason` says why a frame was rejected.
 
-    `previous_id` is the id that the event before this one must have had, NO_EVENT_ID where the exchange does not
-    let us know. `conflatable` means that a later event of the stream makes this one needless.
+    `previous_id` is the id that the event before this one must have had, NO_EVENT_ID where no field tells.
+    `conflatable` means that a later event of the stream makes this one needless.
     """
 
     outcome: Outcome
@@ -60,17 +61,6 @@ def classify(spec: StreamSpec, payload: bytes) -> Verdict:
 class FrameClassifier:
     """What every frame of `spec` must look like, worked out once."""
 
-    __slots__ = (
-        "_array",
-        "_checks",
-        "_event_type",
-        "_id_key",
-        "_kline",
-        "_previous_key",
-        "_state",
-        "_symbol",
-    )
-
     def __init__(self, spec: StreamSpec) -> None:
         self._array = spec.array
         self._event_type = spec.event_type
@@ -92,7 +82,7 @@ class FrameClassifier:
             return _rejected("not a JSON object")
         reason = self._mismatch(frame) if not self._array else "not a JSON array"
         if reason:
-            return _control(frame) or _rejected(reason)
+            return _control(frame) or _rejected(_envelope(frame) or reason)
         return self._judge_id(frame) if self._id_key else self._judge_state(frame)
 
     def _judge_all(self, frame: list[Any]) -> Verdict:
@@ -136,21 +126,14 @@ class FrameClassifier:
 
 def _symbol_expected(spec: StreamSpec) -> str:
     """What `s` must be; empty for kinds that say it elsewhere or not at all."""
-    elsewhere = {
-        _K.CONTINUOUS_KLINE,
-        _K.INDEX_PRICE_KLINE,
-        _K.MARK_PRICE_KLINE,
-        _K.INDEX_PRICE,
-        _K.FORCE_ORDER,
-    }
-    nameless = spec.symbol == ALL_SYMBOLS or spec.array or spec.kind in elsewhere
+    nameless = spec.symbol == ALL_SYMBOLS or spec.array or spec.kind in _SYMBOL_ELSEWHERE
     if nameless or (spec.kind is _K.DEPTH_PARTIAL and spec.venue is Venue.SPOT):
         return ""
     return spec.symbol.upper()
 
 
 def _previous_key(spec: StreamSpec) -> str:
-    """The field that tells the id of the event before: trades count on, a spot diff begins where the last ended."""
+    """The field that tells the id of the event before: trades count on, a spot diff starts after the last."""
     if spec.kind is _K.DEPTH_DIFF:
         return "U" if spec.venue is Venue.SPOT else "pu"
     return spec.id_key if spec.kind in (_K.TRADE, _K.AGG_TRADE) else ""
@@ -180,6 +163,8 @@ def _checks(spec: StreamSpec) -> list[Check]:
             return [_equals("i", symbol, "pair"), _texts("p")]
         case _K.FORCE_ORDER:
             return [_within("o", "" if spec.symbol == ALL_SYMBOLS else symbol)]
+        case _K.MARK_PRICE if spec.array and spec.symbol != ALL_SYMBOLS:
+            return [_contract_of(symbol)]
         case _K.TRADING_SESSION:
             return [_texts("e", "S")]
         case _:
@@ -188,6 +173,15 @@ def _checks(spec: StreamSpec) -> list[Check]:
 
 def _equals(key: str, expected: str, what: str) -> Check:
     return lambda frame: "" if frame.get(key) == expected else f"{what} is {_brief(frame.get(key))}"
+
+
+def _contract_of(pair: str) -> Check:
+    def check(frame: dict[str, Any]) -> str:
+        symbol = frame.get("s")
+        mine = type(symbol) is str and symbol.startswith(f"{pair}_")
+        return "" if mine else f"symbol is {_brief(symbol)}"
+
+    return check
 
 
 def _of_type(kind: type, keys: tuple[str, ...], what: str) -> Check:
@@ -241,6 +235,10 @@ def _control(frame: dict[str, Any]) -> Verdict | None:
     answer = "result" in frame and "id" in frame
     flat_error = "code" in frame and "msg" in frame
     return _CONTROL if answer or flat_error or type(frame.get("error")) is dict else None
+
+
+def _envelope(frame: dict[str, Any]) -> str:
+    return "a combined-stream envelope" if "stream" in frame and "data" in frame else ""
 
 
 def _rejected(reason: str) -> Verdict:
