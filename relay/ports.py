@@ -1,0 +1,112 @@
+"""What actors need of the place where they run, so that they can be run without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from relay.stats import Assignment, PublisherStats, StreamStats
+
+if TYPE_CHECKING:
+    from relay.config import NatsConfig, StreamSettings
+    from relay.metrics import Metrics
+
+
+class Role(StrEnum):
+    STREAM = "stream"
+    PUBLISHER = "publisher"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ActorId:
+    """Who an actor is, over all its incarnations. `key` is a stream's key or a publisher's name."""
+
+    role: Role
+    key: str
+
+
+class Silence(StrEnum):
+    """Why an actor gave no stats."""
+
+    STARTING = "starting"
+    """It waits for resources, starts, or is being restarted: nothing to do but wait."""
+    MUTE = "mute"
+    """Its process runs but did not answer in time."""
+    GONE = "gone"
+    """It is dead for good and has to be created again."""
+
+
+Look = StreamStats | PublisherStats | Silence
+
+
+class Host(Protocol):
+    """The node and the relay around one actor. Every property and method may be used from any thread.
+
+    `assignment` raises ClusterError when the cluster's head does not answer.
+    """
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def address(self) -> str:
+        """The node's IP address, under which the other nodes reach it."""
+
+    @property
+    def secret(self) -> bytes:
+        """Shared by all actors of this relay, and by nobody else."""
+
+    @property
+    def socket_directory(self) -> Path:
+        """Mode 0700, short enough for unix sockets, the same for every actor on the node."""
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    def assignment(self, stream: str) -> Assignment | None:
+        """The last one published for the stream with this key; it outlives the controller."""
+
+    def set_title(self, text: str) -> None:
+        """The process title, which Ray's Cluster page shows."""
+
+
+class Cluster(Protocol):
+    """The actors of one relay, by identity, and the facts that outlive the controller.
+
+    Nothing here waits for an actor, save `look`, and that no longer than its deadline. A failure of one actor
+    shows in the next `look`; ClusterError means that the cluster's head does not answer.
+    """
+
+    def actors(self) -> frozenset[ActorId]:
+        """All that exist, including those that start, restart or are mute."""
+
+    def create_stream(self, settings: StreamSettings, cpus: float) -> None:
+        """Adopts the one that exists."""
+
+    def create_publisher(self, publisher: str, nats: NatsConfig, cpus: float) -> None:
+        """Adopts the one that exists."""
+
+    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]: ...
+
+    def assign(self, stream: str, assignment: Assignment) -> None: ...
+
+    def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
+        """Does nothing for an actor that drains already."""
+
+    def drained(self, actor: ActorId) -> Look | None:
+        """The stats that the drain ended with, or why there are none; None while it runs."""
+
+    def remove(self, actor: ActorId) -> None:
+        """At once, without a drain, and for good."""
+
+    def load(self, fact: str) -> bytes | None: ...
+
+    def load_all(self, prefix: str) -> Mapping[str, bytes]:
+        """The facts whose names start with `prefix`, without it."""
+
+    def save(self, fact: str, value: bytes) -> None: ...
+
+    def forget(self, fact: str) -> None: ...
