@@ -1,0 +1,126 @@
+"""What one stream has sent to NATS and has not seen acknowledged, in order, and what NATS answers.
+
+With JetStream every event names the one before it (`Nats-Expected-Last-Msg-Id`), so the server stores a
+prefix of what was sent and nothing else: after a hole, and for a writer that another one has overtaken, it
+refuses the whole rest (10070). Any refusal therefore ends the session: the publisher asks NATS where the
+stream stands and has the rest sent again. Side records travel in the same window without a condition.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import orjson
+
+# nats-server's error codes; 10164 is 10071 without the number.
+WRONG_LAST_ID, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT = 10070, 10071, 10164
+OVERTAKEN = frozenset({WRONG_LAST_ID, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT})
+NO_RESPONDERS = 503
+
+
+@dataclass(slots=True)
+class Sent:
+    offset: int
+    size_bytes: int
+    sent_at: float
+    acknowledged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`code` is the server's err_code where there is one, else its status."""
+
+    code: int
+    text: str
+
+    @property
+    def overtaken(self) -> bool:
+        """The stream does not end where this publisher thought; a look at NATS tells the rest."""
+        return self.code in OVERTAKEN
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.code})"
+
+
+class Chain:
+    """The window of one session: messages are numbered from 1 in the order of sending.
+
+    `condition` is the header line that the next event carries. Acknowledgements may come in any order;
+    what counts is the prefix.
+    """
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._window: deque[Sent] = deque()
+        self._first = 1
+        self._bytes = 0
+        self.condition = ""
+        self.progressed_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._window)
+
+    @property
+    def room(self) -> bool:
+        """A message larger than the whole window goes out alone."""
+        return len(self._window) < self._max_messages and self._bytes < self._max_bytes
+
+    @property
+    def last_number(self) -> int:
+        return self._first + len(self._window) - 1
+
+    def expect_id(self, message_id: str) -> None:
+        self.condition = f"Nats-Expected-Last-Msg-Id: {message_id}\r\n"
+
+    def expect_sequence(self, sequence: int) -> None:
+        """For a stream that is empty, or whose last id the server has forgotten (purged, then restarted)."""
+        self.condition = f"Nats-Expected-Last-Sequence: {sequence}\r\n"
+
+    def send(self, offset: int, size_bytes: int, now: float) -> int:
+        """The number of the message; its answer comes back under it."""
+        if not self._window:
+            self.progressed_at = now
+        self._window.append(Sent(offset, size_bytes, now))
+        self._bytes += size_bytes
+        return self._first + len(self._window) - 1
+
+    def acknowledge(self, number: int, now: float) -> Sent | None:
+        """None for a number that was answered before."""
+        index = number - self._first
+        if not 0 <= index < len(self._window):
+            return None
+        sent = self._window[index]
+        if sent.acknowledged:
+            return None
+        sent.acknowledged = True
+        self.progressed_at = now
+        return sent
+
+    def advance(self) -> int | None:
+        """Drop the acknowledged prefix; the offset of its last record, None if there is none."""
+        offset = None
+        window = self._window
+        while window and window[0].acknowledged:
+            sent = window.popleft()
+            offset = sent.offset
+            self._bytes -= sent.size_bytes
+            self._first += 1
+        return offset
+
+    def stalled(self, now: float, limit_s: float) -> bool:
+        return bool(self._window) and now - self.progressed_at > limit_s
+
+
+def read_reply(data: bytes, status: int) -> Refusal | bool:
+    """What the server said to one message: stored, True if it was stored before, or refused."""
+    if status:
+        return Refusal(status, "nobody stores this subject" if status == NO_RESPONDERS else "refused")
+    try:
+        answer = orjson.loads(data)
+        if (error := answer.get("error")) is None:
+            return answer["seq"] > 0 and answer.get("duplicate") is True
+        return Refusal(int(error.get("err_code") or error["code"]), str(error.get("description", "refused")))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Refusal(0, f"the answer cannot be read: {data[:100]!r}")
