@@ -1,0 +1,238 @@
+"""What a consumer can say about the relay from NATS alone: loss, duplicates, order, bytes, latency. Pure.
+
+Two numberings are followed. The exchange's own ids, where a stream has them, show what never arrived here;
+`Sluice-Epoch` and `Sluice-Seq` show what was accepted and is not in NATS, for every stream.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from relay.errors import SluiceError
+from relay.histogram import LatencyHistogram
+from relay.streams import StreamKind, Venue, parse_stream
+
+# A repeat further back than this shows as out of order, since its number does not rise.
+REMEMBERED_IDS = 20_000
+DIGEST_BYTES = 16
+_FENCE_PREFIX = "fence:"
+
+GapRule = Callable[[int, int, Any], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamAudit:
+    """The findings on one stream; `stream` is `<venue>:<name>`.
+
+    `missing_ids` is None where the exchange numbers nothing. Diff depth has linked ids, not contiguous ones:
+    there it counts broken links. `digest` covers the payloads in the order of arrival, repeats left out.
+    """
+
+    stream: str
+    stored: int
+    duplicated: int
+    out_of_order: int
+    missing_ids: int | None
+    missing_seqs: int
+    epochs: int
+    first_id: str
+    last_id: str
+    digest: str
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+    @property
+    def lost(self) -> int:
+        return max(self.missing_ids or 0, self.missing_seqs)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.duplicated or self.out_of_order)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One message taken apart: `number` ends its id, `data` are the payload's own bytes."""
+
+    key: str
+    number: str
+    message_id: str
+    data: bytes
+    payload: Any
+
+
+class Marks(NamedTuple):
+    """What the headers say; without headers `epoch` is 0 unless the id holds it."""
+
+    epoch: int
+    seq: int
+    recv_ns: int | None
+
+
+class MalformedError(SluiceError):
+    """A message that breaks the contract."""
+
+
+class Audit:
+    """Feed it every message of every stream, in the order of arrival; memory stays bounded."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, _Follower] = {}
+        self.malformed = 0
+        self.last_problem = ""
+
+    def take(self, headers: Mapping[str, str] | None, body: bytes, now_ns: int) -> None:
+        """`now_ns` is the wall clock at the arrival; headers are None where the relay sends none."""
+        if headers and headers.get("Nats-Msg-Id", "").startswith(_FENCE_PREFIX):
+            return
+        try:
+            envelope = open_envelope(body)
+            marks = read_marks(headers, envelope)
+            self._follower(envelope.key).take(envelope, marks, now_ns)
+        except (SluiceError, ValueError, KeyError, TypeError) as error:
+            self.malformed += 1
+            self.last_problem = f"{error} in {body[:120]!r}"
+
+    def report(self) -> list[StreamAudit]:
+        return [self._streams[key].report() for key in sorted(self._streams)]
+
+    def _follower(self, key: str) -> _Follower:
+        found = self._streams.get(key)
+        if found is None:
+            found = self._streams[key] = _Follower(key)
+        return found
+
+
+def open_envelope(body: bytes) -> Envelope:
+    """Raises MalformedError unless `body` is the envelope to the byte, ValueError or KeyError if no JSON."""
+    fields = orjson.loads(body)
+    stream, identity, timestamp = fields["stream"], fields["message_id"], fields["timestamp"]
+    head = f'{{"stream":"{stream}","data":'.encode()
+    tail = (
+        f',"timestamp":"{timestamp}","message_id":"{identity}","source":"binance-websocket","version":"1.0"}}'
+    ).encode()
+    key, _, number = str(identity).rpartition(":")
+    if not (body.startswith(head) and body.endswith(tail) and key.endswith(f":{stream}")):
+        raise MalformedError("the envelope has other fields or another order")
+    data = body[len(head) : len(body) - len(tail)]
+    return Envelope(key, number, identity, data, fields["data"])
+
+
+def read_marks(headers: Mapping[str, str] | None, envelope: Envelope) -> Marks:
+    if headers is None:
+        epoch, dash, seq = envelope.number.partition("-")
+        return Marks(int(epoch), int(seq), None) if dash else Marks(0, 0, None)
+    if headers.get("Nats-Msg-Id") != envelope.message_id:
+        raise MalformedError(f"the headers name another id than the envelope's {envelope.message_id}")
+    return Marks(int(headers["Sluice-Epoch"]), int(headers["Sluice-Seq"]), int(headers["Sluice-Recv-Ns"]))
+
+
+class _Follower:
+    """The running account of one stream."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._gap = gap_rule(key)
+        self._stored = self._duplicated = self._out_of_order = self._epochs = 0
+        self._missing_ids = self._missing_seqs = 0
+        self._first_id = self._last_id = ""
+        self._sequence = (0, 0)
+        self._number: int | None = None
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._latency = LatencyHistogram()
+        self._digest = blake2b(digest_size=DIGEST_BYTES)
+
+    def take(self, envelope: Envelope, marks: Marks, now_ns: int) -> None:
+        if marks.recv_ns is not None:
+            self._latency.add(now_ns - marks.recv_ns)
+        if self._is_repeat(envelope.message_id):
+            self._duplicated += 1
+            return
+        self._stored += 1
+        self._first_id = self._first_id or envelope.number
+        self._last_id = envelope.number
+        self._digest.update(len(envelope.data).to_bytes(4, "little") + envelope.data)
+        in_sequence = not marks.epoch or self._follow_sequence(marks.epoch, marks.seq)
+        rising = self._gap is None or self._follow_ids(self._gap, envelope)
+        if not (in_sequence and rising):
+            self._out_of_order += 1
+
+    def report(self) -> StreamAudit:
+        return StreamAudit(
+            stream=self._key,
+            stored=self._stored,
+            duplicated=self._duplicated,
+            out_of_order=self._out_of_order,
+            missing_ids=None if self._gap is None else self._missing_ids,
+            missing_seqs=self._missing_seqs,
+            epochs=self._epochs,
+            first_id=self._first_id,
+            last_id=self._last_id,
+            digest=self._digest.hexdigest(),
+            p50_ms=self._millis(0.5),
+            p99_ms=self._millis(0.99),
+            max_ms=self._millis(1.0),
+        )
+
+    def _is_repeat(self, message_id: str) -> bool:
+        if message_id in self._recent:
+            return True
+        self._recent[message_id] = None
+        if len(self._recent) > REMEMBERED_IDS:
+            self._recent.popitem(last=False)
+        return False
+
+    def _follow_sequence(self, epoch: int, seq: int) -> bool:
+        """Whether it rises. Every epoch counts from 1; a follower that begins in the midst misses nothing."""
+        last_epoch, last_seq = self._sequence
+        if epoch < last_epoch or (epoch == last_epoch and seq <= last_seq):
+            # Counted as missing when it was jumped over, if it was.
+            self._missing_seqs = max(0, self._missing_seqs - 1)
+            return False
+        if self._epochs:
+            self._missing_seqs += seq - 1 - (last_seq if epoch == last_epoch else 0)
+        self._epochs += epoch != last_epoch
+        self._sequence = epoch, seq
+        return True
+
+    def _follow_ids(self, gap: GapRule, envelope: Envelope) -> bool:
+        number = int(envelope.number)
+        if self._number is not None and number <= self._number:
+            self._missing_ids = max(0, self._missing_ids - 1)
+            return False
+        if self._number is not None:
+            self._missing_ids += gap(self._number, number, envelope.payload)
+        self._number = number
+        return True
+
+    def _millis(self, share: float) -> float | None:
+        if share == 1.0:
+            return self._latency.max_ns / 1e6 if self._latency.count else None
+        value = self._latency.quantile(share)
+        return None if value is None else value / 1e6
+
+
+def gap_rule(key: str) -> GapRule | None:
+    """How many ids are missing between two neighbours of this stream; None if it has no ids."""
+    venue, _, name = key.partition(":")
+    spec = parse_stream(Venue(venue), name)
+    if not spec.id_key:
+        return None
+    return _broken_links if spec.kind is StreamKind.DEPTH_DIFF else _skipped_ids
+
+
+def _skipped_ids(last: int, number: int, _payload: Any) -> int:
+    return number - last - 1
+
+
+def _broken_links(last: int, _number: int, payload: Any) -> int:
+    """Futures name the previous `u` as `pu`; spot continues with `U` one above it."""
+    previous = payload["pu"] if "pu" in payload else payload["U"] - 1
+    return int(previous != last)
