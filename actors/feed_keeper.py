@@ -15,7 +15,8 @@ from relay.feed import FeedConnection, open_feed
 _log = logging.getLogger(__name__)
 
 BACKOFF_BASE_S = 0.25
-# Ten streams that retry for ever at full jitter below this cap make 200 attempts in Binance's 5 minutes, of 300.
+# Ten streams that retry for ever at full jitter below this cap make 200 attempts in 5 minutes; Binance
+# allows an address 300.
 BACKOFF_CAP_S = 30.0
 
 

@@ -30,7 +30,7 @@ MAX_BATCH_RECORDS = 512
 MAX_BATCH_BYTES = 256 * 1024
 REFILL_BYTES = 512 * 1024
 HANDOVER_S = 1.0
-# A publisher without NATS for this long is left for another, if there is one: only its own path may be broken.
+# A publisher without NATS for this long is left for another one: only its own path may be broken.
 NATS_PATIENCE_S = 2.0
 # With the controller and every publisher gone there is nothing to do but look again.
 RETRY_S = (0.05, 0.25)
@@ -68,6 +68,7 @@ class LinkKeeper:
         self._tip = ""
         self._handing_over = False
         self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
 
     @property
     def publisher(self) -> str | None:
@@ -183,9 +184,9 @@ class LinkKeeper:
         self._settle()
 
     def acknowledged(self, message: wire.Ack) -> None:
-        now_ns = time.time_ns()
+        now, now_ns = time.monotonic(), time.time_ns()
         for recv_ns in self._window.acknowledge(message.offset):
-            self.latency.add(now_ns - recv_ns)
+            self.latency.add(now_ns - recv_ns, now)
         self._settle()
 
     def refused(self, message: wire.Refused) -> None:
@@ -209,6 +210,8 @@ class LinkKeeper:
         self._remember_tip()
         self._leave_if_settled()
         self.pump()
+        if self._window.empty:
+            self._empty.set()
         self._on_room()
 
     def _remember_tip(self) -> None:
@@ -242,6 +245,12 @@ class LinkKeeper:
             missing = self._window.refill_ended()
             if missing:
                 _log.error("the journal lost %d events to damage; they are counted as dropped", missing)
+
+    async def settled(self) -> None:
+        """Until nothing is queued, in flight or spilled."""
+        self._empty.clear()
+        if not self._window.empty:
+            await self._empty.wait()
 
     def close(self) -> None:
         if self._link is not None:

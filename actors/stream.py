@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 JOURNAL_RESERVE_BYTES = 4 * 1024 * 1024
 TICK_S = 1.0
 LOG_EVERY_TICKS = 10
+RATE_HALF_LIFE_S = 1.5
 
 
 class StreamActor:
@@ -82,9 +83,9 @@ class StreamRelay:
         self._host = host
         directory = settings.journal_directory / settings.spec.key.replace(":", "_").replace("/", "_")
         self.epoch = Journal.next_epoch(directory, time.time_ns() // 1_000_000)
-        self._journal = (
-            Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes) if settings.journal else None
-        )
+        self._journal: Journal | None = None
+        if settings.journal:
+            self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
         self.window = Window(
             max_messages=settings.queue.max_messages,
             max_bytes=settings.queue.max_bytes,
@@ -107,8 +108,8 @@ class StreamRelay:
         self._draining = False
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._rate = RateMeter()
-        self._bytes_rate = RateMeter()
+        self._rate = RateMeter(RATE_HALF_LIFE_S)
+        self._bytes_rate = RateMeter(RATE_HALF_LIFE_S)
         self._metrics = StreamMetrics(host.metrics, settings.spec.name)
         self._journal_problem = ""
 
@@ -213,13 +214,15 @@ class StreamRelay:
 
     async def drain(self, deadline_s: float) -> StreamStats:
         """Reading stops first; then what is held is flushed, until the deadline."""
-        deadline = time.monotonic() + deadline_s
         self._draining = True
         if self._tasks:
             self._tasks[0].cancel()
         self.feed.close("draining")
-        while not self.window.empty and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline_s):
+                await self.links.settled()
+        except TimeoutError:
+            _log.warning("%d events are left after %.0f s", self.stats().backlog_count, deadline_s)
         self.links.close()
         for task in self._tasks:
             task.cancel()
@@ -244,7 +247,7 @@ class StreamRelay:
         books, spec, now = self.window.books, self.settings.spec, time.monotonic()
         oldest_ns = self.window.oldest_recv_ns()
         last_data_at = self.feed.last_data_at
-        latency = self.links.latency
+        latency = self.links.latency.merged(now)
         return StreamStats(
             stream=spec.name,
             venue=spec.venue.value,
@@ -276,9 +279,9 @@ class StreamRelay:
             last_data_age_s=None if last_data_at is None else now - last_data_at,
             rate_per_s=self._rate.rate_per_s,
             bytes_per_s=self._bytes_rate.rate_per_s,
-            latency_p50_ms=_ms(latency.quantile(0.5, now)),
-            latency_p99_ms=_ms(latency.quantile(0.99, now)),
-            latency_max_ms=_ms(latency.max_ns(now)),
+            latency_p50_ms=_ms(latency.quantile(0.5)),
+            latency_p99_ms=_ms(latency.quantile(0.99)),
+            latency_max_ms=_ms(latency.max_ns or None),
             assignment_version=self.links.assignment.version if self.links.assignment else 0,
             last_error=self._journal_problem or self.feed.last_error,
         )

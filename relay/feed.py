@@ -70,7 +70,8 @@ class FeedConnection(asyncio.Protocol):
         if payloads:
             self._sink(payloads, recv_ns)
         self._flush()
-        over = self._protocol.state in (State.CLOSING, State.CLOSED) or self._protocol.handshake_exc is not None
+        state, refused = self._protocol.state, self._protocol.handshake_exc
+        over = refused is not None or state in (State.CLOSING, State.CLOSED)
         if over and not self.closed.done():
             self._end(self._reason())
 
@@ -124,7 +125,7 @@ class FeedConnection(asyncio.Protocol):
             self.closed.set_result(reason)
 
     def check(self, now: float) -> None:
-        """Call about once a second with monotonic `now`: pings a silent peer, leaves one that stays silent."""
+        """Call about once a second with monotonic `now`: pings a silent peer, then leaves it."""
         if self.closed.done() or self._protocol.state is not State.OPEN:
             return
         silent_s = now - self._heard_at
@@ -160,9 +161,8 @@ def _refusal(error: Exception) -> FeedError:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         after = error.response.headers.get("Retry-After", "")
-        return FeedError(
-            f"the exchange refused the connection with HTTP {status}", float(after) if after.isdigit() else None
-        )
+        retry_after_s = float(after) if after.isdigit() else None
+        return FeedError(f"the exchange refused the connection with HTTP {status}", retry_after_s)
     return FeedError(f"the exchange's handshake failed: {error}")
 
 
@@ -184,6 +184,6 @@ async def open_feed(url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S) -> 
         raise FeedError(f"no handshake within {timeout_s:g} s") from error
     except OSError as error:
         raise FeedError(f"cannot connect to the exchange: {error}") from error
-    if connection.closed.done():
+    if not connection.opened.done():
         raise connection.closed.result()
     return connection

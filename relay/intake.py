@@ -1,8 +1,8 @@
 """From payloads to records: every frame is checked, numbered, counted and handed to the window; pure.
 
-`seq` counts the events of this epoch from 1, `offset` counts all records of the stream for ever. An event whose
-exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in contiguous ids, and a
-spell without a connection on a stream that has no such ids, is written down as a loss record.
+`seq` counts the events of this epoch from 1, `offset` counts all records of the stream for ever. An event
+whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in ids that name their
+predecessor becomes a loss record; so does a spell without a connection on a stream that has no such ids.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from relay.record import NO_EVENT_ID, Kind, encode
 from relay.streams import StreamKind, StreamSpec
 from relay.window import Admission, Held, Window
 
-# Kinds whose ids are contiguous by measurement (research on 69,000 recorded trades), so that a jump is a loss.
-CONTIGUOUS = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
+# Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
+_COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
 MAX_RAW_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one read came to. `journal` is to be appended, in one piece; `last_offset` is its newest record."""
+    """What one read came to. `journal` is to be appended in one piece, up to record `last_offset`."""
 
     journal: bytes
     last_offset: int
@@ -82,49 +82,46 @@ class Intake:
         return Taken(journal, self._offset, accepted, shutdown)
 
     def _accept(self, payload: bytes, recv_ns: int, verdict: Verdict) -> bool:
-        event_id = verdict.event_id
-        if event_id != NO_EVENT_ID and self._is_repeat(event_id, recv_ns):
+        if verdict.event_id != NO_EVENT_ID and self._is_repeat(verdict):
             self._window.books.repeated += 1
             return False
-        if self._dark_since_ns is not None:
-            self._note_darkness(recv_ns)
+        self._note_loss(verdict, recv_ns)
+        if verdict.event_id != NO_EVENT_ID:
+            self._last_id = verdict.event_id
         self._last_recv_ns = recv_ns
         self._seq += 1
-        self._offer(Kind.EVENT, recv_ns, event_id, payload, verdict.conflatable)
+        self._offer(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
         return True
 
-    def _is_repeat(self, event_id: int, recv_ns: int) -> bool:
-        last = self._last_id
-        if event_id == last + 1:
-            self._last_id = event_id
-            return False
-        if self._run_start <= event_id <= last:
+    def _is_repeat(self, verdict: Verdict) -> bool:
+        if self._run_start <= verdict.event_id <= self._last_id:
             return True
-        if last != NO_EVENT_ID and event_id > last + 1 and self._spec.kind in CONTIGUOUS:
-            self._note_gap(last + 1, event_id - 1, recv_ns)
-        self._run_start = self._last_id = event_id
+        if verdict.event_id < self._run_start or verdict.previous_id != self._last_id:
+            self._run_start = verdict.event_id
         return False
 
-    def _note_gap(self, first_id: int, last_id: int, recv_ns: int) -> None:
-        cause = "upstream" if self._dark_since_ns is None and self._last_recv_ns else "disconnect"
-        self._dark_since_ns = None
-        self.lost += last_id - first_id + 1
-        self._lose(first_id, last_id, cause, self._last_recv_ns or recv_ns, recv_ns)
-
-    def _note_darkness(self, recv_ns: int) -> None:
-        """Without contiguous ids nobody can say how much was missed, only when."""
-        since_ns = self._dark_since_ns or recv_ns
-        self._dark_since_ns = None
-        if self._spec.kind not in CONTIGUOUS:
-            self._lose(None, None, "disconnect", since_ns, recv_ns)
+    def _note_loss(self, verdict: Verdict, recv_ns: int) -> None:
+        """What was missed before this event: by its ids where they tell, else only by the clock."""
+        dark_since_ns, self._dark_since_ns = self._dark_since_ns, None
+        known = verdict.previous_id != NO_EVENT_ID and self._last_id != NO_EVENT_ID
+        if known and verdict.previous_id > self._last_id:
+            cause = "upstream" if dark_since_ns is None and self._last_recv_ns else "disconnect"
+            since_ns = self._last_recv_ns or recv_ns
+            self._lose(self._last_id + 1, verdict.previous_id, cause, since_ns, recv_ns)
+        elif dark_since_ns is not None and not known:
+            self._lose(None, None, "disconnect", dark_since_ns, recv_ns)
 
     def _lose(self, first_id: int | None, last_id: int | None, cause: str, from_ns: int, to_ns: int) -> None:
         self.losses += 1
+        count = None
+        if first_id is not None and last_id is not None and self._spec.kind in _COUNTABLE:
+            count = last_id - first_id + 1
+            self.lost += count
         entry = {
             "stream": self._spec.key,
             "first_id": first_id,
             "last_id": last_id,
-            "count": last_id - first_id + 1 if first_id is not None and last_id is not None else None,
+            "count": count,
             "cause": cause,
             "from": _utc(from_ns),
             "to": _utc(to_ns),

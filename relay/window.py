@@ -3,8 +3,8 @@
 Theory of operation. Records enter at one end in offset order and leave at the other by cumulative
 acknowledgement. Memory holds the oldest of them, up to its limits; once one record is spilled (kept by the
 journal alone), every later one is spilled too until memory has caught up, so what is on disk can never be
-overtaken. Side records (rejected frames, losses) travel in the same order but are no events: they appear in no
-count but `memory_bytes`. The window decides and counts; the journal, the link and the clock belong to the caller.
+overtaken. Side records (rejected frames, losses) travel in the same order but are no events: they appear in
+no count but `memory_bytes`. The window decides and counts; journal, link and clock belong to the caller.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Window:
         return Admission.SPILLED
 
     def _drop_oldest(self) -> None:
-        """In flight records are the publisher's already; with none queued the newcomer goes over the limit."""
+        """What is in flight stays; with nothing queued the newcomer goes over the limit."""
         if self._queued:
             victim = self._queued.popleft()
             self._forget_queued(victim)
@@ -203,7 +203,7 @@ class Window:
         return taken
 
     def acknowledge(self, offset: int) -> list[int]:
-        """Everything in flight up to `offset` is done; returns the events' receive times for their latency."""
+        """Everything in flight up to `offset` is done; returns when its events were received."""
         recv_ns: list[int] = []
         in_flight = self._in_flight
         while in_flight and in_flight[0].offset <= offset:
@@ -242,7 +242,7 @@ class Window:
         """Go on after the event that is stored last; everything up to it counts as acknowledged.
 
         Call after `rewind`. Records that come back from the journal later are measured by the same position.
-        Side records stay: a later event's being stored says nothing of them, and their ids make a repeat harmless.
+        Side records stay: a later stored event says nothing of them, and their ids make a repeat harmless.
         """
         self._stored_through = max(self._stored_through, (epoch, seq))
         side_records: list[Held] = []
@@ -280,7 +280,7 @@ class Window:
                 self._settle(self._queued.pop())
 
     def refill_ended(self) -> int:
-        """The journal has nothing more. Returns how many events it should have had: they are counted as dropped."""
+        """The journal has nothing more: what it should have had is counted as dropped, and returned."""
         missing = self.books.spilled
         self.books.spilled = 0
         self.books.dropped += missing
