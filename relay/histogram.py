@@ -1,0 +1,161 @@
+"""Figures from many values in little memory: quantiles of latency, and rates. `now` is monotonic seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, expm1, log
+
+# A value falls into one of 16 equal buckets of its octave, told by its five leading bits, so that the middle
+# of a bucket is at most 1/32 off. The octaves go from 512 ns to 2**40 ns, some 1,100 s; what is outside falls
+# into the first and the last bucket.
+_LEADING_BITS = 5
+_FIRST_NS = 1 << 9
+_END_NS = 1 << 40
+_WITHOUT_END_NS = 1 << 63
+_BASE = 5 * 16 + 15
+_BUCKETS = (40 - 9) * 16 + 2
+
+
+class LatencyHistogram:
+    """Counts of nanoseconds in log-linear buckets. Quantiles are within 3.2 % from 1 us to 1000 s.
+
+    Shorter and negative times (a clock that stepped) count as the shortest, longer ones as the maximum.
+    """
+
+    __slots__ = ("_counts", "max_ns")
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.max_ns = 0
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    def add(self, ns: int) -> None:
+        self._counts[_bucket(ns)] += 1
+        if ns > self.max_ns:
+            self.max_ns = ns
+
+    def add_many(self, ns: int, n: int) -> None:
+        """The same value `n` times."""
+        if n > 0:
+            self.add(ns)
+            self._counts[_bucket(ns)] += n - 1
+
+    def quantile(self, q: float) -> int | None:
+        """The value below which a share of `q` lies; None as long as there is none at all."""
+        rank = max(1, ceil(q * self.count))
+        for bucket, n in enumerate(self._counts):
+            rank -= n
+            if rank <= 0:
+                return min(_middle_ns(bucket), self.max_ns)
+        return None
+
+    def merge(self, other: LatencyHistogram) -> None:
+        self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
+        self.max_ns = max(self.max_ns, other.max_ns)
+
+    def reset(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.max_ns = 0
+
+    def to_list(self) -> list[int]:
+        """For transport: the maximum, then bucket and count of each bucket that is not empty."""
+        pairs = [(bucket, n) for bucket, n in enumerate(self._counts) if n]
+        return [self.max_ns, *(figure for pair in pairs for figure in pair)]
+
+    @classmethod
+    def from_list(cls, figures: Sequence[int]) -> LatencyHistogram:
+        histogram = cls()
+        histogram.max_ns = figures[0]
+        for bucket, n in zip(figures[1::2], figures[2::2], strict=True):
+            histogram._counts[bucket] = n
+        return histogram
+
+
+def _bucket(ns: int) -> int:
+    if ns < _FIRST_NS:
+        return 0
+    if ns >= _END_NS:
+        return _BUCKETS - 1
+    shift = ns.bit_length() - _LEADING_BITS
+    return (shift << 4) + (ns >> shift) - _BASE
+
+
+def _middle_ns(bucket: int) -> int:
+    if bucket == 0:
+        return _FIRST_NS // 2
+    if bucket == _BUCKETS - 1:
+        return _WITHOUT_END_NS
+    octave, step = divmod(bucket + _BASE, 16)
+    return (2 * (16 + step) + 1) << (octave - 2)
+
+
+class RollingHistogram:
+    """A histogram that forgets: it answers for the last `window_s` to twice `window_s`.
+
+    Adding needs no clock; questions turn the window, so ask at least once in a window.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._current = LatencyHistogram()
+        self._previous = LatencyHistogram()
+        self._turn_at: float | None = None
+
+    def add(self, ns: int) -> None:
+        self._current.add(ns)
+
+    def add_many(self, ns: int, n: int) -> None:
+        self._current.add_many(ns, n)
+
+    def quantile(self, q: float, now: float) -> int | None:
+        return self.merged(now).quantile(q)
+
+    def max_ns(self, now: float) -> int | None:
+        """None as long as there is no value."""
+        both = self.merged(now)
+        return both.max_ns if both.count else None
+
+    def merged(self, now: float) -> LatencyHistogram:
+        """A copy of what is remembered, for several questions at once."""
+        self._turn(now)
+        both = LatencyHistogram()
+        both.merge(self._previous)
+        both.merge(self._current)
+        return both
+
+    def _turn(self, now: float) -> None:
+        if self._turn_at is None:
+            self._turn_at = now + self._window_s
+        elif now >= self._turn_at:
+            self._previous, self._current = self._current, self._previous
+            self._current.reset()
+            on_time = now < self._turn_at + self._window_s
+            self._turn_at = self._window_s + (self._turn_at if on_time else now)
+
+
+class RateMeter:
+    """Rate of a rising total, smoothed: what lies `half_life_s` back counts half. Zero until two updates."""
+
+    def __init__(self, half_life_s: float = 2.0) -> None:
+        self.rate_per_s = 0.0
+        self._decay_per_s = log(2) / half_life_s
+        self._last: tuple[float, float] | None = None
+        self._is_measured = False
+
+    def update(self, total: float, now: float) -> None:
+        """A total below the last one began anew; the spell in which it did is left out."""
+        if self._last is None or total < self._last[0]:
+            self._last = (total, now)
+            return
+        last_total, last_now = self._last
+        elapsed_s = now - last_now
+        if elapsed_s <= 0:
+            return
+        rate_per_s = (total - last_total) / elapsed_s
+        weight = -expm1(-self._decay_per_s * elapsed_s) if self._is_measured else 1.0
+        self.rate_per_s += weight * (rate_per_s - self.rate_per_s)
+        self._is_measured = True
+        self._last = (total, now)

@@ -1,0 +1,247 @@
+"""One stream's journal: which files there are, and what is written to, read from and removed of them.
+
+`<epoch>-<first offset>.seg` holds records, `<epoch>.cursor` the acknowledged offset, and an empty
+`<epoch>.floor` tells that this epoch is taken. An incarnation writes files of its own epoch only, so a
+stopped predecessor that wakes up can spoil nothing and needs no lock.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from contextlib import suppress
+from operator import attrgetter
+from pathlib import Path
+
+from relay.errors import JournalError
+from relay.journal_files import (
+    Cursor,
+    SegmentReader,
+    create_segment,
+    disk,
+    last_epoch,
+    make_private,
+    remove_past,
+    survey_segments,
+    sync_path,
+)
+from relay.recovery import recovery_of
+from relay.segments import Damage, Segment
+
+SEGMENT_BYTES = 16 * 1024 * 1024
+# A larger segment is replaced once it is all acknowledged. Most files then go before the kernel, which waits
+# 30 s by default, has written them to the disk.
+RENEW_BYTES = 1024 * 1024
+_first_offset = attrgetter("first_offset")
+
+
+class Journal:
+    """Append-only files of one stream's accepted records, bounded, truncated by acknowledgements.
+
+    What was appended survives a kill of the process; with `sync` also a loss of power. Nothing is lost by a
+    JournalError: the journal then holds what it held before the call. Use from one thread.
+    """
+
+    acknowledged: int
+    last_offset: int
+    _segments: list[Segment]
+    _used_bytes: int
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        epoch: int,
+        max_bytes: int,
+        segment_bytes: int = SEGMENT_BYTES,
+        sync: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.epoch = epoch
+        self.max_bytes = max_bytes
+        self.damages: list[Damage] = []
+        self._segment_bytes = min(segment_bytes, max_bytes // 4)
+        self._sync = sync
+        self._reader: SegmentReader | None = None
+        with disk(directory, "opened"):
+            self._recover()
+            self._cursor = Cursor(directory / f"{epoch:020}.cursor", self.acknowledged)
+            # From now on the records that a predecessor goes on to append are superseded.
+            self._tail = Segment(epoch, self.last_offset + 1)
+            self._fd = self._create(self._tail)
+            remove_past(directory, epoch, {segment.name for segment in self._segments})
+
+    @staticmethod
+    def next_epoch(directory: Path, now_ms: int) -> int:
+        """An epoch above every earlier one of this journal, `now_ms` where that is."""
+        if not directory.exists():
+            return now_ms
+        with disk(directory, "listed"):
+            return max(now_ms, last_epoch(directory) + 1)
+
+    def set_floor(self, epoch: int) -> None:
+        """Make every later incarnation choose an epoch above `epoch`."""
+        path = self.directory / f"{epoch:020}.floor"
+        with disk(path, "created"):
+            path.touch(mode=0o600)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the segments take on the disk, acknowledged parts that are not removed yet included."""
+        return self._used_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        return max(0, self.max_bytes - self._used_bytes)
+
+    def append(self, encoded: bytes, last_offset: int) -> None:
+        """Write one or many encoded records with offsets up to `last_offset`, all of them or none."""
+        assert last_offset > self.last_offset
+        size = len(encoded)
+        if size > self.max_bytes - self._used_bytes:
+            raise JournalError(f"journal {self.directory} is full; raise journal.max_bytes")
+        if self._tail.end + size > self._segment_bytes:
+            self._renew()
+        try:
+            written = os.write(self._fd, encoded)
+            if self._sync:
+                os.fdatasync(self._fd)
+        except OSError as error:
+            self._cut_back()
+            raise JournalError(f"journal {self.directory} refused a write: {error.strerror}") from error
+        if written != size:
+            self._cut_back()
+            raise JournalError(f"journal {self.directory} took a part of a write; the disk may be full")
+        tail = self._tail
+        tail.bytes += size
+        tail.extend(last_offset, tail.bytes)
+        self._used_bytes += size
+        self.last_offset = last_offset
+
+    def read_after(self, offset: int, max_bytes: int) -> list[bytes]:
+        """The next unacknowledged records after `offset`, encoded: at least one if there is one.
+
+        Damaged records are left out and added to `damages`. A file of an earlier incarnation that has gone
+        was acknowledged by it; `acknowledged` then rises.
+        """
+        while reader := self._reader_after(max(offset, self.acknowledged)):
+            records, damage = reader.read(max_bytes, self.acknowledged)
+            if damage is not None:
+                self._note(damage)
+            if records:
+                return records
+        return []
+
+    def acknowledge(self, offset: int) -> None:
+        """Everything up to `offset` is done with. Survives a kill; removes the files that are behind."""
+        offset = min(offset, self.last_offset)
+        if offset <= self.acknowledged:
+            return
+        self.acknowledged = offset
+        self._cursor.store(offset)
+        # A disk that refuses this must not turn an acknowledgement into a failure: the next one tries again.
+        with suppress(JournalError):
+            if offset == self.last_offset and self._tail.bytes > RENEW_BYTES:
+                self._renew()
+            while len(self._segments) > 1 and self._segments[0].last_offset <= offset:
+                self._remove_oldest()
+
+    def sync(self) -> None:
+        """Wait until all that was appended and acknowledged is on the disk."""
+        with disk(self.directory, "synced"):
+            for segment in self._segments:
+                with suppress(FileNotFoundError):
+                    sync_path(self.directory / segment.name)
+            self._cursor.sync()
+            sync_path(self.directory)
+
+    def close(self) -> None:
+        """Let go of the files; they stay. Nothing but another close may follow."""
+        self._drop_reader()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._cursor.close()
+
+    def _recover(self) -> None:
+        make_private(self.directory)
+        last = last_epoch(self.directory)
+        if self.epoch <= last:
+            raise JournalError(f"journal {self.directory} has seen epoch {last}; {self.epoch} is too low")
+        cursors = self.directory.glob("*.cursor")
+        self.acknowledged = max((Cursor.read(path) for path in cursors), default=0)
+        surveys = survey_segments(self.directory, self.acknowledged)
+        self.recovery = recovery_of(surveys, self.acknowledged, last)
+        self.last_offset = self.recovery.last_offset
+        self._segments = [each.segment for each in surveys if each.segment.last_offset > self.acknowledged]
+        self._used_bytes = sum(segment.bytes for segment in self._segments)
+
+    def _create(self, segment: Segment) -> int:
+        fd = create_segment(self.directory / segment.name, sync=self._sync)
+        self._segments.append(segment)
+        return fd
+
+    def _renew(self) -> None:
+        """Go on in a new segment, unless the present one is empty."""
+        if self._tail.last_offset < self._tail.first_offset:
+            return
+        segment = Segment(self.epoch, self.last_offset + 1)
+        fd = self._create(segment)
+        os.close(self._fd)
+        self._fd = fd
+        self._tail = segment
+
+    def _cut_back(self) -> None:
+        tail = self._tail
+        with suppress(OSError):
+            os.ftruncate(self._fd, tail.bytes)
+        with suppress(OSError):
+            # What could not be cut off stays; reading steps over it.
+            size = os.fstat(self._fd).st_size
+            self._used_bytes += size - tail.bytes
+            tail.bytes = size
+
+    def _remove_oldest(self) -> None:
+        path = self.directory / self._segments[0].name
+        with disk(path, "removed"):
+            path.unlink(missing_ok=True)
+        segment = self._segments.pop(0)
+        self._used_bytes -= segment.bytes
+        if self._reader is not None and self._reader.segment is segment:
+            self._drop_reader()
+
+    def _reader_after(self, after: int) -> SegmentReader | None:
+        """A reader with something left to read, set to go on behind offset `after`; None at the end."""
+        reader = self._reader
+        if after >= self.last_offset:
+            return None
+        if reader is None or reader.after != after:
+            place = max(0, bisect_right(self._segments, after + 1, key=_first_offset) - 1)
+        elif reader.exhausted:
+            place = bisect_right(self._segments, reader.segment.first_offset, key=_first_offset)
+        else:
+            return reader
+        return self._open_from(place, after)
+
+    def _open_from(self, place: int, after: int) -> SegmentReader | None:
+        self._drop_reader()
+        for segment in self._segments[place:]:
+            with disk(self.directory / segment.name, "read"):
+                try:
+                    self._reader = SegmentReader(self.directory, segment, max(after, self.acknowledged))
+                    return self._reader
+                except FileNotFoundError:
+                    if segment.epoch == self.epoch:
+                        raise
+            self.acknowledge(segment.last_offset)
+        return None
+
+    def _drop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _note(self, damage: Damage) -> None:
+        known = {(each.segment, each.at) for each in (*self.recovery.damages, *self.damages)}
+        if (damage.segment, damage.at) not in known:
+            self.damages.append(damage)

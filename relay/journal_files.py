@@ -1,0 +1,155 @@
+"""The file operations below a journal: its folder, its cursor, and the reader of one segment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from mmap import mmap
+from pathlib import Path
+from struct import Struct
+
+from relay.errors import JournalError
+from relay.recovery import Survey, survey
+from relay.segments import Damage, Segment, Taken, damage_of, epoch_named, in_force, segment_named, take
+
+CHUNK_BYTES = 64 * 1024
+# Native order and size: C copies each word in one move, so a kill cannot tear it.
+_CURSOR = Struct("=QQ")
+
+
+@contextmanager
+def disk(path: Path, action: str) -> Iterator[None]:
+    """Turn the system's errors into JournalError; `action` completes "cannot be"."""
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"journal {path} cannot be {action}: {error.strerror}; check the disk") from error
+
+
+def make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        directory.chmod(0o700)
+
+
+def last_epoch(directory: Path) -> int:
+    epochs = (epoch_named(path.name) for path in directory.iterdir())
+    return max((epoch for epoch in epochs if epoch is not None), default=0)
+
+
+def create_segment(path: Path, *, sync: bool) -> int:
+    with disk(path, "created"):
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if sync:
+            sync_path(path.parent)
+    return fd
+
+
+def sync_path(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def survey_segments(directory: Path, acknowledged: int) -> list[Survey]:
+    named = (segment_named(path.name) for path in directory.iterdir())
+    surveys = []
+    for segment, limit in in_force(each for each in named if each is not None):
+        # A predecessor that still runs removes what it sees acknowledged.
+        with suppress(FileNotFoundError):
+            data = (directory / segment.name).read_bytes()
+            surveys.append(survey(segment, data, acknowledged, limit))
+    return surveys
+
+
+def remove_past(directory: Path, epoch: int, kept: set[str]) -> None:
+    """Remove all files of epochs before `epoch` but those named in `kept`."""
+    for path in directory.iterdir():
+        past = epoch_named(path.name)
+        if past is not None and past < epoch and path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
+class Cursor:
+    """One rising number in a mapped file: a store costs no system call and survives a kill.
+
+    It is kept twice, and the smaller copy counts: to deliver again is harmless, to pass over is not.
+    """
+
+    def __init__(self, path: Path, value: int) -> None:
+        # Written before it is mapped: a store into a page without a block on a full disk is a bus error.
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, _CURSOR.pack(value, value))
+            self._map = mmap(fd, _CURSOR.size)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def read(path: Path) -> int:
+        """Zero for a file that a kill left half made."""
+        data = path.read_bytes()
+        return min(_CURSOR.unpack(data)) if len(data) == _CURSOR.size else 0
+
+    def store(self, value: int) -> None:
+        _CURSOR.pack_into(self._map, 0, value, value)
+
+    def sync(self) -> None:
+        self._map.flush()
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class SegmentReader:
+    """Reads one segment forward from behind offset `after`, which moves on with what is handed out.
+
+    Opening it raises FileNotFoundError when the segment has gone.
+    """
+
+    def __init__(self, directory: Path, segment: Segment, after: int) -> None:
+        self.segment = segment
+        self.after = after
+        self._path = directory / segment.name
+        self._reached, self._at = segment.mark_before(after)
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def exhausted(self) -> bool:
+        return self._at >= self.segment.end or self._reached >= self.segment.last_offset
+
+    def read(self, max_bytes: int, acknowledged: int) -> tuple[list[bytes], Damage | None]:
+        """The next records, or a damage stepped over; neither when it only came nearer to `after`."""
+        taken = self._take(max(max_bytes, CHUNK_BYTES), max_bytes)
+        if not taken.used:
+            # The chunk may only have cut a long record off: look at all that is left.
+            taken = self._take(self.segment.end, max_bytes)
+        if not taken.used:
+            return [], self._step_over(taken, acknowledged)
+        self._at += taken.used
+        self._reached = taken.reached
+        if taken.records:
+            self.after = taken.reached
+        return taken.records, None
+
+    def _take(self, chunk_bytes: int, max_bytes: int) -> Taken:
+        size = min(chunk_bytes, self.segment.end - self._at)
+        with disk(self._path, "read"):
+            data = os.pread(self._fd, size, self._at)
+        # Zeros are damage, and so is what somebody cut off.
+        return take(data.ljust(size, b"\0"), self.segment, self._reached, self.after, max_bytes)
+
+    def _step_over(self, taken: Taken, acknowledged: int) -> Damage | None:
+        if taken.gap is None:
+            self._at = self.segment.end
+            return None
+        held = max(self._reached, acknowledged)
+        damage = damage_of(taken.gap, self.segment, self._at, held, self.segment.last_offset + 1)
+        self._at += taken.gap.end
+        return damage
+
+    def close(self) -> None:
+        os.close(self._fd)
