@@ -1,0 +1,195 @@
+"""Reads what NATS holds or passes on into an Audit, without acknowledging or changing anything.
+
+JetStream streams are read by ordered push consumers with flow control, so the server never waits for us, and
+across restarts of the server: every stream's sequence says where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from relay.audit import Audit
+from relay.errors import BusError
+
+RETRY_S = 0.2
+CLOSE_DEADLINE_S = 2.0
+# What nats-py raises for a connection that is gone, a server that does not answer and one that refuses.
+TROUBLES = (nats.errors.Error, OSError, asyncio.TimeoutError)
+
+Connect = Callable[[], Awaitable[Client]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One stream to read: by JetStream name, or with core NATS by `subject` alone (`jetstream` is empty)."""
+
+    jetstream: str
+    subject: str
+
+
+class AuditConsumer:
+    """Feeds `audit` from `sources` between entering and leaving; `connect` makes a client without reconnect.
+
+    With `from_start` a JetStream stream is read from its first message, else from now on. A stream that does
+    not exist yet is waited for.
+    """
+
+    def __init__(
+        self, connect: Connect, sources: Iterable[Source], audit: Audit, *, from_start: bool
+    ) -> None:
+        self._connect = connect
+        self._audit = audit
+        self._progress = asyncio.Event()
+        self._readers = [_Reader(source, self._progress, from_start=from_start) for source in sources]
+        self._client: Client | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Raises BusError if NATS cannot be reached; later troubles are ridden out."""
+        try:
+            client = await self._connect()
+            await self._subscribe(client)
+        except TROUBLES as error:
+            raise BusError(f"cannot read from NATS: {error}; is it up, and may this user read?") from error
+        self._task = asyncio.create_task(self._follow(client))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def caught_up(self, deadline_s: float) -> bool:
+        """Whether everything that was stored at the call has been read within the deadline."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                goals = [(reader, await self._last_stored(reader)) for reader in self._readers]
+                while any(reader.last_seq < goal for reader, goal in goals):
+                    self._progress.clear()
+                    await self._progress.wait()
+                return True
+        return False
+
+    async def _last_stored(self, reader: _Reader) -> int:
+        while True:
+            with suppress(*TROUBLES):
+                if self._client is not None:
+                    return await reader.last_stored(self._client)
+            await asyncio.sleep(RETRY_S)
+
+    async def _follow(self, client: Client) -> None:
+        while True:
+            self._client = client
+            try:
+                await self._serve(client)
+            finally:
+                self._client = None
+                await _close(client)
+            client = await self._reconnected()
+
+    async def _serve(self, client: Client) -> None:
+        """Returns when the connection is over."""
+        while client.is_connected:
+            with suppress(*TROUBLES):
+                await self._subscribe(client)
+            await asyncio.sleep(RETRY_S)
+
+    async def _reconnected(self) -> Client:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            with suppress(*TROUBLES):
+                client = await self._connect()
+                for reader in self._readers:
+                    reader.subscription = None
+                return client
+
+    async def _subscribe(self, client: Client) -> None:
+        for reader in self._readers:
+            if reader.subscription is None:
+                await reader.subscribe(client, self._audit)
+
+
+class _Reader:
+    """Where one source has been read to; `subscription` is None until its stream exists."""
+
+    def __init__(self, source: Source, progress: asyncio.Event, *, from_start: bool) -> None:
+        self.source = source
+        self.last_seq = 0
+        self.subscription: Subscription | None = None
+        self._progress = progress
+        self._from_start = from_start
+
+    async def subscribe(self, client: Client, audit: Audit) -> None:
+        if not self.source.jetstream:
+            self.subscription = await client.subscribe(self.source.subject, cb=self._taker(audit))
+            return
+        with suppress(NotFoundError):
+            start = await self._start(client)
+            self.subscription = await client.jetstream().subscribe(
+                "",
+                stream=self.source.jetstream,
+                ordered_consumer=True,
+                cb=self._stored_taker(audit),
+                config=start,
+            )
+
+    async def last_stored(self, client: Client) -> int:
+        """0 for core NATS, once all that was published before the call has been taken."""
+        if self.source.jetstream:
+            return await _last_seq(client, self.source.jetstream)
+        await client.flush()
+        # nats-py has no event for an empty queue.
+        while self.subscription is not None and self.subscription.pending_msgs:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return 0
+
+    async def _start(self, client: Client) -> ConsumerConfig:
+        if not self._from_start and not self.last_seq:
+            # Fixed now, so that a reconnect before the first message begins at the same place.
+            self.last_seq = await _last_seq(client, self.source.jetstream)
+        return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self.last_seq + 1)
+
+    def _taker(self, audit: Audit) -> Callable[[Msg], Awaitable[None]]:
+        async def take(message: Msg) -> None:
+            audit.take(message.headers, message.data, time.time_ns())
+
+        return take
+
+    def _stored_taker(self, audit: Audit) -> Callable[[Msg], Awaitable[None]]:
+        async def take(message: Msg) -> None:
+            now_ns = time.time_ns()
+            seq = message.metadata.sequence.stream
+            # After a new subscription NATS may repeat itself; that is no duplicate in the stream.
+            if seq > self.last_seq:
+                self.last_seq = seq
+                self._progress.set()
+                audit.take(message.headers, message.data, now_ns)
+
+        return take
+
+
+async def _last_seq(client: Client, jetstream: str) -> int:
+    info = await client.jetstream().stream_info(jetstream)
+    return int(info.state.last_seq)
+
+
+async def _close(client: Client) -> None:
+    # `close` waits for a frozen server; what it would flush does not matter to a reader.
+    with suppress(*TROUBLES):
+        await asyncio.wait_for(client.close(), CLOSE_DEADLINE_S)
