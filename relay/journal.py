@@ -173,7 +173,7 @@ class Journal:
         surveys = survey_segments(self.directory, self.acknowledged)
         self.recovery = recovery_of(surveys, self.acknowledged, last)
         self.last_offset = self.recovery.last_offset
-        self._segments = [each.segment for each in surveys if each.segment.last_offset > self.acknowledged]
+        self._segments = [each.segment for each in surveys if each.records]
         self._used_bytes = sum(segment.bytes for segment in self._segments)
 
     def _create(self, segment: Segment) -> int:
