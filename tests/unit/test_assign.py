@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,7 @@ def test_streams_spread_by_demand_and_not_by_number():
     demand = {"a": 1_500.0, "b": 1_500.0, "c": 1_000.0, "heavy": 4_000.0}
     placed = assign(demand, ["p0", "p1"], CAPACITY, {}, 0.0)
     assert counts(placed)[where(placed)["heavy"]] == 1
+    assert {placement.since for placement in placed.values()} == {-inf}, "well placed from the start"
 
 
 def test_idle_streams_spread_evenly_too():
@@ -128,8 +130,10 @@ def test_an_ebbing_flood_keeps_its_publisher_until_it_is_calm():
 
 
 def test_a_stream_never_moves_to_where_it_would_be_no_better_off():
-    lone = {"a": Placement("p0")}
-    assert assign({"a": 5_400.0}, ["p0", "p1"], CAPACITY, lone, 100.0) == lone
+    demand = {"heavy": 4_400.0, "light": 1_000.0, "other": 900.0}
+    current = {"heavy": Placement("p0"), "light": Placement("p0"), "other": Placement("p1")}
+    placed = assign(demand, ["p0", "p1"], CAPACITY, current, 100.0)
+    assert placed["heavy"] == current["heavy"]
 
 
 def test_a_busy_publisher_sheds_load_to_a_lighter_one():
