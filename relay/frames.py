@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from relay.record import NO_EVENT_ID
-from relay.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, split_contract
+from relay.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, shown, split_contract
 
 # A record holds the id as a signed 64-bit number.
 _MAX_EVENT_ID = 2**63 - 1
@@ -246,7 +246,7 @@ def _rejected(reason: str) -> Verdict:
 
 
 def _brief(value: Any) -> str:
-    """A value as a reason quotes it: payloads may be large."""
+    """A value as a reason quotes it: payloads may be large, and a reason travels in one line."""
     if value is None:
         return "missing"
-    return value[:40] if type(value) is str else f"of type {type(value).__name__}"
+    return f"of type {type(value).__name__}" if type(value) in (dict, list) else shown(value, 40)

@@ -109,7 +109,7 @@ class StreamSpec:
         return f"{self.venue}.{self.symbol}.{self.channel}"
 
     def subject(self, template: str) -> str:
-        """`template` has been checked by `relay.subjects.check_template`."""
+        """`template` has passed `relay.subjects.parse_template`."""
         return template.format(venue=self.venue.value, symbol=self.symbol, channel=self.channel)
 
 
@@ -160,7 +160,9 @@ def split_contract(symbol: str) -> tuple[str, str]:
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value as error messages quote it: printable, and not longer than a line."""
+    """A value as error messages quote it: spelt as in YAML, printable, and not longer than a line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     text = repr(value[: limit + 1] if isinstance(value, str) else value)
     return text if len(text) <= limit else f"{text[:limit]}…"
 

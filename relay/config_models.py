@@ -1,0 +1,152 @@
+"""The models of the configuration's sections: names, types and defaults; pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from relay.config_values import (
+    AbsolutePath,
+    Cores,
+    Count,
+    Duration,
+    ExchangeUrl,
+    Scale,
+    Secret,
+    ServerUrl,
+    SilenceLimit,
+    Size,
+    SubjectTemplate,
+)
+from relay.streams import Venue
+
+MIB = 1024 * 1024
+
+
+class Overflow(StrEnum):
+    """What a stream does when its memory is full; `block` stops reading, for which the exchange hangs up."""
+
+    SPILL = "spill"
+    CONFLATE = "conflate"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    BLOCK = "block"
+
+
+class OverflowChoice(StrEnum):
+    """What the file may say; `auto` goes by the stream's kind."""
+
+    AUTO = "auto"
+    SPILL = "spill"
+    CONFLATE = "conflate"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    BLOCK = "block"
+
+
+class Delivery(StrEnum):
+    JETSTREAM = "jetstream"
+    CORE = "core"
+
+
+class Profile(StrEnum):
+    CONSERVATIVE = "conservative"
+    RECOMMENDED = "recommended"
+    AGGRESSIVE = "aggressive"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ExchangeConfig(Section):
+    """`url` replaces Binance's own hosts, `silence_limit_s` the limits by kind; 0, or `off`, is no limit."""
+
+    venue: Venue = Venue.USDM
+    url: ExchangeUrl = None
+    silence_limit_s: SilenceLimit = None
+
+
+class JetStreamConfig(Section):
+    """Limits of each JetStream stream; there is one for each Binance stream."""
+
+    max_bytes: Size = 256 * MIB
+    max_age_s: Duration = 86400.0
+    duplicate_window_s: Duration = 120.0
+    replicas: Count = 1
+
+
+class NatsConfig(Section):
+    """At most one way to log in. The files are read where publishers run."""
+
+    servers: tuple[ServerUrl, ...] = ("nats://127.0.0.1:4222",)
+    delivery: Delivery = Delivery.JETSTREAM
+    subject: SubjectTemplate = "binance.{venue}.{symbol}.{channel}"
+    headers: bool = True
+    stream: JetStreamConfig = JetStreamConfig()
+    user: str | None = None
+    password: Secret | None = None
+    password_file: AbsolutePath | None = None
+    token: Secret | None = None
+    token_file: AbsolutePath | None = None
+    creds_file: AbsolutePath | None = None
+    nkey_file: AbsolutePath | None = None
+    tls_ca_file: AbsolutePath | None = None
+    tls_handshake_first: bool = False
+
+
+class PublishersConfig(Section):
+    min: Count = 1
+    max: Count = 6
+    scale: Scale = "auto"
+
+
+class QueueConfig(Section):
+    max_messages: Count = 5000
+    max_bytes: Size = 16 * MIB
+    overflow: OverflowChoice = OverflowChoice.AUTO
+
+
+class JournalConfig(Section):
+    """`max_bytes` counts for each stream. `journal: off` is short for `enabled: false`."""
+
+    directory: AbsolutePath
+    enabled: bool = True
+    max_bytes: Size = 1024 * MIB
+
+
+class ResourcesConfig(Section):
+    """CPU cores that Ray sets aside for each actor."""
+
+    stream_cpus: Cores = 0.1
+    publisher_cpus: Cores = 0.1
+
+
+class ExchangeOverride(Section):
+    venue: Venue | None = None
+    url: ExchangeUrl = None
+    silence_limit_s: SilenceLimit = None
+
+
+class QueueOverride(Section):
+    max_messages: Count | None = None
+    max_bytes: Size | None = None
+    overflow: OverflowChoice | None = None
+
+
+class JournalOverride(Section):
+    directory: AbsolutePath | None = None
+    enabled: bool | None = None
+    max_bytes: Size | None = None
+
+
+class ShardConfig(Section):
+    """One stream; what is None here counts as the top level says. `venue` is short for `exchange.venue`."""
+
+    stream: str
+    venue: Venue | None = None
+    critical: bool = False
+    exchange: ExchangeOverride = ExchangeOverride()
+    queue: QueueOverride = QueueOverride()
+    journal: JournalOverride = JournalOverride()
