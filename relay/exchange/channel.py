@@ -1,0 +1,130 @@
+"""One stream of the simulated exchange: when its events are due, what they say, and who gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from relay.exchange.payloads import Source
+from relay.exchange.report import Ledger, Sent
+from relay.exchange.traffic import Arrivals, Uniform
+from relay.streams import StreamKind
+
+Tap = Callable[[str, list[bytes], int], None]
+
+
+class Listener(Protocol):
+    """A socket that has subscribed."""
+
+    @property
+    def paused(self) -> bool:
+        """True while it cannot take bytes; a push is then queued."""
+        ...
+
+    def push(self, channel: Channel, payloads: list[bytes]) -> None: ...
+
+
+class Channel:
+    """Makes the events that are due and hands each to every listener.
+
+    While every listener is paused nothing is made, and what stays due longer than `max_owed_s` never is.
+    Without listeners events are made all the same, unseen, so that a client that was away finds a real gap.
+    """
+
+    def __init__(
+        self, name: str, kind: StreamKind | None, source: Source, max_owed_s: float, tap: Tap | None = None
+    ) -> None:
+        self.name = name
+        self.wire_name = name.encode()
+        self.ledger = Ledger(name, kind)
+        self._source = source
+        self._max_owed_s = max_owed_s
+        self._tap = tap
+        self._arrivals: Arrivals = Uniform(0.0, 0.0)
+        self._ordinary: Arrivals = self._arrivals
+        self._extra = 0
+        self._listeners: list[Listener] = []
+        self._muted: list[Listener] = []
+        self._mute_all = False
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._listeners) + len(self._muted)
+
+    @property
+    def listened(self) -> bool:
+        return bool(self._listeners) and not self._mute_all
+
+    @property
+    def stalled(self) -> bool:
+        """Every listener is paused: their resuming is to be waited for."""
+        return self.listened and all(listener.paused for listener in self._listeners)
+
+    @property
+    def next_s(self) -> float:
+        return -inf if self._extra else self._arrivals.next_s
+
+    def start(self, arrivals: Arrivals) -> None:
+        self._arrivals = self._ordinary = arrivals
+
+    def flood(self, rate_per_s: float, now_s: float) -> None:
+        self._arrivals = Uniform(rate_per_s, now_s)
+
+    def calm(self, now_s: float) -> None:
+        """Back to the ordinary arrivals, without what they would have sent meanwhile."""
+        self._ordinary.take(now_s, inf)
+        self._arrivals = self._ordinary
+
+    def emit(self, count: int) -> None:
+        """Make `count` more events due at once."""
+        self._extra += count
+
+    def stop(self) -> None:
+        self._extra = 0
+        self.start(Uniform(0.0, 0.0))
+
+    def add(self, listener: Listener) -> None:
+        if listener not in self._listeners and listener not in self._muted:
+            self._listeners.append(listener)
+
+    def remove(self, listener: Listener) -> None:
+        for listeners in (self._listeners, self._muted):
+            if listener in listeners:
+                listeners.remove(listener)
+
+    def silence(self, *, everybody: bool) -> None:
+        """Send nothing more to the present subscribers; to `everybody`, later ones included."""
+        self._muted += self._listeners
+        self._listeners = []
+        self._mute_all = everybody
+
+    def unsilence(self) -> None:
+        self._listeners += self._muted
+        self._muted = []
+        self._mute_all = False
+
+    def step(self, now_s: float, now_ns: int, quantum: int) -> None:
+        """Make and hand out at most `quantum` events."""
+        if self.stalled:
+            return
+        if self._arrivals.next_s < now_s - self._max_owed_s:
+            self.ledger.withheld += self._arrivals.take(now_s - self._max_owed_s, inf)
+        extra = min(self._extra, quantum)
+        self._extra -= extra
+        count = extra + self._arrivals.take(now_s, quantum - extra)
+        if count:
+            self._hand_out(self._source.make(count, now_ns // 1_000_000), now_ns)
+
+    def _hand_out(self, payloads: list[bytes], now_ns: int) -> None:
+        if not self.listened:
+            self.ledger.missed(payloads)
+            return
+        self.ledger.made(payloads, now_ns)
+        if self._tap is not None:
+            self._tap(self.name, payloads, now_ns)
+        for listener in tuple(self._listeners):
+            listener.push(self, payloads)
+
+    def sent(self) -> Sent:
+        return self.ledger.sent(self.subscribers)
