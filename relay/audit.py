@@ -158,7 +158,7 @@ class _Follower:
         self._stored += 1
         self._first_id = self._first_id or envelope.number
         self._last_id = envelope.number
-        self._digest.update(len(envelope.data).to_bytes(4, "little") + envelope.data)
+        self._digest.update(len(envelope.data).to_bytes(4, "big") + envelope.data)
         in_sequence = not marks.epoch or self._follow_sequence(marks.epoch, marks.seq)
         rising = self._gap is None or self._follow_ids(self._gap, envelope)
         if not (in_sequence and rising):

@@ -109,7 +109,7 @@ def test_without_headers_sequences_come_from_the_ids() -> None:
 
 def test_the_digest_is_over_the_payloads_own_bytes_with_their_lengths() -> None:
     payload = b'{"t": 1}'
-    expected = blake2b(len(payload).to_bytes(4, "little") + payload, digest_size=16).hexdigest()
+    expected = blake2b(len(payload).to_bytes(4, "big") + payload, digest_size=16).hexdigest()
     assert audited([trade(1)]).digest == expected
 
 

@@ -1,0 +1,227 @@
+#!/usr/bin/env python
+"""Sluice's command line. Parses, calls a module of relay.commands, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from relay.commands.arguments import port, positive, publisher_count
+from relay.errors import ConfigError, SluiceError, UsageError
+
+DONE, FAILED, MISUSED = 0, 1, 2
+SHIPPED_CONFIG = Path(__file__).resolve().parent / "shards.yaml"
+EPILOG = "exit codes: 0 done, 1 failed, 2 bad usage or configuration"
+
+
+class Command(NamedTuple):
+    """`runner` names a module of relay.commands and its function, imported only when the command is used."""
+
+    runner: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    summary: str
+    more: str
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return MISUSED
+    if not args.debug:
+        sys.excepthook = _one_line
+    try:
+        return _run(COMMANDS[args.command].runner, args)
+    except (ConfigError, UsageError) as error:
+        return _failed(error, args, MISUSED)
+    except SluiceError as error:
+        return _failed(error, args, FAILED)
+    except BrokenPipeError:
+        # The reader has what it wanted; the interpreter must not complain about the pipe at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _run(runner: str, args: argparse.Namespace) -> int:
+    module, _, function = runner.partition(".")
+    code: int = getattr(importlib.import_module(f"relay.commands.{module}"), function)(args)
+    sys.stdout.flush()
+    return code
+
+
+def _failed(error: SluiceError, args: argparse.Namespace, code: int) -> int:
+    if args.debug:
+        raise error
+    print(f"driver.py: {error}", file=sys.stderr)
+    return code
+
+
+def _one_line(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """Takes the place of a traceback; Python ends with 1 after this."""
+    what = "interrupted" if issubclass(kind, KeyboardInterrupt) else f"unexpected {kind.__name__}: {error}"
+    print(f"driver.py: {what}; --debug shows where", file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="driver.py",
+        description="Relays Binance market-data streams to NATS over Ray actors.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, command in COMMANDS.items():
+        description = f"{command.summary[0].upper()}{command.summary[1:]}. {command.more}"
+        sub = commands.add_parser(name, help=command.summary, description=description, epilog=EPILOG)
+        # Without a default of its own, so that the flag counts before the command as well.
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        command.add_arguments(sub)
+    return parser
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument(
+        "--seconds", type=positive, default=60.0, metavar="S", help="length of the traffic (60)"
+    )
+    parser.add_argument("--flood", metavar="STREAM", help="flood this stream in the middle third of the run")
+    parser.add_argument(
+        "--flood-rate", type=positive, default=20_000.0, metavar="R", help="events/s of the flood (20000)"
+    )
+    parser.add_argument(
+        "--rate-scale", type=positive, default=1.0, metavar="X", help="multiply the exchange's traffic by X"
+    )
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    _address(parser)
+    parser.add_argument(
+        "--simulate", action="store_true", help="relay a simulated exchange, on a Ray of its own"
+    )
+    parser.add_argument(
+        "--embedded-nats", action="store_true", help="start a nats-server on loopback, on a Ray of its own"
+    )
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _address(parser)
+    _json(parser)
+
+
+def _scale(parser: argparse.ArgumentParser) -> None:
+    _address(parser)
+    parser.add_argument("count", type=publisher_count, metavar="N|auto", help="how many, or auto")
+
+
+def _apply(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    _address(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the difference and change nothing")
+
+
+def _down(parser: argparse.ArgumentParser) -> None:
+    _address(parser)
+    parser.add_argument(
+        "--deadline", type=positive, default=10.0, metavar="S", help="seconds for the drain (10)"
+    )
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument("--live", action="store_true", help="prove first data on every stream's own socket")
+    parser.add_argument(
+        "--deadline", type=positive, default=30.0, metavar="S", help="seconds to wait for first data (30)"
+    )
+
+
+def _audit(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    _json(parser)
+    parser.add_argument("--seconds", type=positive, default=10.0, metavar="S", help="how long to listen (10)")
+    parser.add_argument("--stored", action="store_true", help="read all that is stored instead")
+
+
+def _exchange(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=port, default=9001, metavar="P", help="0 takes a free one (9001)")
+    parser.add_argument("--venue", choices=("spot", "usdm", "coinm"), default="usdm", help="(usdm)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="same seed, same events (1)")
+    parser.add_argument(
+        "--rate-scale", type=positive, default=1.0, metavar="X", help="multiply the traffic by X"
+    )
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="send a recording, not made-up events")
+    parser.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed of the recording (1)")
+    parser.add_argument("--announce", type=Path, metavar="FILE", help="write the URL to FILE once it listens")
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        default=SHIPPED_CONFIG,
+        metavar="FILE",
+        help="the configuration (the shards.yaml beside driver.py)",
+    )
+
+
+def _address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="the Ray cluster; without it, the one that runs here"
+    )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="every figure, for programs")
+
+
+COMMANDS = {
+    "demo": Command(
+        "demo.run", _demo, "the whole relay on this machine, then an audit",
+        "Starts a nats-server, a simulated exchange and a Ray of its own, relays for a while, reads everything"
+        " back from NATS and compares it with what the exchange sent. Leaves no process and no file behind.",
+    ),
+    "run": Command(
+        "run.run", _run_arguments, "bring the relay to what the configuration says, then watch it",
+        "Joins the Ray cluster that runs here, else starts one. On a cluster that it started, SIGTERM or"
+        " Ctrl-C drains the relay and ends it; on one that it joined, the actors stay when it ends.",
+    ),
+    "status": Command(
+        "look.status", _status, "one look at every stream and publisher", "Fails if no relay runs.",
+    ),
+    "top": Command("look.top", _address, "the live table, until q or Ctrl-C", "Fails if no relay runs."),
+    "scale": Command(
+        "control.scale", _scale, "change the number of publishers now",
+        "Prints before and after and waits until it is done. A number holds until `scale auto`.",
+    ),
+    "apply": Command(
+        "control.apply", _apply, "change the running relay to what a configuration says",
+        "Touches only what differs, and prints the difference.",
+    ),
+    "down": Command(
+        "control.down", _down, "drain and remove every actor",
+        "What cannot be published before the deadline stays in the journals for the next start.",
+    ),
+    "check": Command(
+        "check.run", _check, "validate a configuration",
+        "Prints each stream's URL and subject; starts nothing.",
+    ),
+    "audit": Command(
+        "audit.run", _audit, "consume from NATS alone: loss, duplicates, order, latency",
+        "Reads without acknowledging, for some seconds from now on. Exits 1 if it finds anything.",
+    ),
+    "exchange": Command(
+        "exchange.run", _exchange, "the simulated exchange alone, for consumers and tests",
+        "Speaks Binance's WebSocket protocol on loopback, without a key or a network.",
+    ),
+}  # fmt: skip
+
+if __name__ == "__main__":
+    sys.exit(main())
