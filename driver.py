@@ -158,7 +158,13 @@ def _exchange(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="send a recording, not made-up events")
     parser.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed of the recording (1)")
-    parser.add_argument("--announce", type=Path, metavar="FILE", help="write the URL to FILE once it listens")
+    parser.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="STREAM",
+        help="send nothing before this stream has a subscriber; may be repeated",
+    )
 
 
 def _config(parser: argparse.ArgumentParser) -> None:
@@ -185,7 +191,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
 COMMANDS = {
     "demo": Command(
         "demo.run", _demo, "the whole relay on this machine, then an audit",
-        "Starts a nats-server, a simulated exchange and a Ray of its own, relays for a while, reads everything"
+        "Starts a nats-server, a simulated exchange and a Ray of its own, relays for a while, reads all of it"
         " back from NATS and compares it with what the exchange sent. Leaves no process and no file behind.",
     ),
     "run": Command(

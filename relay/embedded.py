@@ -87,7 +87,7 @@ class EmbeddedNats:
         settings = self._directory / "nats-server.conf"
         settings.write_text(self._settings(), encoding="utf-8")
         with self.log_path.open("ab") as log:
-            self._child = start_child([self._binary, "-c", settings], log=log)
+            self._child = start_child([self._binary, "-c", settings], stdout=log, stderr=subprocess.STDOUT)
         self._port = self._await_port(self._child)
 
     def stop(self) -> None:

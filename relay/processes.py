@@ -6,7 +6,7 @@ import ctypes
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def start_child(
-    command: Sequence[str | Path], *, log: IO[bytes] | int, environ: Mapping[str, str] | None = None
+    command: Sequence[str | Path], *, stdout: IO[bytes] | int, stderr: IO[bytes] | int
 ) -> subprocess.Popen[bytes]:
     """Start `command` in a session of its own, so that Ctrl-C reaches only us and we end it in our order.
 
@@ -24,9 +24,8 @@ def start_child(
     return subprocess.Popen(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=None if environ is None else dict(environ),
+        stdout=stdout,
+        stderr=stderr,
         start_new_session=True,
         preexec_fn=_die_with_parent(),
     )

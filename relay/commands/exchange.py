@@ -1,0 +1,43 @@
+"""`exchange`: the simulated exchange in the foreground, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from argparse import Namespace
+from contextlib import suppress
+
+import uvloop
+
+from relay.errors import UsageError
+from relay.exchange.server import run_exchange
+from relay.exchange.settings import ExchangeSettings
+from relay.streams import Venue
+
+
+def run(args: Namespace) -> int:
+    """Prints the URL once it listens; what else happens goes to stderr."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    settings = ExchangeSettings(
+        venue=Venue(args.venue),
+        seed=args.seed,
+        port=args.port,
+        rate_scale=args.rate_scale,
+        recording=args.replay,
+        speed=args.speed,
+        expected=tuple(args.expect),
+    )
+    try:
+        uvloop.run(_serve(settings))
+    except OSError as error:
+        raise UsageError(f"cannot listen on port {args.port}: {error}; take another with --port") from error
+    return 0
+
+
+async def _serve(settings: ExchangeSettings) -> None:
+    serving = asyncio.create_task(run_exchange(settings))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    with suppress(asyncio.CancelledError):
+        await serving

@@ -1,0 +1,48 @@
+"""The simulated exchange as a child process: told over HTTP, and gone afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from relay.errors import FeedError
+from relay.simulator import SimulatedExchange
+from relay.streams import Venue
+
+TRADES = "btcusdt@trade"
+
+
+async def receive(url: str, frames: int) -> int:
+    async with connect(f"{url}/public/ws/{TRADES}") as socket:
+        for _ in range(frames):
+            await asyncio.wait_for(socket.recv(), 10)
+    return frames
+
+
+def test_it_reports_what_it_sent(tmp_path: Path) -> None:
+    with SimulatedExchange(Venue.USDM, tmp_path / "log", expected=[TRADES]) as exchange:
+        received = asyncio.run(receive(exchange.url, 20))
+        sent = exchange.stop_traffic(5)[TRADES]
+    assert sent.events >= received
+    assert len(sent.digest) == 32
+
+
+def test_a_flood_of_an_unknown_stream_is_refused_with_its_reason(tmp_path: Path) -> None:
+    with SimulatedExchange(Venue.USDM, tmp_path / "log") as exchange, pytest.raises(FeedError, match="flood"):
+        exchange.flood("nothing@all", 100)
+
+
+def test_a_stream_that_the_venue_lacks_ends_the_start_with_the_reason(tmp_path: Path) -> None:
+    exchange = SimulatedExchange(Venue.USDM, tmp_path / "log", expected=["btcusdt@fundingRate@1s"])
+    with pytest.raises(FeedError, match="fundingRate"):
+        exchange.__enter__()
+
+
+def test_it_does_not_answer_after_its_end(tmp_path: Path) -> None:
+    with SimulatedExchange(Venue.USDM, tmp_path / "log") as exchange:
+        assert exchange.sent() == {}
+    with pytest.raises(FeedError, match="does not answer"):
+        exchange.sent()
