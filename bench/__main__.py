@@ -1,0 +1,126 @@
+"""`python -m bench`: measure every system, print the table, write the figures and the pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.climb import climb
+from bench.loads import FULL, QUICK, Plan, ramp_step
+from bench.machine import this_machine
+from bench.measure import measure
+from bench.measurement import Measurement
+from bench.plots import pictures
+from bench.report import Climb, Results, as_json, table
+from bench.stage import Stage, staged
+from bench.systems import SYSTEMS, Running
+from relay.errors import SluiceError
+
+_RESULTS = Path(__file__).resolve().parent / "results"
+_START_LIMIT_S = 90.0
+
+
+class Bench:
+    """Collects what the rounds show; `directory` holds stores, journals and logs, and goes at the end."""
+
+    def __init__(self, plan: Plan, systems: tuple[str, ...], directory: Path) -> None:
+        self._plan = plan
+        self._systems = systems
+        self._directory = directory
+        self._measurements: list[Measurement] = []
+        self._climbs: list[Climb] = []
+        self._starts_s: dict[str, list[float]] = {SYSTEMS[slug].name: [] for slug in systems}
+
+    def run(self) -> Results:
+        """Round by round, so that a neighbour's noise falls on every system alike."""
+        for number in range(self._plan.rounds):
+            for slug in self._systems:
+                self._visit(slug, number)
+        return Results(
+            this_machine(),
+            self._plan,
+            tuple(self._starts_s),
+            tuple(self._measurements),
+            tuple(self._climbs),
+            self._starts_s,
+        )
+
+    def _visit(self, slug: str, number: int) -> None:
+        system = SYSTEMS[slug]
+        with staged(self._directory / f"{number}-{slug}") as stage:
+            began = time.monotonic()
+            with system.start(stage) as running:
+                stage.await_first_data(_START_LIMIT_S, running.check)
+                self._starts_s[system.name].append(round(time.monotonic() - began, 2))
+                for load in self._plan.loads:
+                    self._take(measure(stage, running, load, number))
+                if number == 0:
+                    self._climb(stage, running)
+                self._take(measure(stage, running, self._plan.flood, number))
+
+    def _take(self, measured: Measurement) -> None:
+        self._measurements.append(measured)
+        _say(measured)
+
+    def _climb(self, stage: Stage, running: Running) -> None:
+        def step(rate_per_s: float, seconds: float) -> Measurement:
+            measured = measure(stage, running, ramp_step(rate_per_s, seconds), 0)
+            _say(measured)
+            return measured
+
+        plan = self._plan
+        self._climbs.append(climb(running.name, plan.ramp_rates, plan.ramp_step_s, plan.ramp_hold_s, step))
+
+
+def _say(of: Measurement) -> None:
+    late, cpu_us = of.late(of.streams), of.cpu_us_per_message
+    print(
+        f"{of.system:<24}{of.load:<7}{of.offered_per_s:>8,.0f}/s for {of.seconds:4.1f} s: "
+        f"sent {of.sent:>9,}, not there after 2 s {late:>9,}, CPU {cpu_us:6.1f} us a message",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short loads, one round")
+    parser.add_argument(
+        "--systems", nargs="+", choices=tuple(SYSTEMS), default=tuple(SYSTEMS), metavar="SYSTEM"
+    )
+    parser.add_argument("--output", type=Path, default=_RESULTS, help="folder for figures and pictures")
+    given = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="sluice-bench-") as directory:
+            results = Bench(QUICK if given.quick else FULL, tuple(given.systems), Path(directory)).run()
+    except SluiceError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print(table(results))
+    for path in write(results, given.output, quick=given.quick):
+        print(path)
+    return 0
+
+
+def write(results: Results, folder: Path, *, quick: bool) -> list[Path]:
+    """The files written: figures first, then pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    stem = f"{day}-{results.machine.slug}{'-quick' if quick else ''}"
+    figures = folder / f"{stem}.json"
+    figures.write_text(json.dumps(as_json(results), indent=1) + "\n", encoding="utf-8")
+    written = [figures]
+    for name, text in pictures(results).items():
+        path = folder / f"{stem}-{name}.svg"
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The independent consumer: its own process, one subscription, books for every stream (see tally.py).
+
+`python -m bench.consumer --nats nats://127.0.0.1:4222`, then commands as lines.py describes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import time
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvloop
+
+from bench.lines import Command, obey
+from bench.nats_tap import subscribe
+from bench.tally import Books, Tally, quantiles_ms, spells
+
+SUBJECT = "binance.>"
+
+
+class Consumer:
+    """Books since the last reset. Whatever is no event of ours is counted as strange."""
+
+    def __init__(self) -> None:
+        self._books = Books()
+        self._strange = 0
+        self._last_ns = time.monotonic_ns()
+
+    def take(self, buffer: bytes, start: int, end: int, now_us: int) -> None:
+        try:
+            self._books.add(buffer, start, end, now_us)
+        except ValueError:
+            self._strange += 1
+        self._last_ns = time.monotonic_ns()
+
+    async def reset(self, timed: bool) -> bool:
+        self._books = Books(timed=timed)
+        self._strange = 0
+        return True
+
+    async def count(self) -> dict[str, Any]:
+        """`quiet_s` is how long ago the last message came."""
+        return {
+            "unique": {label.decode(): tally.unique for label, tally in self._books.streams.items()},
+            "quiet_s": (time.monotonic_ns() - self._last_ns) / 1e9,
+        }
+
+    async def report(self, groups: dict[str, list[str]], spell_s: float) -> dict[str, Any]:
+        """Books per stream, latency per group of streams."""
+        tallies = {label.decode(): tally for label, tally in self._books.streams.items()}
+        chosen = {
+            group: [tallies[name] for name in names if name in tallies] for group, names in groups.items()
+        }
+        return {
+            "strange": self._strange,
+            "streams": {label: _counts(tally) for label, tally in tallies.items()},
+            "latency_ms": {
+                group: quantiles_ms(late for tally in some for late in tally.late_us)
+                for group, some in chosen.items()
+            },
+            "spells": {
+                group: [asdict(spell) for spell in spells(some, spell_s)] for group, some in chosen.items()
+            },
+        }
+
+
+def _counts(tally: Tally) -> dict[str, int]:
+    return {
+        "unique": tally.unique,
+        "duplicates": tally.duplicates,
+        "out_of_order": tally.out_of_order,
+    }
+
+
+async def main(nats_url: str) -> None:
+    consumer = Consumer()
+    address = urlsplit(nats_url)
+    tap = await subscribe(address.hostname or "127.0.0.1", address.port or 4222, SUBJECT, consumer.take)
+    commands: dict[str, Command] = {
+        "reset": consumer.reset,
+        "count": consumer.count,
+        "report": consumer.report,
+    }
+    obeying = asyncio.ensure_future(obey({"ready": True}, commands))
+    # A server that cuts us off as a slow consumer would otherwise look like a relay that loses messages.
+    done, _ = await asyncio.wait((obeying, tap.closed), return_when=asyncio.FIRST_COMPLETED)
+    if tap.closed in done:
+        raise SystemExit(f"NATS: {tap.closed.result()}")
+    await obeying
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="bench.consumer")
+    parser.add_argument("--nats", required=True)
+    # Nothing here forms cycles, and a collection pause would be booked as the relay's latency.
+    gc.disable()
+    uvloop.run(main(parser.parse_args().nats))

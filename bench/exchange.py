@@ -1,0 +1,59 @@
+"""The simulated exchange in a process of its own, offering exact rates on command.
+
+It never waits for a slow reader: what a system does not take at once queues in front of it. So latency counts
+from the moment at which the market would have sent, and no system can lower the rate that it is offered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+
+import uvloop
+
+from bench.lines import Command, obey
+from relay.exchange.server import ExchangeServer
+from relay.exchange.settings import ExchangeSettings
+
+_TICK_S = 0.001
+_NEVER_FULL_BYTES = 1 << 40
+# Nobody asks REST for old trades here, and they would fill memory.
+_HISTORY = 1000
+
+
+class Controls:
+    def __init__(self, server: ExchangeServer) -> None:
+        self._server = server
+
+    async def offer(self, rates: dict[str, float]) -> bool:
+        """Even rates, the streams' events apart from each other; returns when all are set."""
+        for stream, rate_per_s in rates.items():
+            self._server.flood(stream, rate_per_s)
+            if rate_per_s > 0:
+                await asyncio.sleep(1 / rate_per_s / len(rates))
+        return True
+
+    async def sent(self) -> dict[str, int]:
+        return {name: sent.events for name, sent in self._server.sent().items()}
+
+
+async def main(streams: list[str]) -> None:
+    settings = ExchangeSettings(
+        symbols=tuple(name.partition("@")[0] for name in streams),
+        rates={"*": 0.0},
+        history=_HISTORY,
+        tick_s=_TICK_S,
+        write_high_bytes=_NEVER_FULL_BYTES,
+        stamp_us=True,
+    )
+    async with ExchangeServer(settings) as server:
+        server.start_traffic()
+        controls = Controls(server)
+        commands: dict[str, Command] = {"offer": controls.offer, "sent": controls.sent}
+        await obey({"url": server.url}, commands)
+
+
+if __name__ == "__main__":
+    gc.freeze()
+    uvloop.run(main(sys.argv[1:]))

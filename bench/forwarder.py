@@ -1,0 +1,61 @@
+"""Baseline: a one-process forwarder, as good as one would reasonably write it.
+
+One socket per stream, one uvloop, each frame wrapped from bytes without parsing it and published with nats-py
+at once. No journal, no acknowledgement, no bound on what waits but TCP's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import time
+from collections.abc import Sequence
+
+import nats
+import uvloop
+from nats.aio.client import Client
+from websockets.asyncio.client import connect
+
+from bench.lines import obey
+from relay.envelope import Envelope
+from relay.streams import Venue, parse_stream
+
+SUBJECT = "binance.{venue}.{symbol}.{channel}"
+
+
+async def forward(exchange_url: str, stream: str, bus: Client) -> None:
+    spec = parse_stream(Venue.USDM, stream)
+    subject, envelope, publish = spec.subject(SUBJECT), Envelope(stream), bus.publish
+    number = 0
+    async with connect(exchange_url + spec.path, compression=None, max_queue=1024) as socket:
+        while True:
+            payload = await socket.recv(decode=False)
+            number += 1
+            await publish(subject, envelope.wrap(payload, time.time_ns(), f"{stream}:{number}"))
+
+
+async def main(exchange_url: str, nats_url: str, streams: Sequence[str]) -> None:
+    bus = await nats.connect(nats_url)
+    forwarding = [asyncio.ensure_future(forward(exchange_url, stream, bus)) for stream in streams]
+    obeying = asyncio.ensure_future(obey({"ready": True}, {}))
+    # A forwarder that fails ends the process: the harness then sees it, and not a row of losses.
+    done, _ = await asyncio.wait((obeying, *forwarding), return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+    for task in forwarding:
+        task.cancel()
+
+
+def arguments(prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog)
+    parser.add_argument("--exchange", required=True)
+    parser.add_argument("--nats", required=True)
+    parser.add_argument("streams", nargs="+")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = arguments("bench.forwarder")
+    gc.freeze()
+    uvloop.run(main(given.exchange, given.nats, given.streams))

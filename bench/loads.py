@@ -1,0 +1,86 @@
+"""What is offered to each system, and for how long. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# Ten trade streams: their ids are contiguous, so a consumer can say which message is missing.
+SYMBOLS = ("btc", "eth", "bnb", "sol", "xrp", "doge", "ada", "avax", "link", "ltc")
+STREAMS = tuple(f"{symbol}usdt@trade" for symbol in SYMBOLS)
+FLOODED, CALM_STREAMS = STREAMS[0], STREAMS[1:]
+CALM_RATE_PER_S = 1000
+HIGH_RATE_PER_S = 25_000
+# More than any of the systems carries, less than the exchange can send.
+FLOOD_RATE_PER_S = 80_000
+CALM_IN_FLOOD_PER_S = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`rates` are exact and even, per stream. `groups` are the streams whose latency is told apart."""
+
+    name: str
+    seconds: float
+    rates: dict[str, float]
+    timed: bool = True
+    groups: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"all": STREAMS})
+    # Streams whose messages must all arrive for the load to be over.
+    awaited: tuple[str, ...] = STREAMS
+
+    @property
+    def rate_per_s(self) -> float:
+        return sum(self.rates.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One benchmark: `loads` are repeated in every round, the ramp is climbed once by each system."""
+
+    rounds: int
+    loads: tuple[Load, ...]
+    flood: Load
+    ramp_rates: tuple[int, ...]
+    ramp_step_s: float
+    ramp_hold_s: float
+
+
+def even(rate_per_s: float) -> dict[str, float]:
+    return {stream: rate_per_s / len(STREAMS) for stream in STREAMS}
+
+
+def calm(seconds: float) -> Load:
+    return Load("calm", seconds, even(CALM_RATE_PER_S))
+
+
+def high(seconds: float) -> Load:
+    return Load("high", seconds, even(HIGH_RATE_PER_S))
+
+
+def flood(seconds: float) -> Load:
+    rates = {stream: float(CALM_IN_FLOOD_PER_S) for stream in CALM_STREAMS} | {
+        FLOODED: float(FLOOD_RATE_PER_S)
+    }
+    groups = {"calm streams": CALM_STREAMS, "flooded": (FLOODED,)}
+    return Load("flood", seconds, rates, groups=groups, awaited=CALM_STREAMS)
+
+
+def ramp_step(rate_per_s: float, seconds: float) -> Load:
+    return Load("ramp", seconds, even(rate_per_s), timed=False)
+
+
+FULL = Plan(
+    rounds=3,
+    loads=(calm(6), high(10)),
+    flood=flood(5),
+    ramp_rates=(5000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000),
+    ramp_step_s=2,
+    ramp_hold_s=10,
+)
+QUICK = Plan(
+    rounds=1,
+    loads=(calm(3), high(3)),
+    flood=flood(3),
+    ramp_rates=(10_000, 20_000, 30_000, 40_000, 60_000, 80_000),
+    ramp_step_s=1,
+    ramp_hold_s=2,
+)

@@ -1,0 +1,138 @@
+"""What one run of one load showed of one system, and the median over rounds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from bench.tally import QUANTILES
+
+# A faster exchange would have sent more: then the exchange and not the system was the limit.
+SENT_SHARE = 0.97
+_NO_TALLY = {"unique": 0, "duplicates": 0, "out_of_order": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBooks:
+    """`on_time` had arrived two seconds after the load's end, `unique` before we stopped waiting."""
+
+    sent: int
+    on_time: int
+    unique: int
+    duplicates: int
+    out_of_order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One process over one run."""
+
+    cpu_s: float
+    rss_bytes: int
+    pss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """`relay` are the processes of the system itself, `daemons` those of Ray beneath it.
+
+    `latency_ms` has the values at QUANTILES per group of streams, `spells` their course for pictures.
+    `stored` is what JetStream holds of the run, None where nothing is stored.
+    """
+
+    system: str
+    load: str
+    round: int
+    seconds: float
+    offered_per_s: float
+    streams: dict[str, StreamBooks]
+    strange: int
+    latency_ms: dict[str, list[float]]
+    relay: dict[str, Usage]
+    daemons: dict[str, Usage]
+    stored: int | None = None
+    notes: dict[str, int] = field(default_factory=dict)
+    spells: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def sent(self) -> int:
+        return sum(books.sent for books in self.streams.values())
+
+    @property
+    def unique(self) -> int:
+        return sum(books.unique for books in self.streams.values())
+
+    @property
+    def sent_per_s(self) -> float:
+        return self.sent / self.seconds
+
+    @property
+    def exchange_kept_up(self) -> bool:
+        return self.sent_per_s >= SENT_SHARE * self.offered_per_s
+
+    @property
+    def held(self) -> bool:
+        """Nothing lost, and the backlog gone two seconds after the end."""
+        return not (self.late(self.streams) or self.duplicates or self.out_of_order)
+
+    @property
+    def late_share(self) -> float:
+        """Share of what was sent that had not arrived two seconds after the end."""
+        return self.late(self.streams) / self.sent if self.sent else 0.0
+
+    @property
+    def duplicates(self) -> int:
+        return sum(books.duplicates for books in self.streams.values())
+
+    @property
+    def out_of_order(self) -> int:
+        return sum(books.out_of_order for books in self.streams.values())
+
+    @property
+    def cpu_us_per_message(self) -> float:
+        return sum(usage.cpu_s for usage in self.relay.values()) * 1e6 / max(self.unique, 1)
+
+    @property
+    def rss_bytes(self) -> int:
+        return sum(usage.rss_bytes for usage in self.relay.values())
+
+    @property
+    def pss_bytes(self) -> int:
+        return sum(usage.pss_bytes for usage in self.relay.values())
+
+    def lost(self, streams: Iterable[str]) -> int:
+        """What had not come when we stopped waiting."""
+        return sum(self.streams[name].sent - self.streams[name].unique for name in streams)
+
+    def late(self, streams: Iterable[str]) -> int:
+        """What had not come two seconds after the load's end, lost or not."""
+        return sum(self.streams[name].sent - self.streams[name].on_time for name in streams)
+
+    def quantile_ms(self, group: str, q: float) -> float:
+        """NaN where nothing arrived."""
+        values = self.latency_ms.get(group) or [float("nan")] * len(QUANTILES)
+        return values[min(range(len(QUANTILES)), key=lambda at: abs(QUANTILES[at] - q))]
+
+
+def books_of(
+    sent: Mapping[str, int], on_time: Mapping[str, int], tallies: Mapping[str, Mapping[str, int]]
+) -> dict[str, StreamBooks]:
+    """Join what the exchange sent with what the consumer saw, per stream."""
+    return {
+        name: StreamBooks(count, on_time.get(name, 0), **{**_NO_TALLY, **tallies.get(name, {})})
+        for name, count in sent.items()
+    }
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median; NaN if there is none at all."""
+    numbers = [value for value in values if value == value]
+    return median(numbers) if numbers else float("nan")
+
+
+def middle_quantiles(measurements: Sequence[Measurement], group: str) -> list[float]:
+    """The median over rounds at each of QUANTILES; empty if nothing was timed."""
+    rows = [of.latency_ms[group] for of in measurements if of.latency_ms.get(group)]
+    return [middle(column) for column in zip(*rows, strict=True)]

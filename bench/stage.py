@@ -1,0 +1,79 @@
+"""What every system is measured on: nats-server, simulated exchange and consumer, fresh for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.lines import Child
+from bench.loads import STREAMS
+from relay.embedded import EmbeddedNats
+from relay.errors import ClusterError
+
+# A consumer that falls behind for a moment is to be seen as late, not cut off and seen as loss.
+_NATS_SETTINGS = "max_pending: 2GB"
+_TRICKLE_PER_S = 5.0
+_POLL_S = 0.05
+_QUIET_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    nats_url: str
+    exchange_url: str
+    exchange: Child
+    consumer: Child
+    directory: Path
+
+    def offer(self, rates: Mapping[str, float]) -> None:
+        """Exact rates from now on; a stream without one falls silent."""
+        self.exchange.ask("offer", rates={name: rates.get(name, 0.0) for name in STREAMS})
+
+    def sent(self) -> dict[str, int]:
+        """Events made so far, per stream."""
+        counts: dict[str, int] = self.exchange.ask("sent")
+        return counts
+
+    def arrived(self) -> dict[str, int]:
+        """Distinct events that the consumer has seen since its last reset, per stream."""
+        counts: dict[str, int] = self.consumer.ask("count")["unique"]
+        return counts
+
+    def await_first_data(self, limit_s: float, still_runs: Callable[[], None]) -> None:
+        """Return once every stream has delivered something; raises ClusterError after `limit_s`."""
+        self.consumer.ask("reset", timed=False)
+        self.offer(dict.fromkeys(STREAMS, _TRICKLE_PER_S))
+        deadline = time.monotonic() + limit_s
+        while len(arrived := self.arrived()) < len(STREAMS):
+            if time.monotonic() > deadline:
+                raise ClusterError(f"after {limit_s:g} s only {sorted(arrived)} had delivered")
+            still_runs()
+            time.sleep(_POLL_S)
+
+    def settle(self, limit_s: float) -> None:
+        """Offer nothing and return once nothing more arrives."""
+        self.offer({})
+        self.wait(lambda: bool(self.consumer.ask("count")["quiet_s"] > _QUIET_S), limit_s)
+
+    def wait(self, over: Callable[[], bool], limit_s: float) -> None:
+        """Until `over`, at most `limit_s`."""
+        deadline = time.monotonic() + limit_s
+        while not over() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+
+@contextmanager
+def staged(directory: Path) -> Iterator[Stage]:
+    directory.mkdir(parents=True)
+    with ExitStack() as stack:
+        bus = stack.enter_context(EmbeddedNats(directory / "nats", extra_config=_NATS_SETTINGS))
+        exchange = stack.enter_context(Child("bench.exchange", STREAMS, directory / "exchange.log"))
+        consumer = stack.enter_context(
+            Child("bench.consumer", ["--nats", bus.url], directory / "consumer.log")
+        )
+        hello: dict[str, Any] = exchange.hello
+        yield Stage(bus.url, hello["url"], exchange, consumer, directory)
