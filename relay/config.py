@@ -25,7 +25,7 @@ from relay.config_models import (
     Section,
     ShardConfig,
 )
-from relay.config_overlay import complete, origins
+from relay.config_overlay import complete, origins, venue_note
 from relay.config_rules import check_nats, settle_publishers, settle_queue
 from relay.errors import ConfigError
 from relay.stream_settings import Resolver, StreamSettings
@@ -85,7 +85,9 @@ def _configured(raw: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
         publishers = settle_publishers(config.publishers, config.profile, count)
         queue = settle_queue(config.queue, config.profile)
     except ConfigError as error:
-        raise renamed(error, origins(environ)) from error
+        if error.path.endswith(".stream"):
+            error = ConfigError(error.path, error.problem, error.remedy + venue_note(environ))
+        raise renamed(error, origins(environ)) from None
     return config.model_copy(update={"publishers": publishers, "queue": queue})
 
 

@@ -165,7 +165,9 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             raise _refusal(path, event, f"alias *{event.anchor}", "write the value out; aliases are not read")
         if event.tag is not None:
-            raise _refusal(path, event, f"tag {shown(event.tag)}", "leave it out; tags are not read")
+            raise _refusal(
+                path, event, f"tag {shown(event.tag)}", "leave it out; a name that begins with ! needs quotes"
+            )
         if depth > MAX_DEPTH:
             raise _refusal(path[:80], event, f"nested deeper than {MAX_DEPTH} levels", "nest less")
         if self._nodes > MAX_NODES:

@@ -25,6 +25,16 @@ VARIABLES = {
     "MAX_QUEUE_SIZE": "queue.max_messages",
     "NUM_MESSAGE_PROCESSORS": "publishers.scale",
 }
+_LOGIN = (
+    "user",
+    "password",
+    "password_file",
+    "token",
+    "token_file",
+    "creds_file",
+    "nkey_file",
+    "tls_ca_file",
+)
 _LISTS = ("NATS_URL", "BINANCE_STREAMS")
 _SWITCH = {True: True, "on": True, False: False, "off": False}
 
@@ -37,6 +47,7 @@ def complete(raw: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, An
     done["nats"]["stream"] = _section("nats.stream", done["nats"].get("stream"))
     _lay_on_top(done, environ)
     _keep_journals_somewhere(done["journal"], environ)
+    _drop_empty(done["nats"])
     _split_servers(done["nats"])
     done["shards"] = _shards(done.get("shards"))
     return done
@@ -79,6 +90,20 @@ def _follow_host(exchange: dict[str, Any]) -> None:
         exchange["venue"] = venue
 
 
+def venue_note(environ: Mapping[str, str]) -> str:
+    """For refused streams: the file may name another venue than the one that counts."""
+    url = environ.get("BINANCE_WS_URL", "").strip()
+    venue = official_venue(url) if url else None
+    return f"; BINANCE_WS_URL sets the venue to {venue}" if venue else ""
+
+
+def _drop_empty(nats: dict[str, Any]) -> None:
+    """`${NATS_PASSWORD:-}` means that there may be none."""
+    for key in _LOGIN:
+        if nats.get(key) == "":
+            del nats[key]
+
+
 def _keep_journals_somewhere(journal: dict[str, Any], environ: Mapping[str, str]) -> None:
     """The XDG rule: a state folder of the user's, from an absolute path alone."""
     if journal.get("directory") not in (None, ""):
@@ -115,12 +140,10 @@ def _split_servers(nats: dict[str, Any]) -> None:
             "nats.servers", "the servers have different logins", "use one login for all of them"
         )
     for user, password in logins:
-        login = (
-            {"user": user, "password": FromEnvironment(password)}
-            if password
-            else {"token": FromEnvironment(user)}
-        )
-        nats.update(login)
+        if password:
+            nats.update(user=user, password=FromEnvironment(password))
+        else:
+            nats["token"] = FromEnvironment(user)
     nats["servers"] = bare
 
 

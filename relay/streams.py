@@ -122,7 +122,8 @@ def parse_stream(venue: Venue, name: str) -> StreamSpec:
         row = WITH_SYMBOL[venue].get(form)
         if row is None or not symbol:
             problem = f"{shown(name)} is not a stream of {venue}"
-            raise ConfigError("", problem, cure(venue, name, symbol.lower(), form))
+            advised = symbol.lower() if _is_symbol(symbol.lower()) else ""
+            raise ConfigError("", problem, cure(venue, name, advised, form))
         _check_symbol(venue, name, symbol, form, row.kind)
     return StreamSpec(
         venue=venue,
@@ -168,11 +169,11 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def _check_symbol(venue: Venue, name: str, symbol: str, form: str, kind: StreamKind) -> None:
+    if not _is_symbol(symbol.lower()):
+        raise ConfigError("", f"{shown(symbol)} is no symbol", "write one that Binance lists, in lower case")
     if symbol != symbol.lower():
         remedy = f"write {symbol.lower()}@{form}; Binance stays silent on upper case"
         raise ConfigError("", f"{shown(name)} has an upper-case symbol", remedy)
-    if not _is_symbol(symbol):
-        raise ConfigError("", f"{shown(symbol)} is no symbol", "write one that Binance lists, in lower case")
     if kind is _K.CONTINUOUS_KLINE and not all(split_contract(symbol)):
         remedy = f"write <pair>_<contract type>, such as {symbol.partition('_')[0]}_perpetual@{form}"
         raise ConfigError("", f"{shown(name)} names no contract type", remedy)
