@@ -173,12 +173,14 @@ def publish(
     published: Mapping[str, Assignment],
     placed: Mapping[str, Placement],
     endpoints: Mapping[str, PublisherEndpoint],
+    reported_version: int = 0,
 ) -> dict[str, Assignment]:
     """The assignments that differ from the published ones, with a version above all of those.
 
-    Every publisher in `placed` has an endpoint.
+    `reported_version` is the highest that any stream reports: it counts too, in case what was published is
+    forgotten. Every publisher in `placed` has an endpoint.
     """
-    version = 1 + max((assignment.version for assignment in published.values()), default=0)
+    version = 1 + max(reported_version, *(made.version for made in published.values()), 0)
     names = sorted(endpoints)
     changed = {}
     for stream, placement in placed.items():

@@ -212,6 +212,10 @@ def test_only_changed_assignments_are_published_with_a_higher_version():
     assert publish(first, placed, endpoints("p0", "p1")) == {}
 
 
+def test_a_version_is_above_what_streams_report():
+    assert publish({}, {"a": Placement("p0")}, endpoints("p0"), 7)["a"].version == 8
+
+
 def test_a_restarted_publisher_is_published_with_its_new_endpoint():
     placed = {"a": Placement("p0")}
     first = publish({}, placed, endpoints("p0"))

@@ -1,0 +1,285 @@
+"""Reconciling, alone and played against a model of the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.assign import Placement, assign, publish
+from relay.ports import ActorId, Role, Silence
+from relay.reconcile import (
+    MUTE_LIMIT_S,
+    RETIRE_PATIENCE_S,
+    Assign,
+    Create,
+    Desired,
+    Drain,
+    Instruction,
+    Observed,
+    ObservedPublisher,
+    ObservedStream,
+    Remove,
+    Retire,
+    reconcile,
+)
+from relay.stats import Assignment, PublisherEndpoint
+
+
+def stream(key: str) -> ActorId:
+    return ActorId(Role.STREAM, key)
+
+
+def publisher(name: str) -> ActorId:
+    return ActorId(Role.PUBLISHER, name)
+
+
+def assigned(name: str, version: int = 1) -> Assignment:
+    return Assignment(version=version, publisher=name, endpoints=())
+
+
+SERVED = ObservedStream(revision="r1", publisher="p0", assignment_version=1)
+SERVING = ObservedPublisher(revision="n1")
+
+
+def steps(*, streams=None, publishers=None, count=1, observed_streams=None, now=100.0, **rest):
+    """What one look at `a` served by `p0` comes to, with the named differences."""
+    desired = Desired(
+        streams={"a": "r1"} if streams is None else streams,
+        publishers=count,
+        publisher_revision="n1",
+        assignments=rest.pop("assignments", {"a": assigned("p0")}),
+    )
+    observed = Observed(
+        streams={"a": SERVED} if observed_streams is None else observed_streams,
+        publishers={"p0": SERVING} if publishers is None else publishers,
+        **rest,
+    )
+    return reconcile(desired, observed, now)
+
+
+def test_what_is_as_it_should_be_needs_nothing():
+    assert steps() == []
+
+
+def test_missing_actors_are_created_side_by_side():
+    made = steps(observed_streams={}, publishers={}, count=3, assignments={})
+    assert made == [Create(stream("a")), *(Create(publisher(f"p{number}")) for number in range(3))]
+
+
+def test_what_failed_lately_is_not_created_yet():
+    held = {stream("a"): 101.0, publisher("p0"): 99.0}
+    assert steps(observed_streams={}, publishers={}, not_before=held) == [Create(publisher("p0"))]
+
+
+def test_starting_actors_are_waited_for():
+    starting = {"a": replace(SERVED, silence=Silence.STARTING, mute_s=0.0)}
+    assert (
+        steps(observed_streams=starting, publishers={"p0": replace(SERVING, silence=Silence.STARTING)}) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("mute_s", "made"), [(MUTE_LIMIT_S - 0.1, []), (MUTE_LIMIT_S, [Remove(stream("a"))])]
+)
+def test_a_mute_stream_is_given_up_after_a_while(mute_s, made):
+    assert steps(observed_streams={"a": replace(SERVED, silence=Silence.MUTE, mute_s=mute_s)}) == made
+
+
+def test_a_mute_publisher_is_given_up_after_a_while():
+    mute = replace(SERVING, silence=Silence.MUTE, mute_s=MUTE_LIMIT_S)
+    assert steps(publishers={"p0": mute}) == [Remove(publisher("p0"))]
+
+
+def test_a_stream_hears_of_its_assignment_until_it_reports_it():
+    newer = {"a": assigned("p0", version=2)}
+    assert steps(assignments=newer) == [Assign("a", newer["a"])]
+    assert steps(assignments=newer, observed_streams={"a": replace(SERVED, silence=Silence.MUTE)}) == []
+    assert steps(assignments=newer, observed_streams={"a": replace(SERVED, assignment_version=2)}) == []
+
+
+@pytest.mark.parametrize("streams", [{}, {"a": "r2"}])
+def test_an_unwanted_or_changed_stream_drains_before_it_goes(streams):
+    drained = [
+        steps(streams=streams, observed_streams={"a": replace(SERVED, drained=over)})
+        for over in (None, False, True)
+    ]
+    assert drained == [[Drain(stream("a"))], [], [Remove(stream("a"))]]
+
+
+@pytest.mark.parametrize(("silence", "mute_s"), [(Silence.STARTING, 0.0), (Silence.MUTE, MUTE_LIMIT_S)])
+def test_who_cannot_drain_is_removed_at_once(silence, mute_s):
+    stream_there = {"a": replace(SERVED, silence=silence, mute_s=mute_s)}
+    assert steps(streams={}, observed_streams=stream_there) == [Remove(stream("a"))]
+    retired = replace(SERVING, retired_s=0.0, silence=silence, mute_s=mute_s)
+    assert steps(publishers={"p1": SERVING, "p0": retired}) == [Remove(publisher("p0"))]
+
+
+def test_a_stopped_stream_that_is_wanted_again_starts_anew():
+    assert steps(observed_streams={"a": replace(SERVED, stopped=True)}) == [Remove(stream("a"))]
+    assert steps(observed_streams={"a": replace(SERVED, stopped=True, drained=False)}) == []
+
+
+def test_the_least_used_publishers_retire_first():
+    pool = {
+        "p0": replace(SERVING, demand_per_s=5.0),
+        "p1": replace(SERVING, demand_per_s=9.0),
+        "p2": replace(SERVING, demand_per_s=1.0),
+        "p3": replace(SERVING, silence=Silence.STARTING, demand_per_s=3.0),
+    }
+    assert steps(publishers=pool, count=2) == [Retire("p3"), Retire("p2")]
+
+
+def test_of_equal_publishers_the_newest_retires():
+    assert steps(publishers=dict.fromkeys(["p0", "p2", "p10"], SERVING), count=2) == [Retire("p10")]
+
+
+def test_a_retired_publisher_drains_when_nobody_uses_it_any_more():
+    pool = {"p0": SERVING, "p1": replace(SERVING, retired_s=1.0)}
+    assert steps(publishers=pool) == [Drain(publisher("p1"))]
+    using = {"a": replace(SERVED, publisher="p1")}
+    assert steps(publishers=pool, observed_streams=using) == []
+    assert steps(publishers=pool, assignments={"a": assigned("p1")}) == []
+
+
+def test_a_retired_publisher_is_drained_in_the_end_even_if_it_is_used():
+    pool = {"p0": SERVING, "p1": replace(SERVING, retired_s=RETIRE_PATIENCE_S)}
+    assert steps(publishers=pool, observed_streams={"a": replace(SERVED, publisher="p1")}) == [
+        Drain(publisher("p1"))
+    ]
+
+
+def test_a_drained_publisher_is_removed_and_its_name_free_again():
+    pool = {"p1": replace(SERVING, retired_s=1.0, drained=True), "p0": SERVING}
+    assert steps(publishers=pool, count=2) == [Create(publisher("p2")), Remove(publisher("p1"))]
+
+
+def test_publishers_of_other_settings_stay_until_the_new_ones_serve():
+    old = replace(SERVING, revision="n0")
+    assert steps(publishers={"p0": old}) == [Create(publisher("p1"))]
+    starting = replace(SERVING, silence=Silence.STARTING)
+    assert steps(publishers={"p0": old, "p1": starting}) == []
+    assert steps(publishers={"p0": old, "p1": SERVING}) == [Retire("p0")]
+
+
+@dataclass
+class Model:
+    """A cluster in which an instruction has its effect one look later, and the controller's part."""
+
+    streams: dict[str, ObservedStream]
+    publishers: dict[str, ObservedPublisher]
+    placed: dict[str, Placement] = field(default_factory=dict)
+    published: dict[str, Assignment] = field(default_factory=dict)
+    now: float = 1_000.0
+
+    def look(self, desired_streams: dict[str, str], count: int) -> list[Instruction]:
+        self._pass_time()
+        serving = sorted(
+            name
+            for name, found in self.publishers.items()
+            if found.silence is None and found.retired_s is None
+        )
+        self.placed = assign(dict.fromkeys(desired_streams, 0.0), serving, 1_000.0, self.placed, self.now)
+        endpoints = {name: endpoint(name) for name in serving}
+        reported = max((found.assignment_version for found in self.streams.values()), default=0)
+        self.published.update(publish(self.published, self.placed, endpoints, reported))
+        self.published = {key: made for key, made in self.published.items() if key in desired_streams}
+        desired = Desired(
+            streams=desired_streams, publishers=count, publisher_revision="n1", assignments=self.published
+        )
+        return reconcile(desired, Observed(streams=self.streams, publishers=self.publishers), self.now)
+
+    def _pass_time(self) -> None:
+        self.now += 1.0
+        self.streams = {key: later(found) for key, found in self.streams.items()}
+        self.publishers = {
+            name: later(found if found.retired_s is None else replace(found, retired_s=found.retired_s + 1.0))
+            for name, found in self.publishers.items()
+        }
+
+    def apply(self, instruction: Instruction, revisions: dict[str, str]) -> None:
+        match instruction:
+            case Create(ActorId(Role.STREAM, key)):
+                self.streams[key] = ObservedStream(revision=revisions[key], silence=Silence.STARTING)
+            case Create(ActorId(Role.PUBLISHER, name)):
+                self.publishers[name] = ObservedPublisher(revision="n1", silence=Silence.STARTING)
+            case Assign(key, made):
+                self.streams[key] = replace(
+                    self.streams[key], publisher=made.publisher, assignment_version=made.version
+                )
+            case Retire(name):
+                self.publishers[name] = replace(self.publishers[name], retired_s=0.0)
+            case Drain(ActorId(Role.STREAM, key)):
+                self.streams[key] = replace(self.streams[key], drained=False, stopped=True)
+            case Drain(ActorId(Role.PUBLISHER, name)):
+                self.publishers[name] = replace(self.publishers[name], drained=False)
+            case Remove(ActorId(Role.STREAM, key)):
+                del self.streams[key]
+            case Remove(ActorId(Role.PUBLISHER, name)):
+                del self.publishers[name]
+
+
+def later(found):
+    silence = None if found.silence is Silence.STARTING else found.silence
+    mute_s = found.mute_s + 1.0 if silence is Silence.MUTE else 0.0
+    return replace(found, silence=silence, mute_s=mute_s, drained=None if found.drained is None else True)
+
+
+def endpoint(name: str) -> PublisherEndpoint:
+    return PublisherEndpoint(publisher=name, node="n", unix_path=f"/{name}", tcp_address="")
+
+
+silences = st.sampled_from([None, Silence.STARTING, Silence.MUTE])
+revisions = st.sampled_from(["r1", "r2"])
+drains = st.sampled_from([None, False, True])
+observed_streams = st.dictionaries(
+    st.sampled_from("abcdef"),
+    st.builds(
+        ObservedStream,
+        revision=revisions,
+        silence=silences,
+        drained=drains,
+        stopped=st.booleans(),
+        publisher=st.sampled_from(["p0", "p1", None]),
+        assignment_version=st.integers(0, 3),
+    ),
+)
+observed_publishers = st.dictionaries(
+    st.sampled_from([f"p{number}" for number in range(6)]),
+    st.builds(
+        ObservedPublisher,
+        revision=st.sampled_from(["n0", "n1"]),
+        silence=silences,
+        drained=drains,
+        retired_s=st.sampled_from([None, 0.0]),
+        demand_per_s=st.floats(0, 100),
+    ).map(lambda found: found if found.drained is None else replace(found, retired_s=found.retired_s or 0.0)),
+)
+desired_streams = st.dictionaries(st.sampled_from("abcdef"), revisions, min_size=1)
+
+
+@given(observed_streams, observed_publishers, desired_streams, st.integers(1, 5))
+def test_from_anywhere_the_cluster_becomes_the_desired_one_and_then_nothing_happens(
+    streams, publishers, wanted, count
+):
+    model = Model(dict(streams), dict(publishers))
+    for _ in range(40):
+        for instruction in model.look(wanted, count):
+            model.apply(instruction, wanted)
+    assert model.look(wanted, count) == []
+    assert {key: found.revision for key, found in model.streams.items()} == wanted
+    assert not any(found.stopped or found.silence for found in model.streams.values())
+    assert len(model.publishers) == count
+    assert {found.publisher for found in model.streams.values()} <= model.publishers.keys()
+
+
+@given(observed_streams, observed_publishers, desired_streams, st.integers(1, 5))
+def test_no_actor_gets_two_instructions_at_once(streams, publishers, wanted, count):
+    actors = [
+        made.actor
+        for made in Model(dict(streams), dict(publishers)).look(wanted, count)
+        if isinstance(made, Create | Drain | Remove)
+    ]
+    assert len(actors) == len(set(actors))
