@@ -7,7 +7,7 @@ Two numberings are followed. The exchange's own ids, where a stream has them, sh
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -31,7 +31,8 @@ class StreamAudit:
     """The findings on one stream; `stream` is `<venue>:<name>`.
 
     `missing_ids` is None where the exchange numbers nothing. Diff depth has linked ids, not contiguous ones:
-    there it counts broken links. `digest` covers the payloads in the order of arrival, repeats left out.
+    there it counts broken links. `skipped` are missing sequences of a stream whose overflow policy may leave
+    events out. `digest` covers the payloads in the order of arrival, repeats left out.
     """
 
     stream: str
@@ -40,6 +41,7 @@ class StreamAudit:
     out_of_order: int
     missing_ids: int | None
     missing_seqs: int
+    skipped: int
     epochs: int
     first_id: str
     last_id: str
@@ -50,7 +52,7 @@ class StreamAudit:
 
     @property
     def lost(self) -> int:
-        return max(self.missing_ids or 0, self.missing_seqs)
+        return max((self.missing_ids or 0) - self.skipped, self.missing_seqs)
 
     @property
     def clean(self) -> bool:
@@ -81,9 +83,13 @@ class MalformedError(SluiceError):
 
 
 class Audit:
-    """Feed it every message of every stream, in the order of arrival; memory stays bounded."""
+    """Feed it every message of every stream, in the order of arrival; memory stays bounded.
 
-    def __init__(self) -> None:
+    `skipping` are the keys of the streams whose overflow policy may leave events out.
+    """
+
+    def __init__(self, skipping: Collection[str] = ()) -> None:
+        self._skipping = frozenset(skipping)
         self._streams: dict[str, _Follower] = {}
         self.malformed = 0
         self.last_problem = ""
@@ -101,7 +107,19 @@ class Audit:
             self.last_problem = f"{error} in {body[:120]!r}"
 
     def report(self) -> list[StreamAudit]:
-        return [self._streams[key].report() for key in sorted(self._streams)]
+        return [self._streams[key].report(may_skip=key in self._skipping) for key in sorted(self._streams)]
+
+    def stored(self, key: str) -> int:
+        """Distinct events of one stream so far."""
+        found = self._streams.get(key)
+        return found.stored if found else 0
+
+    def latency(self) -> LatencyHistogram:
+        """Of all streams together."""
+        merged = LatencyHistogram()
+        for follower in self._streams.values():
+            merged.merge(follower.latency)
+        return merged
 
     def _follower(self, key: str) -> _Follower:
         found = self._streams.get(key)
@@ -140,22 +158,22 @@ class _Follower:
     def __init__(self, key: str) -> None:
         self._key = key
         self._gap = gap_rule(key)
-        self._stored = self._duplicated = self._out_of_order = self._epochs = 0
+        self.stored = self._duplicated = self._out_of_order = self._epochs = 0
         self._missing_ids = self._missing_seqs = 0
         self._first_id = self._last_id = ""
         self._sequence = (0, 0)
         self._number: int | None = None
         self._recent: OrderedDict[str, None] = OrderedDict()
-        self._latency = LatencyHistogram()
+        self.latency = LatencyHistogram()
         self._digest = blake2b(digest_size=DIGEST_BYTES)
 
     def take(self, envelope: Envelope, marks: Marks, now_ns: int) -> None:
         if marks.recv_ns is not None:
-            self._latency.add(now_ns - marks.recv_ns)
+            self.latency.add(now_ns - marks.recv_ns)
         if self._is_repeat(envelope.message_id):
             self._duplicated += 1
             return
-        self._stored += 1
+        self.stored += 1
         self._first_id = self._first_id or envelope.number
         self._last_id = envelope.number
         self._digest.update(len(envelope.data).to_bytes(4, "big") + envelope.data)
@@ -164,14 +182,15 @@ class _Follower:
         if not (in_sequence and rising):
             self._out_of_order += 1
 
-    def report(self) -> StreamAudit:
+    def report(self, *, may_skip: bool) -> StreamAudit:
         return StreamAudit(
             stream=self._key,
-            stored=self._stored,
+            stored=self.stored,
             duplicated=self._duplicated,
             out_of_order=self._out_of_order,
             missing_ids=None if self._gap is None else self._missing_ids,
-            missing_seqs=self._missing_seqs,
+            missing_seqs=0 if may_skip else self._missing_seqs,
+            skipped=self._missing_seqs if may_skip else 0,
             epochs=self._epochs,
             first_id=self._first_id,
             last_id=self._last_id,
@@ -214,8 +233,8 @@ class _Follower:
 
     def _millis(self, share: float) -> float | None:
         if share == 1.0:
-            return self._latency.max_ns / 1e6 if self._latency.count else None
-        value = self._latency.quantile(share)
+            return self.latency.max_ns / 1e6 if self.latency.count else None
+        value = self.latency.quantile(share)
         return None if value is None else value / 1e6
 
 

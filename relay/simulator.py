@@ -7,7 +7,6 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -17,19 +16,12 @@ from urllib.parse import urlencode, urlsplit
 from relay.errors import FeedError
 from relay.processes import start_child, stop_child
 from relay.streams import Venue
+from relay.verdict import Sent
 
 START_DEADLINE_S = 20.0
 STOP_GRACE_S = 3.0
 ANSWER_DEADLINE_S = 30.0
 _DRIVER = Path(__file__).resolve().parent.parent / "driver.py"
-
-
-@dataclass(frozen=True, slots=True)
-class SentStream:
-    """What the exchange says of one stream: distinct events, and a digest over their payloads in order."""
-
-    events: int
-    digest: str
 
 
 class SimulatedExchange:
@@ -63,7 +55,7 @@ class SimulatedExchange:
         stop_child(self._child, STOP_GRACE_S)
         self._child.stdout.close()
 
-    def sent(self) -> dict[str, SentStream]:
+    def sent(self) -> dict[str, Sent]:
         return _parsed(self._ask("GET", "sent"))
 
     def flood(self, stream: str, rate_per_s: float) -> None:
@@ -72,7 +64,7 @@ class SimulatedExchange:
     def calm(self, stream: str) -> None:
         self._ask("POST", "calm", stream=stream)
 
-    def stop_traffic(self, within_s: float) -> dict[str, SentStream]:
+    def stop_traffic(self, within_s: float) -> dict[str, Sent]:
         """What was sent, finally; sockets stay open."""
         return _parsed(self._ask("POST", "stop-traffic", within_s=within_s))
 
@@ -108,8 +100,8 @@ class SimulatedExchange:
         return lines[-1] if lines else "it said nothing"
 
 
-def _parsed(report: Mapping[str, Any]) -> dict[str, SentStream]:
+def _parsed(report: Mapping[str, Any]) -> dict[str, Sent]:
     return {
-        name: SentStream(events=int(stream["events"]), digest=str(stream["digest"]))
+        name: Sent(events=int(stream["events"]), digest=str(stream["digest"]))
         for name, stream in report["streams"].items()
     }

@@ -62,6 +62,14 @@ def test_streams_without_ids_lose_by_sequence() -> None:
     assert (found.missing_ids, found.lost) == (None, 2)
 
 
+def test_a_policy_that_leaves_events_out_skips_and_does_not_lose() -> None:
+    audit = Audit(skipping={"usdm:btcusdt@ticker"})
+    for headers, body in (ticker(1), ticker(4)):
+        audit.take(headers, body, SECOND_NS)
+    (found,) = audit.report()
+    assert (found.skipped, found.lost, found.clean) == (2, 0, True)
+
+
 def test_a_new_incarnation_counts_from_one_and_loses_nothing() -> None:
     found = audited([ticker(8), ticker(9), ticker(1, epoch=8), ticker(2, epoch=8)])
     assert found.clean

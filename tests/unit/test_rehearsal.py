@@ -1,0 +1,50 @@
+"""A rehearsal changes where events come from and go to, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relay.config import parse_config
+from relay.rehearsal import in_directory, on_exchange, on_server, venues
+from relay.streams import Venue
+
+TEXT = """
+nats: {servers: ["nats://far:4222"], user: u, password_file: /secret, subject: "md.{symbol}.{channel}"}
+shards:
+  - btcusdt@trade
+  - {stream: ethusdt@trade, venue: spot, journal: {directory: /elsewhere}, queue: {max_messages: 7}}
+  - {stream: bnbusdt@trade, exchange: {url: "wss://example.net"}}
+"""
+CONFIG = parse_config(TEXT, {"HOME": "/home/u"})
+URLS = {Venue.SPOT: "ws://127.0.0.1:1", Venue.USDM: "ws://127.0.0.1:2"}
+
+
+def test_every_stream_comes_from_the_exchange_that_plays_its_venue() -> None:
+    assert [one.url for one in on_exchange(CONFIG, URLS).streams] == [
+        "ws://127.0.0.1:2/public/ws/btcusdt@trade",
+        "ws://127.0.0.1:1/ws/ethusdt@trade",
+        "ws://127.0.0.1:2/public/ws/bnbusdt@trade",
+    ]
+
+
+def test_our_own_server_gets_no_login_of_another_and_keeps_the_subjects() -> None:
+    moved = on_server(CONFIG, "nats://127.0.0.1:9")
+    assert moved.nats.servers == ("nats://127.0.0.1:9",)
+    assert (moved.nats.user, moved.nats.password_file) == (None, None)
+    assert [one.subject for one in moved.streams] == [one.subject for one in CONFIG.streams]
+
+
+def test_every_journal_moves() -> None:
+    moved = in_directory(CONFIG, Path("/tmp/x"))
+    assert {one.journal_directory for one in moved.streams} == {Path("/tmp/x")}
+
+
+def test_the_streams_and_their_queues_stay() -> None:
+    moved = in_directory(on_server(on_exchange(CONFIG, URLS), "nats://127.0.0.1:9"), Path("/tmp/x"))
+    assert [(one.spec, one.queue) for one in moved.streams] == [
+        (one.spec, one.queue) for one in CONFIG.streams
+    ]
+
+
+def test_streams_are_listed_by_venue() -> None:
+    assert venues(CONFIG) == {Venue.USDM: ["btcusdt@trade", "bnbusdt@trade"], Venue.SPOT: ["ethusdt@trade"]}
