@@ -57,7 +57,9 @@ class FeedKeeper:
             self._connection = await open_feed(self._url, self._on_payloads)
             if self.paused:
                 self._connection.pause()
-            error = await self._connection.closed
+            # Not awaited itself: cancelling this task must not cancel the connection's own future.
+            await asyncio.wait({self._connection.closed})
+            error = self._connection.closed.result()
         except FeedError as refused:
             error = refused
         self.last_error = str(error)

@@ -30,6 +30,7 @@ MAX_BATCH_RECORDS = 512
 MAX_BATCH_BYTES = 256 * 1024
 REFILL_BYTES = 512 * 1024
 HANDOVER_S = 1.0
+CHECK_EVERY_S = 0.25
 # A publisher without NATS for this long is left for another one: only its own path may be broken.
 NATS_PATIENCE_S = 2.0
 # With the controller and every publisher gone there is nothing to do but look again.
@@ -82,6 +83,8 @@ class LinkKeeper:
         if self.assignment is None or assignment.version >= self.assignment.version:
             self.assignment = assignment
             self._wake.set()
+            if self._link is not None and self._should_hand_over(self._link, time.monotonic()):
+                self._hand_over(self._link)
 
     async def run(self) -> None:
         while True:
@@ -118,10 +121,7 @@ class LinkKeeper:
         """Watch one link until it is over."""
         nats_seen_at = time.monotonic()
         while not link.closed.done():
-            self._wake.clear()
-            waker = asyncio.ensure_future(self._wake.wait())
-            await asyncio.wait({link.closed, waker}, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
-            waker.cancel()
+            await asyncio.wait({link.closed}, timeout=CHECK_EVERY_S)
             now = time.monotonic()
             if link.connected:
                 nats_seen_at = now
@@ -137,13 +137,13 @@ class LinkKeeper:
         elif others and now - nats_seen_at > NATS_PATIENCE_S:
             link.close("the publisher has no NATS connection")
         elif self._should_hand_over(link, now):
-            self._hand_over(link, now)
+            self._hand_over(link)
 
     def _should_hand_over(self, link: Link, now: float) -> bool:
         wanted = self._failover.choose(self.assignment, now)
         return wanted is not None and wanted.publisher != link.publisher
 
-    def _hand_over(self, link: Link, now: float) -> None:
+    def _hand_over(self, link: Link) -> None:
         """Send nothing more, wait for what is in flight, leave; cut it off if that takes too long."""
         if not self._handing_over:
             self._handing_over = True
@@ -184,9 +184,9 @@ class LinkKeeper:
         self._settle()
 
     def acknowledged(self, message: wire.Ack) -> None:
-        now, now_ns = time.monotonic(), time.time_ns()
+        now_ns = time.time_ns()
         for recv_ns in self._window.acknowledge(message.offset):
-            self.latency.add(now_ns - recv_ns, now)
+            self.latency.add(now_ns - recv_ns)
         self._settle()
 
     def refused(self, message: wire.Refused) -> None:

@@ -132,12 +132,18 @@ class StreamRelay:
 
     async def run(self) -> None:
         """Until `drain`; whatever fails here ends the process, and Ray starts the next incarnation."""
-        async with asyncio.TaskGroup() as group:
-            self._tasks = [
-                group.create_task(self.feed.run()),
-                group.create_task(self.links.run()),
-                group.create_task(self._tick()),
-            ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._tasks = [
+                    group.create_task(self.feed.run()),
+                    group.create_task(self.links.run()),
+                    group.create_task(self._tick()),
+                ]
+        finally:
+            self.feed.close("stopping")
+            self.links.close()
+            # The transports' last callbacks are due in the next turn of the loop.
+            await asyncio.sleep(0)
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
         taken = self._intake.take(payloads, recv_ns)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.record import Kind, decode
+from relay.record import NO_EVENT_ID, Kind, decode
 from relay.segments import Damage, Gap, Segment, damage_of, scan
 
 
@@ -15,6 +15,7 @@ class Survey(NamedTuple):
 
     segment: Segment
     last_seq: int
+    last_event_id: int
     events: int
     records: int
     bytes: int
@@ -25,13 +26,15 @@ class Survey(NamedTuple):
 class Recovery:
     """What earlier incarnations left. `events`, `records` and `bytes` count what is not acknowledged.
 
-    All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk.
+    All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
+    `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange.
     """
 
     acknowledged_offset: int
     last_offset: int
     last_epoch: int
     last_seq: int
+    last_event_id: int
     events: int
     records: int
     bytes: int
@@ -41,7 +44,7 @@ class Recovery:
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
     """Read a segment of an earlier epoch through and note in it how far it is good."""
     segment.bytes = len(data)
-    last_start = -1
+    last_start = last_event_start = -1
     events = records = unacknowledged_bytes = 0
     damages = []
     for item in scan(data, segment.epoch, segment.last_offset, limit):
@@ -51,12 +54,17 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
             continue
         last_start, end, kind, offset = item
         segment.extend(offset, end)
+        if kind == Kind.EVENT:
+            last_event_start = last_start
         if offset > acknowledged:
             records += 1
             events += kind == Kind.EVENT
             unacknowledged_bytes += end - last_start
     last_seq = decode(data, last_start, check=False)[0].seq if last_start >= 0 else 0
-    return Survey(segment, last_seq, events, records, unacknowledged_bytes, tuple(damages))
+    last_event_id = NO_EVENT_ID
+    if last_event_start >= 0:
+        last_event_id = decode(data, last_event_start, check=False)[0].event_id
+    return Survey(segment, last_seq, last_event_id, events, records, unacknowledged_bytes, tuple(damages))
 
 
 def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -> Recovery:
@@ -66,6 +74,9 @@ def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -
         last_offset=max([acknowledged, *(each.segment.last_offset for each in surveys)]),
         last_epoch=last_epoch,
         last_seq=max((each.last_seq for each in surveys if each.segment.epoch == last_epoch), default=0),
+        last_event_id=next(
+            (each.last_event_id for each in reversed(surveys) if each.last_event_id != NO_EVENT_ID), NO_EVENT_ID
+        ),
         events=sum(each.events for each in surveys),
         records=sum(each.records for each in surveys),
         bytes=sum(each.bytes for each in surveys),

@@ -1,0 +1,392 @@
+"""The stream actor over real sockets: an exchange on one side, a scripted publisher on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from actors.stream import StreamActor
+from relay import wire
+from relay.config import StreamSettings, parse_config
+from relay.record import Kind, Record
+from relay.stats import Assignment, PublisherEndpoint, StreamState
+from tests.hosts import SECRET, PlainHost
+
+KEY = "usdm:btcusdt@trade"
+
+
+def trade(number: int) -> str:
+    fields = {"e": "trade", "E": 1, "T": 1, "s": "BTCUSDT", "t": number, "p": "1.0", "q": "2", "X": "MARKET"}
+    return orjson.dumps(fields | {"m": True}).decode()
+
+
+class LoopThread:
+    """An event loop beside the actor's, as the other process would have it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: object) -> object:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+        self.loop.close()
+
+
+class Exchange:
+    """Sends what the test hands it, to whoever is connected."""
+
+    def __init__(self) -> None:
+        self.connections: list[ServerConnection] = []
+        self.changed = asyncio.Event()
+
+    async def start(self) -> None:
+        self._server = await serve(self._serve, "127.0.0.1", 0, compression=None)
+        self.url = f"ws://127.0.0.1:{next(iter(self._server.sockets)).getsockname()[1]}"
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        self.connections.append(connection)
+        self.changed.set()
+        await connection.wait_closed()
+        self.connections.remove(connection)
+
+    async def send(self, numbers: range) -> None:
+        while not self.connections:
+            self.changed.clear()
+            await self.changed.wait()
+        for number in numbers:
+            await self.connections[-1].send(trade(number))
+
+    async def cut(self) -> None:
+        for connection in list(self.connections):
+            connection.transport.abort()
+            await connection.wait_closed()
+
+    async def stop(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+class ScriptedPublisher:
+    """Speaks the link; keeps what it gets and acknowledges when the test says so."""
+
+    def __init__(self, name: str, host: PlainHost) -> None:
+        self.name = name
+        self.path = str(host.socket_directory / f"{name}.sock")
+        self.hellos: list[wire.Hello] = []
+        self.records: list[Record] = []
+        self.resume_at = (0, 0)
+        self.alive = True
+        self.acknowledging = True
+        self.max_messages = 1000
+        self._session = 0
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def endpoint(self) -> PublisherEndpoint:
+        return PublisherEndpoint(publisher=self.name, node="node-1", unix_path=self.path, tcp_address="")
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self._tasks.append(asyncio.current_task())
+        nonce = b"n" * wire.NONCE_BYTES
+        writer.write(wire.frame(wire.CHALLENGE, nonce))
+        beat = asyncio.create_task(self._beat(writer))
+        splitter = wire.Splitter(wire.MAX_MESSAGE_BYTES)
+        try:
+            while data := await reader.read(1 << 16):
+                for kind, body in splitter.feed(data):
+                    self._take(kind, body, nonce, writer)
+        except ConnectionError:
+            pass
+        finally:
+            beat.cancel()
+            writer.close()
+
+    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            if self.alive:
+                writer.write(wire.alive(True))
+            await asyncio.sleep(0.3)
+
+    def _take(self, kind: int, body: bytes, nonce: bytes, writer: asyncio.StreamWriter) -> None:
+        if kind == wire.HELLO:
+            self.hellos.append(wire.read_hello(body, SECRET, nonce))
+            self._session += 1
+            writer.write(wire.resume(wire.Resume(self._session, *self.resume_at, self.max_messages, 1 << 20)))
+        elif kind == wire.BATCH:
+            session, records = wire.read_batch(body)
+            self.records += records
+            if self.acknowledging and session == self._session:
+                writer.write(wire.ack(session, records[-1].offset))
+
+    async def acknowledge_all(self) -> None:
+        self._writers[-1].write(wire.ack(self._session, self.records[-1].offset))
+
+    async def refuse(self, offset: int) -> None:
+        self._writers[-1].write(wire.refused(wire.Refused(self._session, offset, "too large")))
+
+    async def fence(self, epoch: int) -> None:
+        self._writers[-1].write(wire.fenced(epoch))
+
+    async def die(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def numbers(self) -> list[int]:
+        return [record.event_id for record in self.records if record.kind == Kind.EVENT]
+
+
+class Rig:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.host = PlainHost()
+        self.outside = LoopThread()
+        self.exchange = Exchange()
+        self.run(self.exchange.start())
+        self.publishers: list[ScriptedPublisher] = []
+        self.actors: list[StreamActor] = []
+        self._version = 0
+
+    def run(self, coroutine: object) -> object:
+        return self.outside.run(coroutine)
+
+    def publisher(self, name: str) -> ScriptedPublisher:
+        publisher = ScriptedPublisher(name, self.host)
+        self.run(publisher.start())
+        self.publishers.append(publisher)
+        return publisher
+
+    def settings(self, extra: str = "") -> StreamSettings:
+        text = (
+            f"exchange: {{url: '{self.exchange.url}'}}\njournal: {{directory: '{self.directory}'}}\n"
+            f"shards: [btcusdt@trade]\n{extra}"
+        )
+        return parse_config(text, {}).streams[0]
+
+    def assignment(self, assigned: str) -> Assignment:
+        self._version += 1
+        endpoints = tuple(publisher.endpoint for publisher in self.publishers)
+        return Assignment(version=self._version, publisher=assigned, endpoints=endpoints)
+
+    def actor(self, assigned: str = "p0", extra: str = "") -> StreamActor:
+        self.host.assignments[KEY] = self.assignment(assigned)
+        actor = StreamActor(self.settings(extra), self.host)
+        self.actors.append(actor)
+        return actor
+
+    def send(self, numbers: range) -> None:
+        self.run(self.exchange.send(numbers))
+
+    def close(self) -> None:
+        for actor in self.actors:
+            actor.stop()
+        for publisher in self.publishers:
+            self.run(publisher.die())
+        self.run(self.exchange.stop())
+        self.outside.close()
+        self.host.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path / "journal")
+    yield rig
+    rig.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Poll, since the two sides share no event; fails after 10 s."""
+    pause = threading.Event()
+    for _ in range(2000):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("the condition did not come true within 10 s")
+
+
+def test_events_reach_the_publisher_in_order_and_leave_when_acknowledged(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    actor = rig.actor()
+    rig.send(range(1, 501))
+    until(lambda: actor.stats().acknowledged == 500)
+    stats = actor.stats()
+    assert publisher.numbers() == list(range(1, 501))
+    assert [record.seq for record in publisher.records] == list(range(1, 501))
+    assert (stats.state, stats.publisher, stats.backlog_count) == (StreamState.LIVE, "p0", 0)
+    assert stats.balanced
+
+
+def test_a_dead_publisher_costs_a_resend_to_the_next_one(rig: Rig) -> None:
+    first, second = rig.publisher("p0"), rig.publisher("p1")
+    first.acknowledging = False
+    actor = rig.actor()
+    rig.send(range(1, 101))
+    until(lambda: len(first.numbers()) == 100)
+    second.resume_at = (actor.stats().epoch, 40)
+    rig.run(first.die())
+    until(lambda: actor.stats().acknowledged == 100)
+    assert second.numbers() == list(range(41, 101))
+    assert second.hellos[0].tip == "", "after an unclean end only NATS knows the tip"
+
+
+def test_a_silent_publisher_is_left_though_its_socket_is_open(rig: Rig) -> None:
+    first, second = rig.publisher("p0"), rig.publisher("p1")
+    first.acknowledging = False
+    actor = rig.actor()
+    rig.send(range(1, 11))
+    until(lambda: len(first.numbers()) == 10)
+    first.alive = False
+    until(lambda: actor.stats().acknowledged == 10)
+    assert second.numbers() == list(range(1, 11))
+    assert actor.stats().failovers == 1
+
+
+def test_a_handover_waits_for_what_is_in_flight_and_repeats_nothing(rig: Rig) -> None:
+    first, second = rig.publisher("p0"), rig.publisher("p1")
+    first.acknowledging = False
+    actor = rig.actor()
+    rig.send(range(1, 51))
+    until(lambda: len(first.numbers()) == 50)
+    actor.assign(rig.assignment("p1"))
+    rig.send(range(51, 61))
+    until(lambda: actor.stats().queued == 10)
+    rig.run(first.acknowledge_all())
+    until(lambda: actor.stats().acknowledged == 60)
+    assert second.numbers() == list(range(51, 61))
+    assert second.hellos[0].tip == f"{KEY}:50"
+    assert actor.stats().failovers == 0
+
+
+def test_the_next_incarnation_resumes_from_the_journal(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    first = rig.actor()
+    rig.send(range(1, 31))
+    until(lambda: len(publisher.numbers()) == 30)
+    epoch = first.stats().epoch
+    first.stop()
+    publisher.records.clear()
+    publisher.acknowledging = True
+    publisher.resume_at = (epoch, 12)
+    second = rig.actor()
+    until(lambda: second.stats().acknowledged == 30)
+    assert publisher.numbers() == list(range(13, 31))
+    stats = second.stats()
+    assert stats.epoch > epoch
+    assert (stats.recovered, stats.received, stats.balanced) == (30, 30, True)
+
+
+def test_a_hole_behind_the_last_incarnation_is_announced(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    first = rig.actor()
+    rig.send(range(1, 31))
+    until(lambda: len(publisher.numbers()) == 30)
+    first.stop()
+    publisher.acknowledging = True
+    second = rig.actor()
+    until(lambda: len(rig.exchange.connections) == 1)
+    rig.send(range(36, 41))
+    until(lambda: second.stats().acknowledged == 35)
+    (loss,) = [orjson.loads(record.payload) for record in publisher.records if record.kind == Kind.LOSS]
+    assert (loss["first_id"], loss["last_id"], loss["count"], loss["cause"]) == (31, 35, 5, "disconnect")
+    assert second.stats().lost == 5
+
+
+def test_nothing_is_lost_while_no_publisher_is_there(rig: Rig) -> None:
+    actor = rig.actor(extra="queue: {max_messages: 100}")
+    rig.send(range(1, 1001))
+    until(lambda: actor.stats().received == 1000)
+    assert actor.stats().spilled == 900
+    publisher = rig.publisher("p0")
+    actor.assign(rig.assignment("p0"))
+    until(lambda: actor.stats().acknowledged == 1000)
+    assert publisher.numbers() == list(range(1, 1001))
+    assert actor.stats().balanced
+
+
+def test_drain_stops_reading_flushes_and_reports(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    actor = rig.actor()
+    rig.send(range(1, 101))
+    until(lambda: actor.stats().received == 100)
+    stats = actor.drain(5.0)
+    assert (stats.state, stats.backlog_count, stats.acknowledged) == (StreamState.STOPPED, 0, 100)
+    assert publisher.numbers() == list(range(1, 101))
+    until(lambda: rig.exchange.connections == [])
+
+
+def test_what_a_drain_cannot_flush_stays_in_the_journal(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    actor = rig.actor()
+    rig.send(range(1, 11))
+    until(lambda: len(publisher.numbers()) == 10)
+    assert actor.drain(0.2).backlog_count == 10
+    publisher.acknowledging = True
+    successor = rig.actor()
+    until(lambda: successor.stats().acknowledged == 10)
+    assert successor.stats().recovered == 10
+
+
+def test_the_feed_comes_back_after_a_cut(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    actor = rig.actor()
+    rig.send(range(1, 11))
+    until(lambda: actor.stats().acknowledged == 10)
+    rig.run(rig.exchange.cut())
+    rig.send(range(11, 21))
+    until(lambda: actor.stats().acknowledged == 20)
+    assert publisher.numbers() == list(range(1, 21))
+    assert (actor.stats().reconnects, actor.stats().lost) == (1, 0)
+
+
+def test_a_block_stream_stops_reading_and_goes_on_without_a_loss(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    publisher.max_messages = 5
+    actor = rig.actor(extra="queue: {max_messages: 10, overflow: block}\n")
+    rig.send(range(1, 201))
+    until(lambda: actor.stats().state is StreamState.BLOCKED and len(publisher.records) == 5)
+    publisher.acknowledging = True
+    rig.run(publisher.acknowledge_all())
+    until(lambda: actor.stats().acknowledged == 200)
+    assert publisher.numbers() == list(range(1, 201))
+    assert actor.stats().state is StreamState.LIVE
+
+
+def test_an_event_that_nats_can_never_take_is_rejected_and_the_rest_goes_on(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    actor = rig.actor()
+    rig.send(range(1, 4))
+    until(lambda: len(publisher.numbers()) == 3)
+    rig.run(publisher.refuse(publisher.records[1].offset))
+    until(lambda: actor.stats().rejected == 1)
+    until(lambda: any(record.kind == Kind.REJECTED for record in publisher.records))
+    rig.run(publisher.acknowledge_all())
+    until(lambda: actor.stats().acknowledged == 2)
+    assert actor.stats().balanced
+
+
+def test_the_title_shows_the_backlog(rig: Rig) -> None:
+    rig.actor()
+    rig.send(range(1, 8))
+    until(lambda: rig.host.title == "ray::Stream btcusdt@trade backlog=7")
