@@ -120,9 +120,7 @@ def verdict_table(verdicts: Sequence[Verdict], *, width: int = MAX_WIDTH, colour
     return _table(columns, cells, width, colour=colour)
 
 
-def audit_table(
-    audits: Sequence[StreamAudit], *, width: int = MAX_WIDTH, colour: bool = False
-) -> list[str]:
+def audit_table(audits: Sequence[StreamAudit], *, width: int = MAX_WIDTH, colour: bool = False) -> list[str]:
     columns = [
         Column("stream", 0, right=False),
         Column("stored", 8),

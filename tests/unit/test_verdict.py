@@ -74,5 +74,15 @@ def test_one_line_says_it_all() -> None:
 def test_the_tables_fit_and_hold_the_figures() -> None:
     lines = verdict_table([verdict(found(7), conflated=2)], width=80)
     assert lines[1].split() == ["btcusdt@trade", "9", "7", "2", "0", "0", "0", "-", "0.80", "2.00"]
-    assert audit_table([found(7)])[1].split() == ["btcusdt@trade", "7", "0", "0", "0", "0", "0.80", "2.00", "3.00"]
+    assert audit_table([found(7)])[1].split() == [
+        "btcusdt@trade",
+        "7",
+        "0",
+        "0",
+        "0",
+        "0",
+        "0.80",
+        "2.00",
+        "3.00",
+    ]
     assert max(map(len, lines)) <= 80
