@@ -1,8 +1,8 @@
 """From payloads to records: every frame is checked, numbered, counted and handed to the window; pure.
 
 `seq` counts the events of this epoch from 1, `offset` counts all records of the stream for ever. An event
-whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in ids that name their
-predecessor becomes a loss record; so does a spell without a connection on a stream that has no such ids.
+whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in ids that name
+their predecessor becomes a loss record; so does a spell without a connection on a stream without such ids.
 """
 
 from __future__ import annotations

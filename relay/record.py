@@ -82,7 +82,7 @@ def record_end(buffer: bytes | memoryview, at: int) -> int:
     """The byte after the record at `at`; raises DamagedRecordError if it is torn or its length is absurd."""
     if len(buffer) - at < OVERHEAD_BYTES:
         raise DamagedRecordError(at, "torn")
-    length = _HEAD.unpack_from(buffer, at)[0]
+    length: int = _HEAD.unpack_from(buffer, at)[0]
     if not _BODY.size <= length <= MAX_RECORD_BYTES:
         raise DamagedRecordError(at, "length is absurd")
     if len(buffer) - at - HEAD_BYTES < length:

@@ -74,11 +74,14 @@ def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -
         last_offset=max([acknowledged, *(each.segment.last_offset for each in surveys)]),
         last_epoch=last_epoch,
         last_seq=max((each.last_seq for each in surveys if each.segment.epoch == last_epoch), default=0),
-        last_event_id=next(
-            (each.last_event_id for each in reversed(surveys) if each.last_event_id != NO_EVENT_ID), NO_EVENT_ID
-        ),
+        last_event_id=_last_event_id(surveys),
         events=sum(each.events for each in surveys),
         records=sum(each.records for each in surveys),
         bytes=sum(each.bytes for each in surveys),
         damages=tuple(damage for each in surveys for damage in each.damages),
     )
+
+
+def _last_event_id(surveys: Sequence[Survey]) -> int:
+    ids = (each.last_event_id for each in reversed(surveys))
+    return next((event_id for event_id in ids if event_id != NO_EVENT_ID), NO_EVENT_ID)

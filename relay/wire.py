@@ -202,5 +202,6 @@ def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refuse
     if kind == FENCED:
         return Fenced(*_FENCED.unpack(body))
     if kind == REFUSED:
-        return Refused(*_ACK.unpack_from(body), body[_ACK.size :].decode(errors="replace"))
+        session, offset = _ACK.unpack_from(body)
+        return Refused(session, offset, body[_ACK.size :].decode(errors="replace"))
     raise LinkError(f"the publisher sent a message of unknown type {kind}")
