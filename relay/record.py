@@ -60,7 +60,9 @@ class Record:
     payload: bytes
 
 
-def encode(kind: int, offset: int, epoch: int, seq: int, recv_ns: int, event_id: int, payload: bytes) -> bytes:
+def encode(
+    kind: int, offset: int, epoch: int, seq: int, recv_ns: int, event_id: int, payload: bytes
+) -> bytes:
     body = _BODY.pack(kind, offset, epoch, seq, recv_ns, event_id) + payload
     return _HEAD.pack(len(body), crc32(body)) + body
 

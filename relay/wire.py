@@ -138,7 +138,7 @@ class Splitter:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yields `(type, body)`; raises LinkError for a length over the limit before reading what it announces."""
+        """Yields `(type, body)`; raises LinkError for a length over the limit, not reading on."""
         self._rest += data
         at = 0
         try:
