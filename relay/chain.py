@@ -9,13 +9,11 @@ stream stands and has the rest sent again. Side records travel in the same windo
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
 
-# nats-server's error codes; 10164 is 10071 without the number.
-WRONG_LAST_ID, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT = 10070, 10071, 10164
-OVERTAKEN = frozenset({WRONG_LAST_ID, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT})
 NO_RESPONDERS = 503
 
 
@@ -33,11 +31,6 @@ class Refusal:
 
     code: int
     text: str
-
-    @property
-    def overtaken(self) -> bool:
-        """The stream does not end where this publisher thought; a look at NATS tells the rest."""
-        return self.code in OVERTAKEN
 
     def __str__(self) -> str:
         return f"{self.text} ({self.code})"
@@ -97,6 +90,12 @@ class Chain:
         sent.acknowledged = True
         self.progressed_at = now
         return sent
+
+    def acknowledge_through(self, number: int, now: float) -> Iterator[Sent]:
+        """Each message up to `number` that was not answered before."""
+        for index in range(self._first, number + 1):
+            if (sent := self.acknowledge(index, now)) is not None:
+                yield sent
 
     def advance(self) -> int | None:
         """Drop the acknowledged prefix; the offset of its last record, None if there is none."""

@@ -1,0 +1,222 @@
+"""Records to NATS in fair turns, and acknowledgements back: what a publisher does all the time.
+
+A stream's records pass through callbacks and no task. One turn per iteration of the event loop writes what
+may go out and sends one acknowledgement to each stream; new records and answers of NATS call for a turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from actors.publisher_gauges import PublisherGauges
+from relay import wire
+from relay.bus import Connection
+from relay.chain import Refusal, Sent, read_reply
+from relay.lane import Lane
+from relay.publish_link import PublishLink
+from relay.scheduler import DeficitRoundRobin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowLimits:
+    """A quantum is some forty calm events, 0.2 ms of this process: what a stream waits for each busy one."""
+
+    quantum_bytes: int = 16 * 1024
+    turn_bytes: int = 128 * 1024
+    # What the kernel has not taken yet waits behind nobody's turn, so little may wait there.
+    unsent_bytes: int = 256 * 1024
+    # Without progress for this long a stream's messages, or the connection, count as lost.
+    stall_s: float = 2.0
+
+
+@dataclass(eq=False, slots=True)
+class Served:
+    """A stream that is linked; `opening` runs while NATS is asked where the stream stands."""
+
+    link: PublishLink
+    lane: Lane
+    tip: str
+    opening: asyncio.Task[None] | None = None
+    tried_at: float = field(default=float("-inf"))
+
+
+class Flow:
+    """Over one NATS connection at a time; `on_doubt` is told which session must end, by a code and a text.
+
+    With `confirms`, which is core delivery, a PONG acknowledges all before its PING; else each is answered.
+    """
+
+    def __init__(
+        self,
+        limits: FlowLimits,
+        gauges: PublisherGauges,
+        *,
+        confirms: bool,
+        on_doubt: Callable[[Served, str, str], None],
+    ) -> None:
+        self._limits = limits
+        self._gauges = gauges
+        self._confirms = confirms
+        self._on_doubt = on_doubt
+        self._connection: Connection | None = None
+        self._sessions: dict[int, Served] = {}
+        self._scheduler = DeficitRoundRobin[Served](limits.quantum_bytes)
+        self._answered: dict[Served, None] = {}
+        self._turn_is_due = False
+        self._is_confirming = False
+        self._acknowledged_at = 0.0
+
+    def connected(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_confirming = False
+        self._acknowledged_at = time.monotonic()
+
+    def disconnected(self) -> None:
+        """Every session must have been ended."""
+        self._connection = None
+
+    def begin(self, served: Served) -> None:
+        """The lane's session has begun."""
+        self._sessions[served.lane.session] = served
+
+    def end(self, served: Served) -> None:
+        """Forget the lane's session; answers that come for it later are ignored."""
+        self._sessions.pop(served.lane.session, None)
+        self._scheduler.discard(served)
+        self._answered.pop(served, None)
+        served.lane.end()
+
+    def offer(self, served: Served) -> None:
+        """The lane has new records."""
+        if served.lane.ready:
+            self._scheduler.add(served)
+            self._call_turn()
+
+    def on_reply(self, subject: bytes, data: bytes, header_block: bytes | None) -> None:
+        """An answer to `<inbox>.<session>.<number>`."""
+        _, session, number = subject.rsplit(b".", 2)
+        if not (session.isdigit() and number.isdigit()):
+            return
+        served = self._sessions.get(int(session))
+        if served is None:
+            return
+        reply = read_reply(data, _status(header_block))
+        if isinstance(reply, Refusal):
+            self._on_doubt(served, str(reply.code), str(reply))
+            return
+        now = time.monotonic()
+        sent = served.lane.chain.acknowledge(int(number), now)
+        if sent is not None:
+            self._gauges.duplicates += reply
+            self._count(sent, now)
+            self._answered[served] = None
+            self._call_turn()
+
+    def watch(self, now: float) -> None:
+        """A few times a second: whatever makes no progress ends."""
+        if self._connection is None:
+            return
+        limit_s = self._limits.stall_s
+        self._connection.watch(now, limit_s)
+        stalled = [served for served in self._sessions.values() if served.lane.chain.stalled(now, limit_s)]
+        reason = f"no acknowledgement for {limit_s:g} s"
+        if stalled and now - self._acknowledged_at > limit_s:
+            # Nobody gets answers, though this server may be well: it may be cut off from the others.
+            self._connection.abort(reason)
+            return
+        for served in stalled:
+            self._on_doubt(served, "timeout", reason)
+        self._call_turn()
+
+    def _call_turn(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_is_due = False
+        self._acknowledge()
+        connection = self._connection
+        if (
+            connection is not None
+            and self._scheduler
+            and connection.unsent_bytes <= self._limits.unsent_bytes
+        ):
+            self._publish(connection)
+        if connection is not None and self._confirms and not self._is_confirming:
+            self._confirm(connection)
+
+    def _acknowledge(self) -> None:
+        """One acknowledgement for each stream, however many answers came."""
+        for served in self._answered:
+            lane = served.lane
+            offset = lane.chain.advance()
+            if offset is not None:
+                served.link.send(wire.ack(lane.session, offset))
+            if lane.ready:
+                self._scheduler.add(served)
+        self._answered.clear()
+
+    def _publish(self, connection: Connection) -> None:
+        out: list[bytes] = []
+        room_bytes, now = self._limits.turn_bytes, time.monotonic()
+        while room_bytes > 0 and self._scheduler:
+            served, budget_bytes = self._scheduler.turn()
+            used_bytes = served.lane.publish(budget_bytes, out, now)
+            self._scheduler.settle(used_bytes, more=served.lane.ready)
+            room_bytes -= used_bytes
+            if served.lane.refused:
+                self._refuse(served)
+        data = b"".join(out)
+        self._gauges.written_bytes += len(data)
+        connection.write(data)
+        if self._scheduler:
+            self._call_turn()
+
+    def _refuse(self, served: Served) -> None:
+        lane = served.lane
+        for offset, reason in lane.refused:
+            self._gauges.error("max_payload", f"{lane.spec.key}: {reason}")
+            served.link.send(wire.refused(wire.Refused(lane.session, offset, reason)))
+        lane.refused.clear()
+        self._answered[served] = None
+        self._call_turn()
+
+    def _confirm(self, connection: Connection) -> None:
+        """A PING behind everything written so far; the next one when its PONG is here."""
+        marks = [
+            (served, served.lane.session, served.lane.chain.last_number)
+            for served in self._sessions.values()
+            if len(served.lane.chain)
+        ]
+        if marks:
+            self._is_confirming = True
+            connection.ping().add_done_callback(lambda _: self._confirmed(connection, marks))
+
+    def _confirmed(self, connection: Connection, marks: list[tuple[Served, int, int]]) -> None:
+        if self._connection is not connection:
+            return
+        self._is_confirming = False
+        now = time.monotonic()
+        for served, session, last_number in marks:
+            if served.lane.session == session:
+                for sent in served.lane.chain.acknowledge_through(last_number, now):
+                    self._count(sent, now)
+                self._answered[served] = None
+        self._call_turn()
+
+    def _count(self, sent: Sent, now: float) -> None:
+        self._acknowledged_at = now
+        self._gauges.acknowledged += 1
+        self._gauges.latency.add(int((now - sent.sent_at) * 1e9))
+
+
+def _status(header_block: bytes | None) -> int:
+    """Of `NATS/1.0 503`; 0 if there is none."""
+    if not header_block:
+        return 0
+    words = header_block.split(b"\r\n", 1)[0].split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0

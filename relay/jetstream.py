@@ -1,0 +1,153 @@
+"""Creates the JetStream streams that a configuration needs, and brings existing ones to what it says.
+
+One for each Binance stream and one, SLUICE_SIDE, for the losses and rejected frames of all. An update changes
+what the server lets it change; where it does not, the error says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from relay.bus import Connection, connect
+from relay.config import Delivery, JetStreamConfig, NatsConfig, StreamSettings
+from relay.errors import BusError
+from relay.standing import RefusedError, Requests, ask
+
+SIDE_NAME = "SLUICE_SIDE"
+SIDE_SUBJECTS = ("sluice.loss.>", "sluice.rejected.>")
+# nats-server's error codes.
+NO_STREAM, SUBJECTS_OVERLAP = 10059, 10065
+NO_ROOM = frozenset({10023, 10028, 10047})
+NO_REPLICAS = frozenset({10005, 10074})
+
+Fields = dict[str, Any]
+
+
+async def ensure_streams(nats: NatsConfig, streams: Sequence[StreamSettings]) -> tuple[str, ...]:
+    """The names of those that were created or changed; none with core delivery.
+
+    Raises BusError, in one sentence with a remedy, for the first one that cannot be had.
+    """
+    if nats.delivery is Delivery.CORE:
+        return ()
+    connection = await _connect(nats)
+    try:
+        wanted = [_side_fields(nats.stream), *(_stream_fields(nats.stream, one) for one in streams)]
+        return tuple([fields["name"] for fields in wanted if await _ensure(connection, fields)])
+    finally:
+        await connection.close()
+
+
+async def _connect(nats: NatsConfig) -> Connection:
+    failure = BusError("no NATS server is configured")
+    for server in nats.servers:
+        try:
+            return await connect(nats, server, "sluice streams", lambda _: None)
+        except BusError as error:
+            failure = error
+    raise failure
+
+
+def _stream_fields(limits: JetStreamConfig, stream: StreamSettings) -> Fields:
+    subjects = [stream.stored_subject, stream.spec.fence_subject]
+    fields = _fields(limits, stream.spec.jetstream_name, subjects)
+    if stream.stored_subject != stream.subject:
+        fields["republish"] = {"src": stream.stored_subject, "dest": stream.subject}
+    return fields
+
+
+def _side_fields(limits: JetStreamConfig) -> Fields:
+    return _fields(limits, SIDE_NAME, list(SIDE_SUBJECTS))
+
+
+def _fields(limits: JetStreamConfig, name: str, subjects: list[str]) -> Fields:
+    return {
+        "name": name,
+        "subjects": subjects,
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_bytes": limits.max_bytes,
+        "max_age": int(limits.max_age_s * 1e9),
+        "duplicate_window": int(limits.duplicate_window_s * 1e9),
+        "num_replicas": limits.replicas,
+        "allow_direct": True,
+    }
+
+
+async def _ensure(bus: Requests, wanted: Fields) -> bool:
+    """True if something was created or changed."""
+    present = await _present(bus, wanted["name"])
+    if present is None:
+        await _apply(bus, "CREATE", wanted)
+        return True
+    if _agree(present, wanted):
+        return False
+    kept = {name: value for name, value in present.items() if name != "republish"}
+    await _apply(bus, "UPDATE", kept | wanted)
+    return True
+
+
+async def _present(bus: Requests, name: str) -> Fields | None:
+    try:
+        config: Fields = (await ask(bus, f"STREAM.INFO.{name}"))["config"]
+    except RefusedError as error:
+        if error.code == NO_STREAM:
+            return None
+        raise
+    return config
+
+
+def _agree(present: Fields, wanted: Fields) -> bool:
+    return all(present.get(name) == value for name, value in wanted.items()) and _republish(
+        present
+    ) == _republish(wanted)
+
+
+def _republish(fields: Fields) -> tuple[str, str] | None:
+    found = fields.get("republish")
+    return (found.get("src", ""), found.get("dest", "")) if found else None
+
+
+async def _apply(bus: Requests, verb: str, fields: Fields) -> None:
+    name = fields["name"]
+    try:
+        await ask(bus, f"STREAM.{verb}.{name}", orjson.dumps(fields))
+    except RefusedError as error:
+        if error.code == SUBJECTS_OVERLAP:
+            raise BusError(await _overlap(bus, fields)) from error
+        raise BusError(_explained(verb, fields, error)) from error
+
+
+def _explained(verb: str, fields: Fields, error: RefusedError) -> str:
+    name, size = fields["name"], fields["max_bytes"]
+    if error.code in NO_ROOM:
+        return (
+            f"NATS has no room for {name} of {size} bytes ({error.text}); lower nats.stream.max_bytes"
+            " or raise the server's max_file_store"
+        )
+    if error.code in NO_REPLICAS:
+        count = fields["num_replicas"]
+        return f"NATS cannot keep {count} copies of {name} ({error.text}); lower nats.stream.replicas"
+    if verb == "UPDATE":
+        return (
+            f"NATS refuses to change its stream {name} to the configuration ({error.text});"
+            f" copy what you need of it and delete it: nats stream rm {name}"
+        )
+    return f"NATS refuses to create {name} ({error.text}); see the section nats.stream"
+
+
+async def _overlap(bus: Requests, fields: Fields) -> str:
+    """Who else stores these subjects: their names are what the user needs to know."""
+    for subject in fields["subjects"]:
+        found = await ask(bus, "STREAM.NAMES", orjson.dumps({"subject": subject}))
+        others = [name for name in found.get("streams") or () if name != fields["name"]]
+        if others:
+            return (
+                f"the JetStream stream {others[0]} stores {subject} already, which {fields['name']} needs;"
+                " choose another nats.subject, or take the subject out of that stream"
+            )
+    return f"another JetStream stream stores the subjects of {fields['name']}; choose another nats.subject"

@@ -1,0 +1,149 @@
+"""Where one stream stands in JetStream, and how a new incarnation of its actor takes it over.
+
+A fence is a message on the stream's fence subject. It is published on condition that no other fence came in
+between, and it moves the stream's last message id, so that an older writer's next event is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from uuid import uuid4
+
+import orjson
+
+from relay.chain import Refusal, read_reply
+from relay.errors import BusError, FencedError
+from relay.streams import StreamSpec, fence_id
+
+NO_MESSAGE = 10037
+
+
+class Requests(Protocol):
+    """What is needed of a NATS connection."""
+
+    async def request(
+        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None
+    ) -> bytes: ...
+
+
+class RefusedError(BusError):
+    """JetStream's API refused; `code` is its err_code."""
+
+    def __init__(self, what: str, code: int, text: str) -> None:
+        super().__init__(what, code, text)
+        self.what = what
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.text} ({self.code})"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One stored message: its place in the JetStream stream, and the epoch and seq in its headers."""
+
+    sequence: int
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`last_sequence` is where the next message must find the JetStream stream; `epoch` and `seq` name the
+    last event, 0 and 0 if none is stored; `subject` is where events are stored."""
+
+    subject: str
+    last_sequence: int
+    epoch: int = 0
+    seq: int = 0
+
+
+async def look_up(bus: Requests, spec: StreamSpec, template: str) -> Standing:
+    """Without the last event; raises BusError if NATS does not answer or stores no such events.
+
+    JetStream itself is asked for the subject: whether several streams share one is known to the controller.
+    """
+    info = await ask(bus, f"STREAM.INFO.{spec.jetstream_name}")
+    captured = info["config"].get("subjects", [])
+    for subject in (spec.subject(template), spec.stored_subject):
+        if subject in captured:
+            return Standing(subject, int(info["state"]["last_seq"]))
+    raise BusError(
+        f"{spec.jetstream_name} does not store {spec.subject(template)}; apply the configuration again"
+    )
+
+
+async def take_over(bus: Requests, spec: StreamSpec, template: str, epoch: int) -> Standing:
+    """Fence older epochs out, then read where the stream stands: nobody else can add to it from then on.
+
+    Raises FencedError if a later epoch was here, BusError if NATS does not answer or refuses.
+    """
+    subject = (await look_up(bus, spec, template)).subject
+    fence = await _last(bus, spec, spec.fence_subject)
+    last = await _last(bus, spec, subject)
+    for found in (fence, last):
+        if found is not None and found.epoch > epoch:
+            raise FencedError(spec.key, found.epoch)
+    if fence is None or fence.epoch < epoch:
+        await _put_fence(bus, spec, epoch, fence.sequence if fence else 0)
+    # In this order: an event that arrives between the two fails the next condition, and all begins anew.
+    standing = await look_up(bus, spec, template)
+    last = await _last(bus, spec, subject)
+    return standing if last is None else replace(standing, epoch=last.epoch, seq=last.seq)
+
+
+async def _put_fence(bus: Requests, spec: StreamSpec, epoch: int, after_sequence: int) -> None:
+    name = fence_id(spec, epoch)
+    # A repeat was stored and purged since, but the server still knows its id: only another id is stored.
+    for message_id in (name, f"{name}:{uuid4().hex}"):
+        conditions = {
+            "Nats-Msg-Id": message_id,
+            "Nats-Expected-Last-Subject-Sequence": str(after_sequence),
+            "Sluice-Epoch": str(epoch),
+        }
+        reply = read_reply(await bus.request(spec.fence_subject, b"", conditions), 0)
+        if isinstance(reply, Refusal):
+            raise RefusedError(f"the fence of {spec.key} was refused", reply.code, reply.text)
+        if reply is False:
+            return
+
+
+async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
+    query = orjson.dumps({"last_by_subj": subject})
+    try:
+        found = await ask(bus, f"STREAM.MSG.GET.{spec.jetstream_name}", query)
+    except RefusedError as error:
+        if error.code == NO_MESSAGE:
+            return None
+        raise
+    message = found["message"]
+    fields = _read_headers(base64.b64decode(message.get("hdrs", "")))
+    return Stored(message["seq"], _number(fields, "Sluice-Epoch"), _number(fields, "Sluice-Seq"))
+
+
+async def ask(bus: Requests, call: str, query: bytes = b"") -> dict[str, Any]:
+    """The answer of JetStream's API; raises RefusedError, or BusError for no answer or an unreadable one."""
+    answer = await bus.request(f"$JS.API.{call}", query)
+    try:
+        fields: dict[str, Any] = orjson.loads(answer)
+        error = fields.get("error")
+    except (orjson.JSONDecodeError, AttributeError) as failure:
+        raise BusError(f"the answer to {call} cannot be read") from failure
+    if error is not None:
+        code = int(error.get("err_code", error.get("code", 0)))
+        raise RefusedError(call, code, str(error.get("description", "refused")))
+    return fields
+
+
+def _read_headers(block: bytes) -> dict[str, str]:
+    lines = block.decode(errors="replace").split("\r\n")[1:]
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
+
+
+def _number(fields: dict[str, str], name: str) -> int:
+    """0 for a message that somebody else wrote."""
+    text = fields.get(name, "")
+    return int(text) if text.isdecimal() else 0
