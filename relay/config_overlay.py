@@ -61,7 +61,7 @@ def origins(environ: Mapping[str, str]) -> dict[str, str]:
 def _section(path: str, value: Any) -> dict[str, Any]:
     if value is None:
         return {}
-    if path.endswith("journal") and not isinstance(value, dict) and value in _SWITCH:
+    if path.endswith("journal") and isinstance(value, bool | str) and value in _SWITCH:
         return {"enabled": _SWITCH[value]}
     if not isinstance(value, dict):
         raise ConfigError(path, f"{shown(value)} is not a mapping of keys", "indent its keys below it")

@@ -148,7 +148,7 @@ def _whole_number(value: object) -> int | None:
 def _measure(value: object, units: Mapping[str, float]) -> float | None:
     """The number times its unit; None if it is neither a number nor a number with a unit of `units`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return value if math.isfinite(value) else None
+        return None if isinstance(value, float) and not math.isfinite(value) else value
     found = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
     unit = units.get(found[2].lower()) if found else None
     if found is None or unit is None:
