@@ -35,12 +35,12 @@ def parse_exchange_url(value: object) -> str | None:
         raise ConfigError("", f"{_masked(value)} has more than host, port and path", _EXCHANGE_EXAMPLE)
     if parts.scheme == "ws" and not _is_private(parts.hostname or ""):
         remedy = "write wss://; ws:// is for private addresses and names"
-        raise ConfigError("", f"{shown(value)} would cross public networks unprotected", remedy)
+        raise ConfigError("", f"{_masked(value)} would cross public networks unprotected", remedy)
     folders = [folder for folder in parts.path.split("/") if folder]
     while folders and folders[-1] in _STREAM_PATHS:
         folders.pop()
     if not all(re.fullmatch(r"[\w.~-]+", folder, re.ASCII) for folder in folders):
-        raise ConfigError("", f"{shown(value)} has a strange path", _EXCHANGE_EXAMPLE)
+        raise ConfigError("", f"{_masked(value)} has a strange path", _EXCHANGE_EXAMPLE)
     return "/".join([f"{parts.scheme}://{parts.netloc}", *folders])
 
 
@@ -58,7 +58,7 @@ def parse_server(value: object) -> str:
         remedy = "take them from the environment as ${...}, or use nats.user and nats.password_file"
         raise ConfigError("", f"{_masked(value)} has credentials in the file", remedy)
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigError("", f"{shown(value)} has more than host and port", "write nats://host:4222")
+        raise ConfigError("", f"{_masked(value)} has more than host and port", "write nats://host:4222")
     return f"{parts.scheme}://{parts.netloc}" + ("" if parts.port else ":4222")
 
 
