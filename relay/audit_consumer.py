@@ -22,9 +22,13 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from relay.audit import Audit
+from relay.config import NatsConfig
 from relay.errors import BusError
+from relay.nats_client import RawClient
+from relay.nats_login import demands_tls, read_login, tls_context
 
 RETRY_S = 0.2
+CONNECT_DEADLINE_S = 3.0
 CLOSE_DEADLINE_S = 2.0
 # What nats-py raises for a connection that is gone, a server that does not answer and one that refuses.
 TROUBLES = (nats.errors.Error, OSError, asyncio.TimeoutError)
@@ -193,3 +197,44 @@ async def _close(client: Client) -> None:
     # `close` waits for a frozen server; what it would flush does not matter to a reader.
     with suppress(*TROUBLES):
         await asyncio.wait_for(client.close(), CLOSE_DEADLINE_S)
+
+
+def connector(config: NatsConfig) -> Connect:
+    """Makes clients for the first of the configured servers that takes one."""
+
+    async def connect() -> Client:
+        *others, last = config.servers
+        for server in others:
+            with suppress(*TROUBLES):
+                return await _client(config, server)
+        return await _client(config, last)
+
+    return connect
+
+
+async def _client(config: NatsConfig, server: str) -> Client:
+    login = read_login(config)
+    tls = tls_context(config) if demands_tls(config, server) else None
+    client = RawClient(demands_tls=tls is not None, public_key=login.public_key)
+    try:
+        async with asyncio.timeout(CONNECT_DEADLINE_S):
+            await client.connect(
+                servers=[server],
+                name="sluice-audit",
+                allow_reconnect=False,
+                # 0 would mean for ever.
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                tls=tls,
+                tls_handshake_first=config.tls_handshake_first,
+                error_cb=_ignore,
+                **login.options,
+            )
+    except TROUBLES:
+        client.abort()
+        raise
+    return client
+
+
+async def _ignore(_: Exception) -> None:
+    """What ends a connection is noticed by its end; nats-py would log every trouble with a traceback."""

@@ -42,11 +42,19 @@ _STATE_TONES = {
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run of fixed length is; `note` says what happens now."""
+    """How far something is, in seconds or events; `note` says what happens now."""
 
-    elapsed_s: float
-    total_s: float
+    done: float
+    total: float
     note: str = ""
+    unit: str = "s"
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.done / self.total) if self.total > 0 else 1.0
+
+    def __str__(self) -> str:
+        return f"{min(self.done, self.total):,.0f} of {self.total:,.0f} {self.unit}  {self.note}".rstrip()
 
 
 def render(
@@ -55,7 +63,7 @@ def render(
     width = min(width, MAX_WIDTH)
     lines = [paint(clip(_headline(status), width), Tone.STRONG, colour=colour)]
     if progress is not None:
-        lines.append(_progress_line(progress, width))
+        lines.append(clip(f"{bar(progress.share, 40)} {progress}", width))
     lines += ["", *_stream_lines(status.streams, width, colour=colour)]
     lines += ["", *_publisher_lines(status.publishers, width, colour=colour)]
     for problem in _problems(status):
@@ -95,12 +103,6 @@ def _headline(status: RelayStatus) -> str:
         f"Sluice  {len(status.streams)} streams  {scale_line(scale)}, {scale.min} to {scale.max}{reason}"
         f"  {status.delivery}  up {age(status.uptime_s)}"
     )
-
-
-def _progress_line(progress: Progress, width: int) -> str:
-    text = f" {min(progress.elapsed_s, progress.total_s):.0f} of {progress.total_s:.0f} s  {progress.note}"
-    share = progress.elapsed_s / progress.total_s if progress.total_s > 0 else 1.0
-    return clip(bar(share, 40) + text, width)
 
 
 def _stream_lines(streams: Sequence[StreamStats], width: int, *, colour: bool) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.audit import StreamAudit
-from relay.layout import Cell, Column, Tone, count, fitted, header, millis, paint, row
+from relay.audit import Audit, StreamAudit
+from relay.layout import Cell, Column, Tone, count, fitted, header, millis, row
 from relay.table import MAX_WIDTH
 
 _LEAST_NAME = 14
@@ -78,9 +78,8 @@ def _verdict(key: str, sent: Sent, audit: StreamAudit | None, conflated: int) ->
     )
 
 
-def total_line(verdicts: Sequence[Verdict], malformed: int = 0) -> str:
+def total_line(verdicts: Sequence[Verdict], audit: Audit, *, good: bool) -> str:
     """The whole result in one sentence."""
-    good = all(verdict.good for verdict in verdicts) and not malformed
     sums = {
         "sent": sum(v.sent for v in verdicts),
         "stored": sum(v.stored for v in verdicts),
@@ -89,13 +88,20 @@ def total_line(verdicts: Sequence[Verdict], malformed: int = 0) -> str:
         "duplicated": sum(v.duplicated for v in verdicts),
         "out of order": sum(v.out_of_order for v in verdicts),
         "never sent": sum(v.foreign for v in verdicts),
-        "malformed": malformed,
+        "malformed": audit.malformed,
     }
     always = ("sent", "stored", "lost", "duplicated", "out of order")
     parts = [f"{value:,} {name}" for name, value in sums.items() if value or name in always]
     differ = sum(v.bytes_equal is False for v in verdicts)
     parts.append(f"bytes differ on {differ} streams" if differ else "bytes equal")
-    return f"{'PASSED' if good else 'FAILED'}: {', '.join(parts)}"
+    return f"{'PASSED' if good else 'FAILED'}: {', '.join(parts)}, {latency_text(audit)}"
+
+
+def latency_text(audit: Audit) -> str:
+    """Of all streams together, from the relay's socket to the consumer."""
+    latency = audit.latency()
+    p50, p99 = ((ns / 1e6 if ns else None) for ns in (latency.quantile(0.5), latency.quantile(0.99)))
+    return f"p50 {millis(p50)} ms, p99 {millis(p99)} ms"
 
 
 def verdict_table(verdicts: Sequence[Verdict], *, width: int = MAX_WIDTH, colour: bool = False) -> list[str]:
@@ -135,10 +141,6 @@ def audit_table(audits: Sequence[StreamAudit], *, width: int = MAX_WIDTH, colour
     names = _names([audit.stream for audit in audits])
     cells = [_audit_cells(name, audit) for name, audit in zip(names, audits, strict=True)]
     return _table(columns, cells, width, colour=colour)
-
-
-def painted(line: str, *, good: bool, colour: bool) -> str:
-    return paint(line, Tone.GOOD if good else Tone.BAD, colour=colour)
 
 
 def _table(

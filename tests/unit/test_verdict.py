@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.audit import StreamAudit
+from relay.audit import Audit, StreamAudit
 from relay.verdict import Sent, Verdict, audit_table, judge, total_line, verdict_table
 
 KEY = "usdm:btcusdt@trade"
@@ -62,13 +62,12 @@ def test_duplicates_and_disorder_are_not_good() -> None:
 
 
 def test_one_line_says_it_all() -> None:
-    assert total_line([verdict(found(9))]) == (
-        "PASSED: 9 sent, 9 stored, 0 lost, 0 duplicated, 0 out of order, bytes equal"
+    assert total_line([verdict(found(9))], Audit(), good=True) == (
+        "PASSED: 9 sent, 9 stored, 0 lost, 0 duplicated, 0 out of order, bytes equal, p50 - ms, p99 - ms"
     )
-    assert total_line([verdict(found(8))]) == (
-        "FAILED: 9 sent, 8 stored, 1 lost, 0 duplicated, 0 out of order, bytes equal"
+    assert total_line([verdict(found(8, duplicated=3))], Audit(), good=False).startswith(
+        "FAILED: 9 sent, 8 stored, 1 lost, 3 duplicated, 0 out of order"
     )
-    assert total_line([verdict(found(9))], malformed=2).startswith("FAILED")
 
 
 def test_the_tables_fit_and_hold_the_figures() -> None:

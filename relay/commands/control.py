@@ -1,0 +1,89 @@
+"""`scale`, `apply` and `down`: change the relay that runs."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from argparse import Namespace
+
+from actors.cluster import Connection, Start, TakenDown, connect
+from relay.changes import differences
+from relay.config import load_config
+from relay.errors import ClusterError
+from relay.layout import count
+from relay.stats import ScaleStatus
+from relay.table import scale_line
+
+# Pods may have to be added for publishers that do not fit; on one machine it takes under 5 s.
+SCALE_DEADLINE_S = 120.0
+LOOK_EVERY_S = 0.1
+SAY_EVERY_S = 5.0
+
+
+def scale(args: Namespace) -> int:
+    with connect(Start.JOIN, address=args.address) as cluster:
+        print(f"before: {scale_line(cluster.status().scale)}", flush=True)
+        wanted = cluster.scale(args.count, f"{getpass.getuser()} at {socket.gethostname()}")
+        after = _await_scale(cluster, wanted)
+        print(f"after:  {scale_line(after)}: {after.reason}")
+    return 0
+
+
+def _await_scale(cluster: Connection, wanted: ScaleStatus) -> ScaleStatus:
+    """What the controller reports once it has the number; raises ClusterError if that takes too long."""
+    begun = said_at = time.monotonic()
+    while True:
+        now = cluster.status().scale
+        if (
+            now.mode == wanted.mode
+            and now.actual == now.wanted
+            and (now.mode == "auto" or now.wanted == wanted.wanted)
+        ):
+            return now
+        if time.monotonic() - begun > SCALE_DEADLINE_S:
+            raise ClusterError(
+                f"there are {now.actual} publishers and not {now.wanted} after {SCALE_DEADLINE_S:.0f} s;"
+                " is there room for them in the cluster?"
+            )
+        if time.monotonic() - said_at > SAY_EVERY_S:
+            said_at = time.monotonic()
+            print(f"now:    {scale_line(now)}", flush=True)
+        time.sleep(LOOK_EVERY_S)
+
+
+def apply(args: Namespace) -> int:
+    config = load_config(args.config, os.environ)
+    with connect(Start.JOIN, address=args.address) as cluster:
+        if args.dry_run:
+            running = cluster.running()
+            found = differences(running.config if running else None, config)
+        else:
+            found = cluster.bring_up(config).differences
+    for difference in found:
+        print(difference)
+    if not found:
+        print("nothing to change")
+    elif args.dry_run:
+        print("nothing was changed; leave out --dry-run to apply this")
+    return 0
+
+
+def down(args: Namespace) -> int:
+    with connect(Start.JOIN, address=args.address) as cluster:
+        for line in left_lines(cluster.take_down(args.deadline)):
+            print(line)
+    return 0
+
+
+def left_lines(taken: TakenDown) -> list[str]:
+    """What the end of the relay left behind."""
+    lines = [
+        f"{one.venue}:{one.stream}: {count(one.backlog_count)} events stay in the journal for the next start"
+        for one in taken.streams
+        if one.backlog_count
+    ]
+    lines += [f"{stream} gave no final figures; its journal holds what it had" for stream in taken.silent]
+    state = "everything was published" if not lines else "the rest was published"
+    return [*lines, f"{len(taken.streams) + len(taken.silent)} streams ended; {state}"]

@@ -1,0 +1,77 @@
+"""`status` and `top`: what the relay does, once or live."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import termios
+import tty
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import orjson
+
+from actors.cluster import Start, connect
+from relay.commands.screen import Interrupts, Screen
+from relay.stats import RelayStatus
+from relay.table import render, summary_line
+
+TOP_EVERY_S = 1.0
+
+
+def status(args: Namespace) -> int:
+    with connect(Start.JOIN, address=args.address) as cluster:
+        found = cluster.status()
+    if args.json:
+        print(orjson.dumps(_as_json(found), option=orjson.OPT_INDENT_2).decode())
+    else:
+        screen = Screen()
+        print("\n".join(render(found, width=screen.width, colour=screen.colour)))
+    return 0
+
+
+def top(args: Namespace) -> int:
+    with (
+        connect(Start.JOIN, address=args.address) as cluster,
+        Interrupts() as interrupts,
+        _single_keys() as keyboard,
+        Screen() as screen,
+    ):
+        while True:
+            found = cluster.status()
+            lines = render(found, width=screen.width, colour=screen.colour)
+            screen.draw(lines, summary_line(found))
+            if _ended(interrupts, keyboard):
+                return 0
+
+
+def _as_json(found: RelayStatus) -> dict[str, object]:
+    streams = [
+        {**asdict(one), "backlog": one.backlog_count, "balanced": one.balanced} for one in found.streams
+    ]
+    return {**asdict(found), "streams": streams}
+
+
+def _ended(interrupts: Interrupts, keyboard: int | None) -> bool:
+    if keyboard is None:
+        return interrupts.wait(TOP_EVERY_S)
+    pressed, _, _ = select.select([keyboard], [], [], TOP_EVERY_S)
+    return interrupts.asked or bool(pressed and os.read(keyboard, 64) in (b"q", b"Q", b""))
+
+
+@contextmanager
+def _single_keys() -> Iterator[int | None]:
+    """stdin's descriptor, giving each key at once and unseen; None if it is no terminal."""
+    if not sys.stdin.isatty():
+        yield None
+        return
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    try:
+        tty.setcbreak(keyboard)
+        yield keyboard
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

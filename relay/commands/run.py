@@ -1,0 +1,97 @@
+"""`run`: bring the relay to what the configuration says, then watch it until a signal."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import Namespace
+from contextlib import ExitStack
+
+from actors.cluster import Connection, Start, connect
+from relay.commands.control import left_lines
+from relay.commands.screen import Interrupts, Screen, unwinding_on_sigterm
+from relay.commands.stage import embed_nats, simulate, usual_port_or_any
+from relay.config import Config, load_config
+from relay.errors import ClusterError
+from relay.layout import Tone
+from relay.stats import RelayStatus, StreamState
+from relay.table import summary_line
+
+SAY_EVERY_S = 10.0
+LOOK_EVERY_S = 1.0
+# A container gets 30 s between SIGTERM and SIGKILL; Ray's own end takes some of them.
+DRAIN_DEADLINE_S = 10.0
+HURRIED_DEADLINE_S = 2.0
+
+
+def run(args: Namespace) -> int:
+    config = load_config(args.config, os.environ)
+    own = args.simulate or args.embedded_nats
+    with unwinding_on_sigterm(), ExitStack() as children:
+        config = _staged(args, config, children)
+        screen = Screen()
+        screen.say("looking for a Ray cluster; starting one takes some seconds")
+        # The actors on a cluster that was here before would outlive our children.
+        start = Start.LOCAL if own else Start.AUTO
+        with connect(start, address=args.address, needed_cpus=needed_cpus(config)) as cluster:
+            return _bring_up_and_watch(cluster, config, screen)
+
+
+def needed_cpus(config: Config) -> float:
+    resources = config.resources
+    return len(config.shards) * resources.stream_cpus + config.publishers.max * resources.publisher_cpus
+
+
+def _staged(args: Namespace, config: Config, children: ExitStack) -> Config:
+    state = config.journal.directory.parent
+    if args.embedded_nats:
+        config = embed_nats(children, config, state / "nats", port=usual_port_or_any())
+    if args.simulate:
+        state.mkdir(parents=True, exist_ok=True)
+        config, _ = simulate(children, config, state)
+    return config
+
+
+def _bring_up_and_watch(cluster: Connection, config: Config, screen: Screen) -> int:
+    with Interrupts() as interrupts:
+        _say_changes(cluster, config, screen)
+        _watch(cluster, screen, interrupts)
+        if not cluster.started_here:
+            screen.say("the actors are detached and go on; `driver.py down` drains and removes them")
+            return 0
+        screen.say("draining")
+        left = cluster.take_down(HURRIED_DEADLINE_S if interrupts.hurried else DRAIN_DEADLINE_S)
+        for line in left_lines(left):
+            screen.say(line)
+    return 0
+
+
+def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
+    change = cluster.bring_up(config)
+    what = "started" if change.created else "changed" if change.differences else "nothing changed"
+    screen.say(f"{what}: {len(config.shards)} streams on Ray at {cluster.address}")
+    for difference in change.differences:
+        screen.say(f"  {difference}")
+    screen.say(f"NATS: {', '.join(config.nats.servers)}   dashboard: {cluster.dashboard_url or 'none'}")
+
+
+def _watch(cluster: Connection, screen: Screen, interrupts: Interrupts) -> None:
+    """Until asked to end: a line when the state of a stream or the scale changes, and now and then."""
+    seen: object = None
+    say_at = 0.0
+    while not interrupts.wait(LOOK_EVERY_S):
+        try:
+            status = cluster.status()
+        except ClusterError as error:
+            screen.say(f"{error}; the streams go on without it", Tone.WARN)
+            continue
+        now = time.monotonic()
+        if _face(status) != seen or now >= say_at:
+            seen, say_at = _face(status), now + SAY_EVERY_S
+            screen.say(summary_line(status))
+
+
+def _face(status: RelayStatus) -> object:
+    """What is worth a line at once when it changes."""
+    live = frozenset(one.stream for one in status.streams if one.state is StreamState.LIVE)
+    return live, status.scale.mode, status.scale.actual, status.unreachable, status.problems

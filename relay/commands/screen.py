@@ -1,0 +1,122 @@
+"""What a command shows while it runs: a table drawn in place on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from relay.layout import Tone, paint
+from relay.table import MAX_WIDTH
+
+PLAIN_EVERY_S = 5.0
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+_CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Signals as a wish to end: `asked` is the first, `hurried` a second. For the main thread alone."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in _ENDS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    @property
+    def hurried(self) -> bool:
+        return self._count > 1
+
+    def wait(self, seconds: float) -> bool:
+        """Whether somebody asked to end, by now or within `seconds`."""
+        return self._asked.wait(max(0.0, seconds))
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self._count += 1
+        self._asked.set()
+
+
+@contextmanager
+def unwinding_on_sigterm() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it opened is closed."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _ENDS[1:]}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Screen:
+    """stdout. `draw` replaces what it drew before, `say` stays; leaving puts the terminal back in order."""
+
+    def __init__(self) -> None:
+        self.live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.colour = self.live and not os.environ.get("NO_COLOR")
+        self._drawn = 0
+        self._plain_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self._write(_HIDE_CURSOR)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self._write(_SHOW_CURSOR)
+
+    @property
+    def width(self) -> int:
+        return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
+
+    def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
+        self._erase()
+        self._write(paint(text, tone, colour=self.colour) + "\n")
+
+    def draw(self, lines: Sequence[str], plain: str) -> None:
+        """`lines` on a terminal, as many as fit; elsewhere `plain`, now and then."""
+        if self.live:
+            shown = lines[: shutil.get_terminal_size().lines - 1]
+            self._erase()
+            self._write("".join(f"{line}{_CLEAR_LINE}\n" for line in shown))
+            self._drawn = len(shown)
+        elif time.monotonic() - self._plain_at >= PLAIN_EVERY_S:
+            self._plain_at = time.monotonic()
+            self._write(f"{plain}\n")
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._write(f"\x1b[{self._drawn}A\r{_CLEAR_BELOW}")
+            self._drawn = 0
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
