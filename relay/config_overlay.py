@@ -25,15 +25,10 @@ VARIABLES = {
     "MAX_QUEUE_SIZE": "queue.max_messages",
     "NUM_MESSAGE_PROCESSORS": "publishers.scale",
 }
-_LOGIN = (
-    "user",
-    "password",
-    "password_file",
-    "token",
-    "token_file",
-    "creds_file",
-    "nkey_file",
-    "tls_ca_file",
+# Of these an empty text, as `${NATS_PASSWORD:-}` may give, means that there is none.
+_OPTIONAL = (
+    *("user", "password", "password_file", "token", "token_file"),
+    *("creds_file", "nkey_file", "tls_ca_file"),
 )
 _LISTS = ("NATS_URL", "BINANCE_STREAMS")
 _SWITCH = {True: True, "on": True, False: False, "off": False}
@@ -98,8 +93,7 @@ def venue_note(environ: Mapping[str, str]) -> str:
 
 
 def _drop_empty(nats: dict[str, Any]) -> None:
-    """`${NATS_PASSWORD:-}` means that there may be none."""
-    for key in _LOGIN:
+    for key in _OPTIONAL:
         if nats.get(key) == "":
             del nats[key]
 
