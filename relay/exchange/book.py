@@ -92,11 +92,12 @@ class Book:
         self._set(1, new + 1, self._market.ask_steps)
 
     def _stir(self, count: int, reach: int) -> None:
+        draw = self._random.random
         for _ in range(count):
-            side = self._random.randrange(2)
-            distance = self._random.randint(1, reach)
+            side = draw() < 0.5
+            distance = 1 + int(draw() * reach)
             price = self._bid + 1 + distance if side else self._bid - distance
-            gone = price in self._sides[side] and self._random.random() < 0.45
+            gone = price in self._sides[side] and draw() < 0.45
             self._set(side, price, 0 if gone else self._quantity())
 
     def _set(self, side: int, price: int, steps: int) -> None:

@@ -78,9 +78,7 @@ class Catalog:
         kind = spec.kind if spec else None
         if self._recording is not None:
             replay = self._replays[name] = Replay(self._recording.tracks[name], kind, self._settings.speed)
-            channel = Channel(name, kind, replay, inf, self._tap)
-            channel.start(replay)
-            return channel
+            return Channel(name, kind, replay, inf, self._tap)
         assert spec is not None and simulated(spec), name
         channel = Channel(name, kind, self.markets.source(spec), self._settings.max_owed_s, self._tap)
         if self.started and not self.stopped:
@@ -110,8 +108,9 @@ class Catalog:
         self.started = True
         for name in self._recording.tracks if self._recording else ():
             self.ensure(name, now_s)
-        for replay in self._replays.values():
+        for name, replay in self._replays.items():
             replay.begin(now_s)
+            self.channels[name].start(replay)
         for index, (name, channel) in enumerate(self.channels.items() if not self._recording else ()):
             spec = self.spec(name)
             assert spec is not None, name

@@ -22,7 +22,9 @@ class Listener(Protocol):
         """True while it cannot take bytes; a push is then queued."""
         ...
 
-    def push(self, channel: Channel, payloads: list[bytes]) -> None: ...
+    def push(self, channel: Channel, payloads: list[bytes]) -> bool:
+        """Write or queue; False if the connection is ending."""
+        ...
 
 
 class Channel:
@@ -30,6 +32,8 @@ class Channel:
 
     While every listener is paused nothing is made, and what stays due longer than `max_owed_s` never is.
     Without listeners events are made all the same, unseen, so that a client that was away finds a real gap.
+    `due_s` is when the next event is due, and `listened` says whether anybody would get it: plain fields,
+    because the pump looks at them for every channel all the time.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class Channel:
         self.name = name
         self.wire_name = name.encode()
         self.ledger = Ledger(name, kind)
+        self.due_s = inf
+        self.listened = False
         self._source = source
         self._max_owed_s = max_owed_s
         self._tap = tap
@@ -53,78 +59,88 @@ class Channel:
         return len(self._listeners) + len(self._muted)
 
     @property
-    def listened(self) -> bool:
-        return bool(self._listeners) and not self._mute_all
-
-    @property
     def stalled(self) -> bool:
         """Every listener is paused: their resuming is to be waited for."""
         return self.listened and all(listener.paused for listener in self._listeners)
 
-    @property
-    def next_s(self) -> float:
-        return -inf if self._extra else self._arrivals.next_s
-
     def start(self, arrivals: Arrivals) -> None:
-        self._arrivals = self._ordinary = arrivals
+        self._ordinary = arrivals
+        self._use(arrivals)
 
     def flood(self, rate_per_s: float, now_s: float) -> None:
-        self._arrivals = Uniform(rate_per_s, now_s)
+        self._use(Uniform(rate_per_s, now_s))
 
     def calm(self, now_s: float) -> None:
         """Back to the ordinary arrivals, without what they would have sent meanwhile."""
         self._ordinary.take(now_s, inf)
-        self._arrivals = self._ordinary
+        self._use(self._ordinary)
 
     def emit(self, count: int) -> None:
         """Make `count` more events due at once."""
         self._extra += count
+        self._look_ahead()
 
     def stop(self) -> None:
         self._extra = 0
         self.start(Uniform(0.0, 0.0))
 
+    def _use(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self.due_s = -inf if self._extra else self._arrivals.next_s
+
     def add(self, listener: Listener) -> None:
         if listener not in self._listeners and listener not in self._muted:
             self._listeners.append(listener)
+            self._count_listeners()
 
     def remove(self, listener: Listener) -> None:
         for listeners in (self._listeners, self._muted):
             if listener in listeners:
                 listeners.remove(listener)
+        self._count_listeners()
 
     def silence(self, *, everybody: bool) -> None:
         """Send nothing more to the present subscribers; to `everybody`, later ones included."""
         self._muted += self._listeners
         self._listeners = []
         self._mute_all = everybody
+        self._count_listeners()
 
     def unsilence(self) -> None:
         self._listeners += self._muted
         self._muted = []
         self._mute_all = False
+        self._count_listeners()
 
-    def step(self, now_s: float, now_ns: int, quantum: int) -> None:
-        """Make and hand out at most `quantum` events."""
+    def _count_listeners(self) -> None:
+        self.listened = bool(self._listeners) and not self._mute_all
+
+    def step(self, now_s: float, now_ns: int, quantum: int) -> bool:
+        """Make and hand out at most `quantum` events; True if that left some waiting."""
         if self.stalled:
-            return
+            return False
         if self._arrivals.next_s < now_s - self._max_owed_s:
             self.ledger.withheld += self._arrivals.take(now_s - self._max_owed_s, inf)
         extra = min(self._extra, quantum)
         self._extra -= extra
         count = extra + self._arrivals.take(now_s, quantum - extra)
+        self._look_ahead()
         if count:
             self._hand_out(self._source.make(count, now_ns // 1_000_000), now_ns)
+        return count == quantum
 
     def _hand_out(self, payloads: list[bytes], now_ns: int) -> None:
-        if not self.listened:
+        listeners = tuple(self._listeners) if self.listened else ()
+        accepted = [listener.push(self, payloads) for listener in listeners]
+        if not any(accepted):
             self.ledger.missed(payloads)
             return
         self.ledger.made(payloads, now_ns)
         if self._tap is not None:
             self._tap(self.name, payloads, now_ns)
-        for listener in tuple(self._listeners):
-            listener.push(self, payloads)
 
     def sent(self) -> Sent:
         return self.ledger.sent(self.subscribers)

@@ -96,17 +96,18 @@ class Outlet:
         if channel is not None:
             channel.remove(self)
 
-    def push(self, channel: Channel, payloads: list[bytes]) -> None:
+    def push(self, channel: Channel, payloads: list[bytes]) -> bool:
         if not self.open:
-            return
+            return False
         if not self.paused:
             self._write(channel, payloads)
-            return
+            return True
         self._queue.append((channel, payloads))
         self._queued_bytes += sum(map(len, payloads))
         if self._queued_bytes > self._settings.queue_max_bytes:
             # Binance ends sockets that lag; so much behind, nothing on this one is of use.
             self.abort()
+        return True
 
     def flush(self) -> None:
         """Write what was queued, as far as the transport takes it."""
@@ -136,6 +137,8 @@ class Outlet:
 
     def heard(self, frame: Frame) -> None:
         """Count a client's frame against its limit; a pong settles its ping and those before it."""
+        if frame.opcode is Opcode.CLOSE:
+            self._detach()
         if frame.opcode not in _HEARD:
             return
         now_s = self._loop.time()
