@@ -169,6 +169,27 @@ class _Pool:
         self._loads[placement.publisher] += self._weights[stream]
 
 
+def adopt(
+    placed: Mapping[str, Placement],
+    published: Mapping[str, Assignment],
+    used: Mapping[str, tuple[str, int]],
+    publishers: Collection[str],
+    now: float,
+) -> dict[str, Placement]:
+    """Streams that left a failed publisher stay where they went, instead of moving twice.
+
+    `used` gives the publisher that serves each stream and the assignment's version that the stream knows:
+    before it knows the latest one, it says nothing about a failure.
+    """
+    adopted = dict(placed)
+    for stream, (publisher, version) in used.items():
+        known = stream in published and version == published[stream].version
+        failed = stream in placed and placed[stream].publisher not in publishers
+        if known and failed and publisher in publishers:
+            adopted[stream] = Placement(publisher, now)
+    return adopted
+
+
 def publish(
     published: Mapping[str, Assignment],
     placed: Mapping[str, Placement],

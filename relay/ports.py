@@ -27,6 +27,9 @@ class ActorId:
     role: Role
     key: str
 
+    def __str__(self) -> str:
+        return f"{self.role} {self.key}"
+
 
 class Silence(StrEnum):
     """Why an actor gave no stats."""

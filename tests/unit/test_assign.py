@@ -13,6 +13,7 @@ from relay.assign import (
     ENDPOINTS,
     STAY_S,
     Placement,
+    adopt,
     assign,
     decode_assignment,
     encode_assignment,
@@ -147,6 +148,27 @@ def test_wavering_rates_of_calm_streams_move_nothing():
     placed = settle(CALM, ["p0", "p1", "p2"])
     wavering = {stream: 20.0 * number for number, stream in enumerate(CALM)}
     assert moved(placed, assign(wavering, ["p0", "p1", "p2"], CAPACITY, placed, 9_000.0)) == set()
+
+
+def adopted(*, version=4, uses="p1", publishers=("p1", "p2")):
+    known = {"a": Assignment(version=4, publisher="p0", endpoints=())}
+    return adopt({"a": Placement("p0")}, known, {"a": (uses, version)}, publishers, 50.0)["a"]
+
+
+def test_a_stream_that_left_a_failed_publisher_stays_where_it_went():
+    assert adopted() == Placement("p1", 50.0)
+
+
+def test_a_stream_that_turned_away_from_a_working_publisher_is_not_followed():
+    assert adopted(publishers=("p0", "p1")) == Placement("p0")
+
+
+def test_a_stream_that_has_not_heard_the_latest_is_not_followed():
+    assert adopted(version=3) == Placement("p0")
+
+
+def test_a_stream_is_not_followed_to_a_publisher_that_leaves():
+    assert adopted(uses="p9") == Placement("p0")
 
 
 names = st.text("abcdefgh", min_size=1, max_size=3)

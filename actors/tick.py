@@ -1,0 +1,256 @@
+"""One tick of the controller: look, decide, act. Used by one thread; the decisions are pure functions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from actors.jetstream_keeper import Ensure, JetStreamKeeper
+from actors.pool import Plan, Pool
+from relay.assign import Placement, adopt, assign, publish
+from relay.changes import revision
+from relay.errors import SluiceError
+from relay.facts import Facts, Running
+from relay.observe import Watch, stream_key
+from relay.ports import ActorId, Cluster, Host, Role
+from relay.reconcile import Assign, Create, Desired, Drain, Instruction, Observed, Remove, Retire, reconcile
+from relay.scale import DRAIN_S
+from relay.stats import Assignment, PublisherStats, RelayStatus, ScaleStatus, StreamStats
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+# While something is under way the next look comes sooner, but not for ever: a pod may take minutes to come.
+BUSY_TICK_S = 0.2
+BUSY_FOR_S = 10.0
+LOOK_DEADLINE_S = 1.0
+STREAM_DRAIN_S = 10.0
+PUBLISHER_DRAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenDown:
+    """What the drain of everything ended with. `silent` streams gave no final figures."""
+
+    streams: tuple[StreamStats, ...]
+    silent: tuple[str, ...]
+
+    @property
+    def left(self) -> int:
+        """Events that stayed in the journals, or are gone where a stream has none."""
+        return sum(stats.backlog_count for stats in self.streams)
+
+
+class Figures(TypedDict):
+    streams: tuple[StreamStats, ...]
+    publishers: tuple[PublisherStats, ...]
+    unreachable: tuple[str, ...]
+
+
+class Target:
+    """What the configuration comes to, worked out once for each version of it."""
+
+    def __init__(self, running: Running) -> None:
+        self.version = running.version
+        self.config = running.config
+        self.settings = {settings.spec.key: settings for settings in running.config.streams}
+        self.streams = {key: revision(settings) for key, settings in self.settings.items()}
+        self.publisher_revision = revision(running.config.nats)
+        self.order = {key: at for at, key in enumerate(self.settings)}
+
+
+class Tick:
+    """`status` is None before the first look; `ended` is set when `close_down` found nothing left."""
+
+    def __init__(self, cluster: Cluster, host: Host, facts: Facts, ensure: Ensure) -> None:
+        self.status: RelayStatus | None = None
+        self.ended = threading.Event()
+        self.pool = Pool(host.metrics)
+        self._cluster = cluster
+        self._host = host
+        self._facts = facts
+        self._watch = Watch()
+        self._jetstream = JetStreamKeeper(ensure)
+        self._target: Target | None = None
+        self._recovered = False
+        self._revisions: dict[ActorId, str] = {}
+        self._published: dict[str, Assignment] = {}
+        self._placed: dict[str, Placement] = {}
+        self._draining: set[ActorId] = set()
+        self._final: dict[str, StreamStats | None] = {}
+        self._busy_until = 0.0
+        self._closing = False
+
+    def bring_to(self, plan: Plan, now: float) -> float:
+        """Act once towards the plan; returns the seconds until the next look should come."""
+        target = self._aim(plan.running)
+        self._jetstream.tick(now)
+        observed = self._look(now)
+        scale = self.pool.decide(plan, observed, self._watch, now)
+        self._place(target, observed, now)
+        desired = Desired(
+            streams=target.streams,
+            publishers=scale.wanted,
+            publisher_revision=target.publisher_revision,
+            assignments={key: made for key, made in self._published.items() if key in target.streams},
+        )
+        instructions = reconcile(desired, observed, now)
+        for instruction in instructions:
+            self._act(instruction, target, STREAM_DRAIN_S)
+        self._forget_removed(target, observed)
+        self._show(target, scale)
+        return self._period_s(instructions, observed, now)
+
+    def failed(self, error: SluiceError) -> None:
+        """Tell people that `status` is old, and why."""
+        if self.status is not None:
+            self.status = replace(self.status, problems=(f"the controller is stuck: {error}",))
+
+    def _aim(self, running: Running) -> Target:
+        if self._target is None or self._target.version != running.version:
+            self._target = Target(running)
+            self._jetstream.want(running.config)
+        return self._target
+
+    def close_down(self, drain_s: float, now: float) -> float:
+        """Act once towards nothing at all. Publishers go after the streams, which need them to drain."""
+        if not self._closing:
+            self._closing = True
+            self._final.clear()
+        observed = self._look(now)
+        if observed.streams:
+            observed = Observed(streams=observed.streams, publishers={})
+        for instruction in reconcile(Desired(streams={}, publishers=0), observed, now):
+            self._act(instruction, None, drain_s)
+        if self.status is not None:
+            self.status = replace(self.status, **self._figures())
+        if not self._cluster.actors():
+            self.ended.set()
+        return BUSY_TICK_S
+
+    def taken_down(self) -> TakenDown:
+        ended = {key: stats for key, stats in self._final.items() if stats is not None}
+        return TakenDown(
+            streams=tuple(ended.values()), silent=tuple(sorted(self._final.keys() - ended.keys()))
+        )
+
+    def close(self) -> None:
+        self._jetstream.close()
+
+    def _look(self, now: float) -> Observed:
+        if not self._recovered:
+            self._published = self._facts.assignments()
+            self._placed = {
+                stream: Placement(made.publisher)
+                for stream, made in self._published.items()
+                if made.publisher
+            }
+            self._revisions = self._facts.revisions()
+            self._recovered = True
+        self._watch.looked(self._cluster.look(self._cluster.actors(), LOOK_DEADLINE_S), now)
+        drains = {actor: self._cluster.drained(actor) is not None for actor in self._draining}
+        loads = {stats.publisher: stats.rate_per_s for stats in self._watch.publishers()}
+        return self._watch.observed(self._revisions, drains, loads)
+
+    def _place(self, target: Target, observed: Observed, now: float) -> None:
+        """Decide who serves whom and write it down, for streams that start while no controller runs."""
+        endpoints = self._watch.endpoints()
+        if not endpoints:
+            return
+        demand = dict.fromkeys(target.streams, 0.0)
+        used = {}
+        for stats in self._watch.streams():
+            key = stream_key(stats)
+            if key in demand:
+                demand[key] = stats.rate_per_s + stats.backlog_count / DRAIN_S
+            if stats.publisher is not None and stats.linked:
+                used[key] = (stats.publisher, stats.assignment_version)
+        placed = adopt(self._placed, self._published, used, endpoints, now)
+        self._placed = assign(demand, endpoints, self.pool.capacity_per_s, placed, now)
+        reported = max((found.assignment_version for found in observed.streams.values()), default=0)
+        changed = publish(self._published, self._placed, endpoints, reported)
+        for stream, assignment in changed.items():
+            self._facts.save_assignment(stream, assignment)
+        self._published.update(changed)
+
+    def _act(self, instruction: Instruction, target: Target | None, drain_s: float) -> None:
+        if not isinstance(instruction, Assign):
+            _log.info("%s", instruction)
+        match instruction:
+            case Create(actor):
+                assert target is not None
+                self._create(actor, target)
+            case Assign(stream, assignment):
+                self._cluster.assign(stream, assignment)
+            case Retire(publisher):
+                self._watch.retired(publisher)
+            case Drain(actor):
+                deadline_s = drain_s if actor.role is Role.STREAM else PUBLISHER_DRAIN_S
+                self._cluster.begin_drain(actor, deadline_s)
+                self._draining.add(actor)
+            case Remove(actor):
+                self._remove(actor)
+
+    def _create(self, actor: ActorId, target: Target) -> None:
+        self._watch.created(actor)
+        resources = target.config.resources
+        if actor.role is Role.STREAM:
+            self._remember_revision(actor, target.streams[actor.key])
+            self._cluster.create_stream(target.settings[actor.key], resources.stream_cpus)
+        else:
+            self._remember_revision(actor, target.publisher_revision)
+            self._cluster.create_publisher(actor.key, target.config.nats, resources.publisher_cpus)
+
+    def _remember_revision(self, actor: ActorId, made_with: str) -> None:
+        self._revisions[actor] = made_with
+        self._facts.save_revision(actor, made_with)
+
+    def _remove(self, actor: ActorId) -> None:
+        if actor.role is Role.STREAM:
+            ended = self._cluster.drained(actor)
+            self._final[actor.key] = ended if isinstance(ended, StreamStats) else None
+        self._cluster.remove(actor)
+        self._watch.removed(actor)
+        self._draining.discard(actor)
+        self._revisions.pop(actor, None)
+        self._facts.forget_revision(actor)
+
+    def _forget_removed(self, target: Target, observed: Observed) -> None:
+        for key in self._published.keys() - target.streams.keys() - observed.streams.keys():
+            del self._published[key]
+            self._facts.forget_assignment(key)
+
+    def _period_s(self, instructions: list[Instruction], observed: Observed, now: float) -> float:
+        if instructions:
+            self._busy_until = now + BUSY_FOR_S
+        leaving = any(found.retired_s is not None for found in observed.publishers.values())
+        under_way = bool(instructions or self._draining or self._watch.silences()) or leaving
+        return BUSY_TICK_S if under_way and now < self._busy_until else TICK_S
+
+    def _show(self, target: Target, scale: ScaleStatus) -> None:
+        problems = self._watch.problems()
+        if self._jetstream.problem:
+            problems.insert(0, self._jetstream.problem)
+        self.status = RelayStatus(
+            config_version=target.version,
+            controller_pid=os.getpid(),
+            uptime_s=0.0,
+            delivery=target.config.nats.delivery.value,
+            scale=scale,
+            problems=tuple(problems),
+            **self._figures(),
+        )
+        backlog = sum(stats.backlog_count for stats in self.status.streams)
+        self._host.set_title(f"ray::Controller publishers={scale.actual}/{scale.wanted} backlog={backlog}")
+
+    def _figures(self) -> Figures:
+        order = self._target.order if self._target else {}
+        streams = sorted(
+            self._watch.streams(), key=lambda s: (order.get(stream_key(s), len(order)), s.stream)
+        )
+        publishers = sorted(self._watch.publishers(), key=lambda p: (len(p.publisher), p.publisher))
+        unreachable = tuple(actor.key for actor in self._watch.silences())
+        return {"streams": tuple(streams), "publishers": tuple(publishers), "unreachable": unreachable}

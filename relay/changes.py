@@ -1,0 +1,62 @@
+"""What differs between two configurations, as sentences for people: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+from relay.config import Config, NatsConfig, StreamSettings
+
+_SECRETS = frozenset({"password", "token"})
+# Said per stream, where they take effect.
+_PER_STREAM = frozenset({"shards", "exchange", "queue", "journal"})
+
+
+def differences(old: Config, new: Config) -> tuple[str, ...]:
+    """Empty when the two come to the same relay, however they are written."""
+    return (*_general(old, new), *_streams(old, new))
+
+
+def _general(old: Config, new: Config) -> Iterator[str]:
+    before, after = (config.model_dump(mode="json", exclude=set(_PER_STREAM)) for config in (old, new))
+    return _changed("", before, after)
+
+
+def _changed(path: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for name in {**before, **after}:
+        was, now = before.get(name), after.get(name)
+        where = f"{path}{name}"
+        if was == now:
+            continue
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from _changed(f"{where}.", was, now)
+        elif name in _SECRETS:
+            yield f"{where} is another one"
+        else:
+            yield f"{where}: {_shown(was)} is now {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _streams(old: Config, new: Config) -> Iterator[str]:
+    before = {one.spec.key: one for one in old.streams}
+    after = {one.spec.key: one for one in new.streams}
+    for key, settings in before.items():
+        if key not in after:
+            yield f"{settings.spec.name} is removed"
+    for key, settings in after.items():
+        if key not in before:
+            yield f"{settings.spec.name} is added"
+        else:
+            was, now = before[key].model_dump(mode="json"), settings.model_dump(mode="json")
+            yield from _changed(f"{settings.spec.name}: ", was, now)
+
+
+def revision(settings: StreamSettings | NatsConfig) -> str:
+    """Changes exactly when an actor with these settings has to be made anew."""
+    return sha256(settings.model_dump_json().encode()).hexdigest()[:16]

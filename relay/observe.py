@@ -1,0 +1,175 @@
+"""What the controller remembers from look to look, and what it makes of both: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from relay.ports import ActorId, Look, Role, Silence
+from relay.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
+from relay.stats import PublisherEndpoint, PublisherStats, StreamState, StreamStats
+
+RETRY_S = 1.0
+RETRY_MAX_S = 30.0
+# Starting takes a second or two on a warm node, and tens of them when the node has to be made first.
+SLOW_START_S = 15.0
+# For so long a publisher may be without NATS while another one has it; streams leave it after 2 s themselves.
+DISCONNECTED_LIMIT_S = 3.0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is known about one actor; the times are None while the condition does not hold."""
+
+    stats: StreamStats | PublisherStats | None = None
+    silence: Silence | None = Silence.STARTING
+    starting_since: float | None = None
+    mute_since: float | None = None
+    retired_at: float | None = None
+    disconnected_since: float | None = None
+
+
+@dataclass(slots=True)
+class Watch:
+    """The actors as they were at the last look. `looked` must be called before anything is asked."""
+
+    _now: float = 0.0
+    _actors: dict[ActorId, _Memory] = field(default_factory=dict)
+    _attempts: dict[ActorId, int] = field(default_factory=dict)
+    _not_before: dict[ActorId, float] = field(default_factory=dict)
+
+    def looked(self, looks: Mapping[ActorId, Look], now: float) -> None:
+        self._now = now
+        self._actors = {
+            actor: self._remember(actor, look) for actor, look in looks.items() if look is not Silence.GONE
+        }
+
+    def _remember(self, actor: ActorId, look: Look) -> _Memory:
+        memory = self._actors.get(actor, _Memory())
+        if isinstance(look, Silence):
+            memory.silence = look
+        else:
+            memory.silence, memory.stats = None, look
+            self._attempts.pop(actor, None)
+            self._not_before.pop(actor, None)
+        memory.starting_since = self._since(memory.starting_since, look is Silence.STARTING)
+        memory.mute_since = self._since(memory.mute_since, look is Silence.MUTE)
+        if isinstance(look, PublisherStats):
+            memory.retired_at = self._since(memory.retired_at, look.draining or memory.retired_at is not None)
+            memory.disconnected_since = self._since(memory.disconnected_since, not look.connected)
+        return memory
+
+    def _since(self, before: float | None, holds: bool) -> float | None:
+        if not holds:
+            return None
+        return self._now if before is None else before
+
+    def created(self, actor: ActorId) -> None:
+        """Twice as long between two attempts each time, until the actor answers."""
+        attempts = self._attempts.get(actor, 0)
+        self._attempts[actor] = attempts + 1
+        self._not_before[actor] = self._now + min(RETRY_MAX_S, RETRY_S * 2**attempts)
+        self._actors[actor] = _Memory(starting_since=self._now)
+
+    def retired(self, publisher: str) -> None:
+        self._actors[ActorId(Role.PUBLISHER, publisher)].retired_at = self._now
+
+    def removed(self, actor: ActorId) -> None:
+        self._actors.pop(actor, None)
+
+    def observed(
+        self,
+        revisions: Mapping[ActorId, str],
+        drains: Mapping[ActorId, bool],
+        demand_per_s: Mapping[str, float],
+    ) -> Observed:
+        """`drains` says of each drain that was begun whether it is over."""
+        streams, publishers = {}, {}
+        for actor, memory in self._actors.items():
+            revision, drained = revisions.get(actor, ""), drains.get(actor)
+            if actor.role is Role.STREAM:
+                streams[actor.key] = self._stream(memory, revision, drained)
+            else:
+                demand = demand_per_s.get(actor.key, 0.0)
+                publishers[actor.key] = self._publisher(memory, revision, drained, demand)
+        return Observed(streams=streams, publishers=publishers, not_before=dict(self._not_before))
+
+    def _stream(self, memory: _Memory, revision: str, drained: bool | None) -> ObservedStream:
+        stats = memory.stats if isinstance(memory.stats, StreamStats) else None
+        return ObservedStream(
+            revision=revision,
+            silence=memory.silence,
+            mute_s=self._seconds(memory.mute_since),
+            drained=drained,
+            stopped=stats is not None and stats.state in (StreamState.DRAINING, StreamState.STOPPED),
+            publisher=stats.publisher if stats else None,
+            assignment_version=stats.assignment_version if stats else 0,
+        )
+
+    def _publisher(
+        self, memory: _Memory, revision: str, drained: bool | None, demand_per_s: float
+    ) -> ObservedPublisher:
+        return ObservedPublisher(
+            revision=revision,
+            silence=memory.silence,
+            mute_s=self._seconds(memory.mute_since),
+            drained=drained,
+            retired_s=None if memory.retired_at is None else self._seconds(memory.retired_at),
+            demand_per_s=demand_per_s,
+        )
+
+    def _seconds(self, since: float | None) -> float:
+        return 0.0 if since is None else self._now - since
+
+    def endpoints(self) -> dict[str, PublisherEndpoint]:
+        """Of the publishers that may get streams: not those that start, leave, or alone are without NATS."""
+        serving = {
+            memory.stats.publisher: memory
+            for memory in self._actors.values()
+            if isinstance(memory.stats, PublisherStats)
+            and memory.silence is not Silence.STARTING
+            and self._seconds(memory.mute_since) < MUTE_LIMIT_S
+            and memory.retired_at is None
+        }
+        able = {name: memory for name, memory in serving.items() if not self._cut_off(memory)}
+        return {name: _endpoint(memory) for name, memory in (able or serving).items()}
+
+    def _cut_off(self, memory: _Memory) -> bool:
+        return self._seconds(memory.disconnected_since) >= DISCONNECTED_LIMIT_S
+
+    def streams(self) -> list[StreamStats]:
+        """The last answer of each, also of those that are silent now."""
+        return [memory.stats for memory in self._actors.values() if isinstance(memory.stats, StreamStats)]
+
+    def publishers(self) -> list[PublisherStats]:
+        return [memory.stats for memory in self._actors.values() if isinstance(memory.stats, PublisherStats)]
+
+    def silences(self) -> dict[ActorId, Silence]:
+        return {actor: memory.silence for actor, memory in self._actors.items() if memory.silence is not None}
+
+    def problems(self) -> list[str]:
+        """What keeps actors from starting, as sentences."""
+        found = []
+        for actor, memory in self._actors.items():
+            waited_s = self._seconds(memory.starting_since)
+            if waited_s >= SLOW_START_S:
+                found.append(f"{actor} has not started for {waited_s:.0f} s; is there a CPU left for it?")
+        for actor, attempts in self._attempts.items():
+            if attempts > 1:
+                found.append(f"{actor} failed to start {attempts - 1} times; its log says why")
+        return found
+
+
+def stream_key(stats: StreamStats) -> str:
+    return f"{stats.venue}:{stats.stream}"
+
+
+def _endpoint(memory: _Memory) -> PublisherEndpoint:
+    stats = memory.stats
+    assert isinstance(stats, PublisherStats)
+    return PublisherEndpoint(
+        publisher=stats.publisher,
+        node=stats.node,
+        unix_path=stats.unix_path,
+        tcp_address=stats.tcp_address,
+    )
