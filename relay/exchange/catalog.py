@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import inf
 
 from relay.errors import ConfigError, UsageError
-from relay.exchange.channel import Channel, Tap
-from relay.exchange.payloads import Markets, simulated
+from relay.exchange.channel import NS_PER_MS, NS_PER_US, Channel, Tap
+from relay.exchange.payloads import TAPE_KINDS, Markets, simulated
 from relay.exchange.replay import Recording, Replay
 from relay.exchange.rest import History
 from relay.exchange.settings import EVERY, ExchangeSettings
@@ -80,7 +80,9 @@ class Catalog:
             replay = self._replays[name] = Replay(self._recording.tracks[name], kind, self._settings.speed)
             return Channel(name, kind, replay, inf, self._tap)
         assert spec is not None and simulated(spec), name
-        channel = Channel(name, kind, self.markets.source(spec), self._settings.max_owed_s, self._tap)
+        stamp_ns = NS_PER_US if self._settings.stamp_us and spec.kind in TAPE_KINDS else NS_PER_MS
+        source, max_owed_s = self.markets.source(spec), self._settings.max_owed_s
+        channel = Channel(name, kind, source, max_owed_s, self._tap, stamp_ns)
         if self.started and not self.stopped:
             self._begin(channel, spec, len(self.channels), now_s)
         return channel

@@ -11,6 +11,7 @@ from relay.exchange.report import Ledger, Sent
 from relay.exchange.traffic import Arrivals, Uniform
 from relay.streams import StreamKind
 
+NS_PER_MS, NS_PER_US = 1_000_000, 1000
 Tap = Callable[[str, list[bytes], int], None]
 
 
@@ -32,12 +33,19 @@ class Channel:
 
     While every listener is paused nothing is made, and what stays due longer than `max_owed_s` never is.
     Without listeners events are made all the same, unseen, so that a client that was away finds a real gap.
+    `stamp_ns` is the unit of the events' times.
     `due_s` is when the next event is due, and `listened` says whether anybody would get it: plain fields,
     because the pump looks at them for every channel all the time.
     """
 
     def __init__(
-        self, name: str, kind: StreamKind | None, source: Source, max_owed_s: float, tap: Tap | None = None
+        self,
+        name: str,
+        kind: StreamKind | None,
+        source: Source,
+        max_owed_s: float,
+        tap: Tap | None = None,
+        stamp_ns: int = NS_PER_MS,
     ) -> None:
         self.name = name
         self.wire_name = name.encode()
@@ -47,6 +55,7 @@ class Channel:
         self._source = source
         self._max_owed_s = max_owed_s
         self._tap = tap
+        self._stamp_ns = stamp_ns
         self._arrivals: Arrivals = Uniform(0.0, 0.0)
         self._ordinary: Arrivals = self._arrivals
         self._extra = 0
@@ -129,7 +138,7 @@ class Channel:
         count = extra + self._arrivals.take(now_s, quantum - extra)
         self._look_ahead()
         if count:
-            self._hand_out(self._source.make(count, now_ns // 1_000_000), now_ns)
+            self._hand_out(self._source.make(count, now_ns // self._stamp_ns), now_ns)
         return count == quantum
 
     def _hand_out(self, payloads: list[bytes], now_ns: int) -> None:

@@ -39,6 +39,7 @@ _PLAIN: dict[StreamKind, Callable[[StreamSpec, Market, Random], Source]] = {
     _K.CONTINUOUS_KLINE: Klines,
     _K.FORCE_ORDER: ForceOrders,
 }
+TAPE_KINDS = frozenset(_TAPES)
 SIMULATED_KINDS = frozenset({*_TAPES, *_BOOKS, *_PLAIN})
 # The id that a kind's events carry, contiguous or merely rising; spot's partial books name it differently.
 _ID_KEYS = {

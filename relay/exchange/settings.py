@@ -33,7 +33,8 @@ class ExchangeSettings:
     of its streams. Ids start `id_offset` above the seed's, so that a later run need not repeat an earlier
     one's. A socket that is read too slowly stops its streams; while others read them, it queues up to
     `queue_max_bytes` and is then cut. An event that could not be sent for `max_owed_s` is never made.
-    `record` is a file that gets every event sent, in the format that `recording` reads.
+    `record` is a file that gets every event sent, in the format that `recording` reads. With `stamp_us`
+    trades carry their times in microseconds, as Binance's spot streams do on `timeUnit=MICROSECOND`.
     """
 
     venue: Venue = Venue.USDM
@@ -49,6 +50,7 @@ class ExchangeSettings:
     recording: Path | None = None
     speed: float = 1.0
     record: Path | None = None
+    stamp_us: bool = False
     ping_interval_s: float | None = None
     pong_deadline_s: float | None = None
     lifetime_s: float = 24 * 3600.0
