@@ -17,7 +17,7 @@ from relay.exchange.server import ExchangeServer
 from relay.exchange.settings import ExchangeSettings
 
 _TICK_S = 0.001
-_NEVER_FULL_BYTES = 1 << 40
+_NEVER_FULL_BYTES = 1 << 30
 # Nobody asks REST for old trades here, and they would fill memory.
 _HISTORY = 1000
 

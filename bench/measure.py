@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from bench.loads import Load
 from bench.measurement import Measurement, Usage, books_of
@@ -13,7 +13,7 @@ from bench.systems import Running
 
 ON_TIME_S = 2.0
 # What has not come by then counts as lost; the old design's socket can be a minute behind in a flood.
-PATIENCE_S = 10.0
+PATIENCE_S = 8.0
 _SETTLE_S = 30.0
 _SPELL_S = 0.25
 
@@ -21,24 +21,13 @@ _SPELL_S = 0.25
 def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurement:
     stage.settle(_SETTLE_S)
     stage.consumer.ask("reset", timed=load.timed)
-    relay, daemons = running.relay(), running.daemons()
-    before, stored_before, cpu_before = (
-        stage.sent(),
-        running.stored(),
-        _cpu((*relay.values(), *daemons.values())),
-    )
-    began = time.monotonic()
-    stage.offer(load.rates)
-    time.sleep(load.seconds)
-    stage.offer({})
-    seconds = time.monotonic() - began
-    sent = {name: count - before[name] for name, count in stage.sent().items()}
+    stored, used = running.stored(), _cpu_s(running)
+    sent, seconds = _offer(stage, load)
     on_time = _await(stage, load, sent)
-    cpu_after = _cpu(cpu_before)
-    used = {pid: cpu_after[pid] - cpu_before[pid] for pid in cpu_before}
     groups = {group: list(names) for group, names in load.groups.items()}
+    relay, daemons = _usage(running.relay(), used), _usage(running.daemons(), used)
     report = stage.consumer.ask("report", groups=groups, spell_s=_SPELL_S)
-    stored_after = running.stored()
+    stored_now = running.stored()
     return Measurement(
         system=running.name,
         load=load.name,
@@ -48,34 +37,46 @@ def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurem
         streams=books_of(sent, on_time, report["streams"]),
         strange=report["strange"],
         latency_ms=report["latency_ms"],
-        relay={name: _usage(pid, used) for name, pid in relay.items()},
-        daemons={name: _usage(pid, used) for name, pid in daemons.items()},
-        stored=None if stored_before is None or stored_after is None else stored_after - stored_before,
+        relay=relay,
+        daemons=daemons,
+        stored=None if stored is None or stored_now is None else stored_now - stored,
         notes=running.notes(),
         spells=report["spells"],
     )
 
 
-def _await(stage: Stage, load: Load, sent: dict[str, int]) -> dict[str, int]:
-    """What had arrived on time; returns when all has, or when patience ends."""
+def _offer(stage: Stage, load: Load) -> tuple[dict[str, int], float]:
+    """What was sent of each stream, and for how long."""
+    before = stage.sent()
+    began = time.monotonic()
+    stage.offer(load.rates)
+    time.sleep(load.seconds)
+    stage.offer({})
+    seconds = time.monotonic() - began
+    return {name: count - before[name] for name, count in stage.sent().items()}, seconds
+
+
+def _await(stage: Stage, load: Load, sent: Mapping[str, int]) -> dict[str, int]:
+    """What had arrived on time; returns when all has, when nothing comes any more, or when patience ends."""
 
     def complete() -> bool:
         arrived = stage.arrived()
         return all(arrived.get(name, 0) >= sent[name] for name in load.awaited)
 
-    def over() -> bool:
-        return complete() or bool(stage.consumer.ask("count")["quiet_s"] > ON_TIME_S)
-
     stage.wait(complete, ON_TIME_S)
     on_time = stage.arrived()
-    stage.wait(over, PATIENCE_S - ON_TIME_S)
+    stage.wait(lambda: complete() or stage.quiet_s() > ON_TIME_S, PATIENCE_S - ON_TIME_S)
     return on_time
 
 
-def _cpu(pids: Iterable[int]) -> dict[int, float]:
-    return {pid: cpu_s(pid) for pid in pids}
+def _cpu_s(running: Running) -> dict[int, float]:
+    return {pid: cpu_s(pid) for pid in (*running.relay().values(), *running.daemons().values())}
 
 
-def _usage(pid: int, used: dict[int, float]) -> Usage:
-    held = memory(pid)
-    return Usage(round(used[pid], 3), held.rss_bytes, held.pss_bytes)
+def _usage(pids: Mapping[str, int], before: Mapping[int, float]) -> dict[str, Usage]:
+    """Of each process since `before`; one that started later is counted from its start."""
+    found = {}
+    for name, pid in pids.items():
+        held = memory(pid)
+        found[name] = Usage(round(cpu_s(pid) - before.get(pid, 0.0), 3), held.rss_bytes, held.pss_bytes)
+    return found

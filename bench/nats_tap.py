@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import cast
 
 from relay.errors import BusError
 
@@ -35,9 +36,9 @@ class NatsTap(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(_CONNECT + b"SUB %b 1\r\nPING\r\n" % self._subject)
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(_CONNECT + b"SUB %b 1\r\nPING\r\n" % self._subject)
 
     def data_received(self, data: bytes) -> None:
         now_us = time.time_ns() // 1000

@@ -10,8 +10,14 @@ from bench.report import Climb, Results
 from bench.svg import Axis, Series, bar_chart, line_chart, linear_axis, log_axis
 from bench.tally import QUANTILES
 
-# Okabe and Ito's colours, which nobody confuses, with dashes for print.
-_LOOKS = (("#0072b2", ""), ("#009e73", "14 6"), ("#e69f00", "4 6"), ("#d55e00", "20 6 4 6"))
+# Okabe and Ito's colours, which nobody confuses, with dashes for print; a system keeps its look in every run.
+_LOOKS = {
+    "Sluice, JetStream": ("#0072b2", ""),
+    "Sluice, core": ("#009e73", "14 6"),
+    "forwarder": ("#e69f00", "4 6"),
+    "old design": ("#d55e00", "20 6 4 6"),
+}
+_PLAIN = ("#555555", "")
 _MOST_QUANTILE = 0.999
 _QUANTILE_TICKS = ((0.0, "fastest"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"))
 
@@ -27,12 +33,9 @@ def pictures(results: Results) -> dict[str, str]:
 
 
 def _series(results: Results, points: dict[str, list[tuple[float, float]]]) -> list[Series]:
-    looks = dict(zip(results.systems, _LOOKS, strict=False))
-    return [
-        Series(system, looks[system][0], tuple(points[system]), looks[system][1])
-        for system in results.systems
-        if points.get(system)
-    ]
+    chosen = [system for system in results.systems if points.get(system)]
+    looks = {system: _LOOKS.get(system, _PLAIN) for system in chosen}
+    return [Series(system, looks[system][0], tuple(points[system]), looks[system][1]) for system in chosen]
 
 
 def _value_axis(title: str, series: Sequence[Series], floor: float) -> Axis:

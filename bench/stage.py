@@ -43,6 +43,11 @@ class Stage:
         counts: dict[str, int] = self.consumer.ask("count")["unique"]
         return counts
 
+    def quiet_s(self) -> float:
+        """How long ago the last message came."""
+        quiet_s: float = self.consumer.ask("count")["quiet_s"]
+        return quiet_s
+
     def await_first_data(self, limit_s: float, still_runs: Callable[[], None]) -> None:
         """Return once every stream has delivered something; raises ClusterError after `limit_s`."""
         self.consumer.ask("reset", timed=False)
@@ -57,7 +62,7 @@ class Stage:
     def settle(self, limit_s: float) -> None:
         """Offer nothing and return once nothing more arrives."""
         self.offer({})
-        self.wait(lambda: bool(self.consumer.ask("count")["quiet_s"] > _QUIET_S), limit_s)
+        self.wait(lambda: self.quiet_s() > _QUIET_S, limit_s)
 
     def wait(self, over: Callable[[], bool], limit_s: float) -> None:
         """Until `over`, at most `limit_s`."""

@@ -127,7 +127,9 @@ def _x_ticks(x: Axis) -> list[str]:
     for value, label in x.ticks:
         at = _x(x.share(value))
         parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_BOTTOM}" stroke="{_GRID}"/>')
-        parts.append(_text(at, _BOTTOM + 34, label, anchor="middle"))
+        # The last label would leave the canvas if it stood in the middle of its tick.
+        last = at > _RIGHT - 20
+        parts.append(_text(at + 15 if last else at, _BOTTOM + 34, label, anchor="end" if last else "middle"))
     return parts
 
 
@@ -140,7 +142,7 @@ def _legend(series: Sequence[Series]) -> list[str]:
             f'stroke-width="6"{dash}/>'
         )
         parts.append(_text(at + 44, 119, each.name))
-        at += 44 + 12.5 * len(each.name) + 24
+        at += 44 + 12 * len(each.name) + 24
     return parts
 
 

@@ -80,7 +80,7 @@ def _baseline(name: str, slug: str, module: str, *, reports: bool) -> System:
 
 
 _ALL = (
-    _baseline("one-process forwarder", "forwarder", "bench.forwarder", reports=False),
+    _baseline("forwarder", "forwarder", "bench.forwarder", reports=False),
     _baseline("old design", "old", "bench.old_design", reports=True),
 )
 SYSTEMS = {system.slug: system for system in _ALL}
