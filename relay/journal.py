@@ -1,8 +1,8 @@
 """One stream's journal: which files there are, and what is written to, read from and removed of them.
 
-`<epoch>-<first offset>.seg` holds records, `<epoch>.cursor` the acknowledged offset, and an empty
-`<epoch>.floor` tells that this epoch is taken. An incarnation writes files of its own epoch only, so a
-stopped predecessor that wakes up can spoil nothing and needs no lock.
+`<owner>-<first offset>-<writer>.seg` holds records, `<owner>.cursor` the acknowledged offset, and an empty
+`<epoch>.floor` tells that this epoch is taken. An incarnation touches files of its own epoch only, after it
+has taken over what it wants to keep: a stopped predecessor that wakes up can spoil nothing, without any lock.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from relay.journal_files import (
     disk,
     last_epoch,
     make_private,
-    remove_past,
-    survey_segments,
+    read_survey,
+    remove_others,
     sync_path,
+    take_over,
 )
 from relay.recovery import recovery_of
 from relay.segments import Damage, Segment
@@ -46,6 +47,8 @@ class Journal:
     last_offset: int
     _segments: list[Segment]
     _used_bytes: int
+    _tail: Segment
+    _fd: int
 
     def __init__(
         self,
@@ -65,11 +68,6 @@ class Journal:
         self._reader: SegmentReader | None = None
         with disk(directory, "opened"):
             self._recover()
-            self._cursor = Cursor(directory / f"{epoch:020}.cursor", self.acknowledged)
-            # From now on the records that a predecessor goes on to append are superseded.
-            self._tail = Segment(epoch, self.last_offset + 1)
-            self._fd = self._create(self._tail)
-            remove_past(directory, epoch, {segment.name for segment in self._segments})
 
     @staticmethod
     def next_epoch(directory: Path, now_ms: int) -> int:
@@ -121,8 +119,8 @@ class Journal:
     def read_after(self, offset: int, max_bytes: int) -> list[bytes]:
         """The next unacknowledged records after `offset`, encoded: at least one if there is one.
 
-        Damaged records are left out and added to `damages`. A file of an earlier incarnation that has gone
-        was acknowledged by it; `acknowledged` then rises.
+        Damaged records are left out and added to `damages`. JournalError tells, among others, that a later
+        incarnation has taken over.
         """
         while reader := self._reader_after(max(offset, self.acknowledged)):
             records, damage = reader.read(max_bytes, self.acknowledged)
@@ -168,28 +166,31 @@ class Journal:
         last = last_epoch(self.directory)
         if self.epoch <= last:
             raise JournalError(f"journal {self.directory} has seen epoch {last}; {self.epoch} is too low")
-        cursors = self.directory.glob("*.cursor")
-        self.acknowledged = max((Cursor.read(path) for path in cursors), default=0)
-        surveys = survey_segments(self.directory, self.acknowledged)
+        taken = take_over(self.directory, self.epoch)
+        self.acknowledged = Cursor.read_highest(self.directory)
+        surveys = [read_survey(self.directory, each, self.acknowledged, limit) for each, limit in taken]
         self.recovery = recovery_of(surveys, self.acknowledged, last)
         self.last_offset = self.recovery.last_offset
         self._segments = [each.segment for each in surveys if each.records]
         self._used_bytes = sum(segment.bytes for segment in self._segments)
+        cursor = f"{self.epoch:020}.cursor"
+        self._cursor = Cursor(self.directory / cursor, self.acknowledged)
+        # From here on nothing that a predecessor appends or creates counts any more.
+        self._tail, self._fd = self._create_segment()
+        remove_others(self.directory, self.epoch, {cursor, *(segment.name for segment in self._segments)})
 
-    def _create(self, segment: Segment) -> int:
+    def _create_segment(self) -> tuple[Segment, int]:
+        segment = Segment(self.epoch, self.last_offset + 1, self.epoch)
         fd = create_segment(self.directory / segment.name, sync=self._sync)
         self._segments.append(segment)
-        return fd
+        return segment, fd
 
     def _renew(self) -> None:
         """Go on in a new segment, unless the present one is empty."""
-        if self._tail.last_offset < self._tail.first_offset:
-            return
-        segment = Segment(self.epoch, self.last_offset + 1)
-        fd = self._create(segment)
-        os.close(self._fd)
-        self._fd = fd
-        self._tail = segment
+        if self._tail.last_offset >= self._tail.first_offset:
+            old_fd = self._fd
+            self._tail, self._fd = self._create_segment()
+            os.close(old_fd)
 
     def _cut_back(self) -> None:
         tail = self._tail
@@ -221,20 +222,13 @@ class Journal:
             place = bisect_right(self._segments, reader.segment.first_offset, key=_first_offset)
         else:
             return reader
-        return self._open_from(place, after)
+        return self._open_reader(self._segments[place], after) if place < len(self._segments) else None
 
-    def _open_from(self, place: int, after: int) -> SegmentReader | None:
+    def _open_reader(self, segment: Segment, after: int) -> SegmentReader:
         self._drop_reader()
-        for segment in self._segments[place:]:
-            with disk(self.directory / segment.name, "read"):
-                try:
-                    self._reader = SegmentReader(self.directory, segment, max(after, self.acknowledged))
-                    return self._reader
-                except FileNotFoundError:
-                    if segment.epoch == self.epoch:
-                        raise
-            self.acknowledge(segment.last_offset)
-        return None
+        with disk(self.directory / segment.name, "read"):
+            self._reader = SegmentReader(self.directory, segment, after)
+        return self._reader
 
     def _drop_reader(self) -> None:
         if self._reader is not None:

@@ -54,22 +54,29 @@ def sync_path(path: Path) -> None:
         os.close(fd)
 
 
-def survey_segments(directory: Path, acknowledged: int) -> list[Survey]:
+def take_over(directory: Path, epoch: int) -> list[tuple[Segment, int]]:
+    """Rename the segments in force, so that a predecessor that still runs can remove none of them."""
     named = (segment_named(path.name) for path in directory.iterdir())
-    surveys = []
-    for segment, limit in in_force(each for each in named if each is not None):
-        # A predecessor that still runs removes what it sees acknowledged.
+    taken = []
+    for segment, limit in in_force(segment for segment in named if segment is not None):
+        path = directory / segment.name
+        segment.owner = epoch
+        # Gone in between: the predecessor removed it, so it was acknowledged.
         with suppress(FileNotFoundError):
-            data = (directory / segment.name).read_bytes()
-            surveys.append(survey(segment, data, acknowledged, limit))
-    return surveys
+            path.rename(directory / segment.name)
+            taken.append((segment, limit))
+    return taken
 
 
-def remove_past(directory: Path, epoch: int, kept: set[str]) -> None:
-    """Remove all files of epochs before `epoch` but those named in `kept`."""
+def read_survey(directory: Path, segment: Segment, acknowledged: int, limit: int) -> Survey:
+    return survey(segment, (directory / segment.name).read_bytes(), acknowledged, limit)
+
+
+def remove_others(directory: Path, epoch: int, kept: set[str]) -> None:
+    """Remove all files of epochs up to `epoch` but those named in `kept`."""
     for path in directory.iterdir():
-        past = epoch_named(path.name)
-        if past is not None and past < epoch and path.name not in kept:
+        owner = epoch_named(path.name)
+        if owner is not None and owner <= epoch and path.name not in kept:
             path.unlink(missing_ok=True)
 
 
@@ -89,10 +96,10 @@ class Cursor:
             os.close(fd)
 
     @staticmethod
-    def read(path: Path) -> int:
-        """Zero for a file that a kill left half made."""
-        data = path.read_bytes()
-        return min(_CURSOR.unpack(data)) if len(data) == _CURSOR.size else 0
+    def read_highest(directory: Path) -> int:
+        """A kill may have left several, and one half made."""
+        found = (path.read_bytes() for path in directory.glob("*.cursor"))
+        return max((min(_CURSOR.unpack(data)) for data in found if len(data) == _CURSOR.size), default=0)
 
     def store(self, value: int) -> None:
         _CURSOR.pack_into(self._map, 0, value, value)

@@ -1,7 +1,9 @@
 """What the files of a journal say: their names, their records and their damages. Pure: bytes in, values out.
 
-A segment holds records of one epoch with rising offsets. A later epoch starts at an offset of its own choice,
-and from there on records of earlier epochs are superseded: they come from a stopped process that woke up.
+A segment holds records of one epoch, its writer's, with rising offsets. A new incarnation takes the segments
+of its predecessor over by renaming them and then starts one of its own, at an offset of its choice. Whatever
+a stopped predecessor appends or creates when it wakes up is superseded: it lies above that offset, or in a
+segment that nobody took over.
 """
 
 from __future__ import annotations
@@ -22,20 +24,22 @@ MARK_BYTES = 64 * 1024
 # The first four fields of a record, see relay/record.py.
 _LEAD = Struct("<IIBQ")
 _EPOCH = Struct("<Q")
-_SEGMENT_NAME = re.compile(r"(\d{20})-(\d{20})\.seg")
-_ANY_NAME = re.compile(r"(\d{20})(-\d{20}\.seg|\.cursor|\.floor)")
+_SEGMENT_NAME = re.compile(r"(\d{20})-(\d{20})-(\d{20})\.seg")
+_ANY_NAME = re.compile(r"(\d{20})(-\d{20}-\d{20}\.seg|\.cursor|\.floor)")
 
 
 @dataclass(slots=True)
 class Segment:
-    """One file. `end` is the byte after its last intact record, `bytes` its size on disk.
+    """One file, written by `epoch`. `end` is the byte after its last intact record, `bytes` its size on disk.
 
-    Of an empty segment `last_offset` is `first_offset - 1`. `marks` are some places at which a record begins,
-    each with the offset of the record before it.
+    `owner` is the epoch that wrote it or took it over. Of an empty segment `last_offset` is
+    `first_offset - 1`. `marks` are some places at which a record begins, each with the offset of the record
+    before it.
     """
 
-    epoch: int
+    owner: int
     first_offset: int
+    epoch: int
     last_offset: int = field(init=False)
     end: int = 0
     bytes: int = 0
@@ -47,7 +51,7 @@ class Segment:
 
     @property
     def name(self) -> str:
-        return f"{self.epoch:020}-{self.first_offset:020}.seg"
+        return f"{self.owner:020}-{self.first_offset:020}-{self.epoch:020}.seg"
 
     def extend(self, last_offset: int, end: int) -> None:
         self.last_offset = last_offset
@@ -107,21 +111,26 @@ def segment_named(name: str) -> Segment | None:
     match = _SEGMENT_NAME.fullmatch(name)
     if match is None:
         return None
-    return Segment(epoch=int(match[1]), first_offset=int(match[2]))
+    return Segment(owner=int(match[1]), first_offset=int(match[2]), epoch=int(match[3]))
 
 
 def epoch_named(name: str) -> int | None:
-    """The epoch in the name of any file of a journal; None for foreign files."""
+    """The epoch that owns any file of a journal; None for foreign files."""
     match = _ANY_NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def in_force(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
-    """Segments in offset order, each with the offset from which a later one rules; no superseded ones."""
+    """Segments in offset order, each with the offset from which a later one rules; no superseded ones.
+
+    An incarnation that was killed while it took over has written nothing yet: some segments are its own then
+    and some still its predecessor's.
+    """
+    found = sorted(segments, key=lambda each: (each.epoch, each.first_offset), reverse=True)
     kept: list[tuple[Segment, int]] = []
     limit = NO_LIMIT
-    for segment in sorted(segments, key=lambda each: (each.epoch, each.first_offset), reverse=True):
-        if segment.first_offset < limit:
+    for segment in found:
+        if segment.owner >= found[0].epoch and segment.first_offset < limit:
             kept.append((segment, limit))
             limit = segment.first_offset
     return kept[::-1]

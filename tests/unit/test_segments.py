@@ -32,41 +32,50 @@ def gaps(data: bytes, *, limit: int = NO_LIMIT) -> list[Gap]:
 
 
 def segment_of(records: int) -> Segment:
-    segment = Segment(EPOCH, 1)
+    segment = Segment(EPOCH, 1, EPOCH)
     segment.extend(records, 0)
     return segment
 
 
+def own(epoch: int, first_offset: int) -> Segment:
+    return Segment(epoch, first_offset, epoch)
+
+
 def test_a_name_gives_its_segment_back_and_sorts_like_its_offset():
-    segments = [Segment(EPOCH, 1), Segment(EPOCH, 999), Segment(EPOCH + 1, 1000)]
+    segments = [Segment(EPOCH, 1, 7), own(EPOCH, 999), own(EPOCH, 1000)]
     assert [segment_named(segment.name) for segment in segments] == segments
     assert sorted(segment.name for segment in segments) == [segment.name for segment in segments]
 
 
 def test_foreign_files_are_no_segments_and_have_no_epoch():
-    for name in ("1-1.seg", "notes.txt", f"{EPOCH:020}.seg", f"{EPOCH:020}-{1:020}.seg.bak"):
+    for name in ("1-1-1.seg", "notes.txt", f"{EPOCH:020}.seg", own(EPOCH, 1).name + ".bak"):
         assert segment_named(name) is None
         assert epoch_named(name) is None
 
 
-def test_every_file_of_a_journal_tells_its_epoch():
-    for name in (Segment(EPOCH, 1).name, f"{EPOCH:020}.cursor", f"{EPOCH:020}.floor"):
+def test_every_file_of_a_journal_tells_its_owner():
+    for name in (Segment(EPOCH, 1, 7).name, f"{EPOCH:020}.cursor", f"{EPOCH:020}.floor"):
         assert epoch_named(name) == EPOCH
 
 
-def test_segments_are_superseded_by_a_later_epoch_that_starts_before_them():
-    first, second, stale = Segment(1, 1), Segment(1, 50), Segment(1, 80)
-    later, latest = Segment(2, 60), Segment(2, 90)
-    assert in_force([latest, stale, first, later, second]) == [
-        (first, 50),
-        (second, 60),
-        (later, 90),
-        (latest, NO_LIMIT),
-    ]
+def test_segments_rule_up_to_the_next_one():
+    first, second, third = Segment(2, 1, 1), Segment(2, 50, 1), own(2, 60)
+    assert in_force([third, first, second]) == [(first, 50), (second, 60), (third, NO_LIMIT)]
 
 
-def test_an_empty_segment_at_the_same_offset_is_superseded():
-    assert in_force([Segment(2, 51), Segment(3, 51)]) == [(Segment(3, 51), NO_LIMIT)]
+def test_what_a_predecessor_created_after_it_was_replaced_is_superseded():
+    kept, ruling = Segment(3, 1, 1), own(3, 60)
+    assert in_force([kept, own(1, 40), own(2, 80), ruling]) == [(kept, 60), (ruling, NO_LIMIT)]
+
+
+def test_a_segment_that_starts_no_lower_than_a_later_epoch_is_superseded():
+    ruling = own(3, 51)
+    assert in_force([Segment(3, 51, 2), ruling]) == [(ruling, NO_LIMIT)]
+
+
+def test_a_takeover_that_was_cut_short_leaves_all_segments_in_force():
+    renamed, still_old, stale = Segment(3, 1, 1), own(2, 50), own(1, 40)
+    assert in_force([renamed, still_old, stale]) == [(renamed, 50), (still_old, NO_LIMIT)]
 
 
 def test_records_from_the_limit_on_are_ignored_and_so_is_a_torn_one_there():
@@ -116,21 +125,21 @@ def test_a_record_whose_offset_falls_back_is_damage():
 
 def test_damage_counts_the_offsets_between_its_neighbours():
     gap = Gap(100, 180, "torn", 9)
-    assert damage_of(gap, Segment(1, 1), 1000, 5, NO_LIMIT) == Damage(
-        Segment(1, 1).name, 1100, "torn", 80, records_lost=3
+    assert damage_of(gap, own(1, 1), 1000, 5, NO_LIMIT) == Damage(
+        own(1, 1).name, 1100, "torn", 80, records_lost=3
     )
 
 
 def test_damage_at_the_end_counts_up_to_the_next_segment():
-    assert damage_of(Gap(0, 80, "torn", None), Segment(1, 1), 0, 5, 9).records_lost == 3
+    assert damage_of(Gap(0, 80, "torn", None), own(1, 1), 0, 5, 9).records_lost == 3
 
 
 def test_damage_at_the_end_of_the_newest_segment_has_no_count():
-    assert damage_of(Gap(0, 80, "torn", None), Segment(1, 1), 0, 5, NO_LIMIT).records_lost is None
+    assert damage_of(Gap(0, 80, "torn", None), own(1, 1), 0, 5, NO_LIMIT).records_lost is None
 
 
 def test_damage_to_acknowledged_records_loses_none():
-    assert damage_of(Gap(0, 80, "torn", 4), Segment(1, 1), 0, 20, NO_LIMIT).records_lost == 0
+    assert damage_of(Gap(0, 80, "torn", 4), own(1, 1), 0, 20, NO_LIMIT).records_lost == 0
 
 
 def test_taking_stops_at_the_byte_limit_but_never_before_the_first_record():
@@ -151,7 +160,7 @@ def test_taking_reports_how_far_it_came_and_the_gap_that_stopped_it():
 
 @given(st.lists(st.integers(1, 200_000), min_size=1, max_size=20), st.data())
 def test_a_mark_lies_at_or_before_every_offset_that_it_is_asked_for(sizes: list[int], data: st.DataObject):
-    segment, ends = Segment(EPOCH, 1), [0]
+    segment, ends = own(EPOCH, 1), [0]
     for offset, size in enumerate(sizes, 1):
         ends.append(ends[-1] + size)
         segment.extend(offset, ends[-1])
