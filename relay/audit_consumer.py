@@ -154,9 +154,11 @@ class _Reader:
             )
 
     async def last_stored(self, client: Client) -> int:
-        """0 for core NATS, once all that was published before the call has been taken."""
+        """0 if the stream does not exist, and for core NATS once all published before has been taken."""
         if self.source.jetstream:
-            return await _last_seq(client, self.source.jetstream)
+            with suppress(NotFoundError):
+                return await _last_seq(client, self.source.jetstream)
+            return 0
         await client.flush()
         # nats-py has no event for an empty queue.
         while self.subscription is not None and self.subscription.pending_msgs:  # noqa: ASYNC110
