@@ -80,10 +80,7 @@ class Replay:
     def take(self, until_s: float, limit: float) -> int:
         if until_s < self._start_s:
             return 0
-        due = (
-            bisect_right(self._track.times_s, (until_s - self._start_s) * self._speed, self._taken)
-            - self._taken
-        )
+        due = bisect_right(self._track.times_s, until_s, self._taken, key=self._at_s) - self._taken
         count = int(min(due, limit))
         self._taken += count
         return count
@@ -92,7 +89,10 @@ class Replay:
     def next_s(self) -> float:
         if self.finished:
             return inf
-        return self._start_s + self._track.times_s[self._taken] / self._speed
+        return self._at_s(self._track.times_s[self._taken])
+
+    def _at_s(self, recorded_s: float) -> float:
+        return self._start_s + recorded_s / self._speed
 
     @property
     def finished(self) -> bool:

@@ -124,13 +124,13 @@ class Rest:
         call = _Call(name, {key: values[0] for key, values in parse_qs(parts.query).items()}, api_key, now_ms)
         if name not in self._calls:
             return RestAnswer(404, b'{"code":-1,"msg":"no such path"}')
-        if (refusal := self._budget.spend(self._weight(call), now_ms)) is not None:
-            return self._over_limit(*refusal)
-        headers = {"X-MBX-USED-WEIGHT-1M": str(self._budget.used)}
         try:
-            return RestAnswer(200, self._calls[name](call), headers)
+            if (refusal := self._budget.spend(self._weight(call), now_ms)) is not None:
+                return self._over_limit(*refusal)
+            status, body = 200, self._calls[name](call)
         except _RefusedError as refused:
-            return RestAnswer(refused.status, refused.body, headers)
+            status, body = refused.status, refused.body
+        return RestAnswer(status, body, {"X-MBX-USED-WEIGHT-1M": str(self._budget.used)})
 
     def _over_limit(self, status: int, wait_s: int) -> RestAnswer:
         message = "Too many requests; please use WebSocket Streams for live updates to avoid bans."

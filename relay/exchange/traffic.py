@@ -47,14 +47,21 @@ class Uniform:
         self._taken = 0
 
     def take(self, until_s: float, limit: float) -> int:
-        due = floor((until_s - self._start_s) * self._rate - self._phase) + 1 - self._taken
-        count = int(min(max(due, 0), limit)) if self._rate > 0 else 0
+        if self._rate <= 0:
+            return 0
+        due = floor((until_s - self._start_s) * self._rate - self._phase) + 1
+        # Rounding may put this formula and `next_s` on different sides of `until_s`; `next_s` is right.
+        due += self._at_s(due) <= until_s
+        count = int(min(max(due - self._taken, 0), limit))
         self._taken += count
         return count
 
     @property
     def next_s(self) -> float:
-        return self._start_s + (self._taken + self._phase) / self._rate if self._rate > 0 else inf
+        return self._at_s(self._taken) if self._rate > 0 else inf
+
+    def _at_s(self, index: int) -> float:
+        return self._start_s + (index + self._phase) / self._rate
 
 
 def evenly(rate_per_s: float, from_s: float, phase: float) -> Uniform:
