@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 # What a drain may take beyond its own deadline: calls, the publishers after the streams, and the removal.
 TAKE_DOWN_GRACE_S = 8.0
+RECOVERY_S = 10.0
 
 
 class Controller:
@@ -47,6 +48,7 @@ class Controller:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._recovered = threading.Event()
         self._plan: Plan | None = None
         self._drain_s: float | None = None
         self._tick = Tick(cluster, host, self._facts, ensure)
@@ -66,6 +68,7 @@ class Controller:
 
     def scale(self, count: int | None, who: str) -> ScaleStatus:
         """None lets the load decide again. Raises UsageError for a number that cannot be."""
+        self._wait_recovered()
         with self._lock:
             plan = self._needed_plan()
             streams = len(plan.running.config.shards)
@@ -83,6 +86,7 @@ class Controller:
 
         What changed is drained, removed and made anew; everything else goes on untouched.
         """
+        self._wait_recovered()
         with self._lock:
             before = self._plan
             if self._drain_s is not None:
@@ -130,15 +134,18 @@ class Controller:
 
     def _recover(self) -> None:
         running = self._facts.running()
-        if running is None:
-            return
-        scaling = self._facts.scaling() or _configured_scaling(running.config)
-        with self._lock:
-            self._plan = self._plan or Plan(running=running, scaling=scaling)
+        if running is not None:
+            scaling = self._facts.scaling() or _configured_scaling(running.config)
+            self._plan = Plan(running=running, scaling=scaling)
+        self._recovered.set()
+
+    def _wait_recovered(self) -> None:
+        """Nobody changes anything before it is known what there was."""
+        if not self._recovered.wait(RECOVERY_S):
+            raise ClusterError("the controller cannot read what its predecessor left; try again in a while")
 
     def _run(self) -> None:
         try:
-            self._recover()
             while not self._stopping.is_set():
                 self._wake.clear()
                 self._wake.wait(self._once())
@@ -150,6 +157,8 @@ class Controller:
         """One tick; returns how long to wait for the next one."""
         began, period_s = time.monotonic(), TICK_S
         try:
+            if not self._recovered.is_set():
+                self._recover()
             if self._drain_s is not None:
                 period_s = self._tick.close_down(self._drain_s, began)
             elif self._plan is not None:

@@ -1,0 +1,127 @@
+"""Stand-ins for what only a real cluster has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from relay.config import NatsConfig, StreamSettings
+from relay.ports import ActorId, Look, Role, Silence
+from relay.stats import Assignment, PublisherStats, StreamState, StreamStats
+
+
+def stream_stats(key: str, **changes: Any) -> StreamStats:
+    venue, _, name = key.partition(":")
+    symbol, _, channel = name.partition("@")
+    stats = StreamStats(
+        stream=name, venue=venue, symbol=symbol, channel=channel, state=StreamState.LIVE,
+        overflow="spill", epoch=1, pid=10, node="n", publisher=None, linked=False,
+        received=10, recovered=0, acknowledged=10, queued=0, in_flight=0, spilled=0, conflated=0,
+        dropped=0, rejected=0, repeated=0, lost=0, reconnects=0, failovers=0, backlog_bytes=0,
+        backlog_age_s=0.0, journal_bytes=0, last_data_age_s=0.1, rate_per_s=70.0, bytes_per_s=9000.0,
+        latency_p50_ms=0.8, latency_p99_ms=2.1, latency_max_ms=5.0,
+    )  # fmt: skip
+    return replace(stats, **changes)
+
+
+def publisher_stats(name: str, **changes: Any) -> PublisherStats:
+    stats = PublisherStats(
+        publisher=name, pid=11, node="n", unix_path=f"/run/{name}", tcp_address="127.0.0.1:1",
+        connected=True, draining=False, streams=(), rate_per_s=100.0, bytes_per_s=1.0, load=0.05,
+        capacity_per_s=20000.0, queued=0, in_flight=0, batches=1, acknowledged=1, duplicates=0,
+        errors=0, reconnects=0, ack_p50_ms=0.3, ack_p99_ms=0.9,
+    )  # fmt: skip
+    return replace(stats, **changes)
+
+
+class FakeCluster:
+    """Actors that answer from the second look on, do as they are told at once, and count their creations.
+
+    `silent` actors give no stats, `stuck` ones never start, `failing` ones die as they start. `left_behind`
+    lists streams whose publisher was drained under them.
+    """
+
+    def __init__(self) -> None:
+        self.streams: dict[str, StreamStats] = {}
+        self.publishers: dict[str, PublisherStats] = {}
+        self.facts: dict[str, bytes] = {}
+        self.silent: dict[ActorId, Silence] = {}
+        self.created: Counter[ActorId] = Counter()
+        self.assigned: Counter[str] = Counter()
+        self.left_behind: list[str] = []
+        self.failing: set[ActorId] = set()
+        self.stuck: set[ActorId] = set()
+        self._drains: dict[ActorId, Look | None] = {}
+
+    def actors(self) -> frozenset[ActorId]:
+        streams = {ActorId(Role.STREAM, key) for key in self.streams}
+        return frozenset(streams | {ActorId(Role.PUBLISHER, name) for name in self.publishers})
+
+    def create_stream(self, settings: StreamSettings, cpus: float) -> None:
+        key = settings.spec.key
+        self._create(ActorId(Role.STREAM, key))
+        self.streams.setdefault(key, stream_stats(key))
+
+    def create_publisher(self, publisher: str, nats: NatsConfig, cpus: float) -> None:
+        self._create(ActorId(Role.PUBLISHER, publisher))
+        self.publishers.setdefault(publisher, publisher_stats(publisher))
+
+    def _create(self, actor: ActorId) -> None:
+        self.created[actor] += 1
+        self.silent[actor] = Silence.GONE if actor in self.failing else Silence.STARTING
+
+    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]:
+        looks = {actor: self.silent.get(actor) or self._stats(actor) for actor in actors}
+        for actor, look in looks.items():
+            if look is Silence.STARTING and actor not in self.stuck:
+                del self.silent[actor]
+            elif look is Silence.GONE:
+                self.remove(actor)
+        return looks
+
+    def _stats(self, actor: ActorId) -> Look:
+        known: Mapping[str, Look] = self.streams if actor.role is Role.STREAM else self.publishers
+        return known[actor.key]
+
+    def assign(self, stream: str, assignment: Assignment) -> None:
+        self.assigned[stream] += 1
+        self.change(
+            stream, publisher=assignment.publisher, linked=True, assignment_version=assignment.version
+        )
+
+    def change(self, stream: str, **changes: Any) -> None:
+        self.streams[stream] = replace(self.streams[stream], **changes)
+
+    def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
+        if actor.role is Role.STREAM:
+            self.change(actor.key, state=StreamState.STOPPED)
+        else:
+            used = [key for key, stats in self.streams.items() if stats.publisher == actor.key]
+            self.left_behind += used
+            self.publishers[actor.key] = replace(self.publishers[actor.key], draining=True)
+        self._drains[actor] = self._stats(actor)
+
+    def drained(self, actor: ActorId) -> Look | None:
+        return self._drains.get(actor)
+
+    def remove(self, actor: ActorId) -> None:
+        self.streams.pop(actor.key, None)
+        self.publishers.pop(actor.key, None)
+        self.silent.pop(actor, None)
+        self._drains.pop(actor, None)
+
+    def load(self, fact: str) -> bytes | None:
+        return self.facts.get(fact)
+
+    def load_all(self, prefix: str) -> Mapping[str, bytes]:
+        return {
+            fact.removeprefix(prefix): value for fact, value in self.facts.items() if fact.startswith(prefix)
+        }
+
+    def save(self, fact: str, value: bytes) -> None:
+        self.facts[fact] = value
+
+    def forget(self, fact: str) -> None:
+        self.facts.pop(fact, None)
