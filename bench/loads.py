@@ -78,9 +78,9 @@ FULL = Plan(
 )
 QUICK = Plan(
     rounds=1,
-    loads=(calm(3), high(3)),
-    flood=flood(3),
-    ramp_rates=(10_000, 20_000, 30_000, 40_000, 60_000, 80_000),
+    loads=(calm(2), high(2)),
+    flood=flood(2),
+    ramp_rates=(10_000, 25_000, 40_000, 60_000, 80_000),
     ramp_step_s=1,
-    ramp_hold_s=2,
+    ramp_hold_s=1,
 )

@@ -21,11 +21,14 @@ _SPELL_S = 0.25
 def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurement:
     stage.settle(_SETTLE_S)
     stage.consumer.ask("reset", timed=load.timed)
-    stored, used = running.stored(), _cpu_s(running)
+    stored = running.stored()
+    used = _cpu_s(running.relay(), running.daemons(), stage.apparatus())
     sent, seconds = _offer(stage, load)
     on_time = _await(stage, load, sent)
     groups = {group: list(names) for group, names in load.groups.items()}
-    relay, daemons = _usage(running.relay(), used), _usage(running.daemons(), used)
+    relay, daemons, apparatus = (
+        _usage(pids, used) for pids in (running.relay(), running.daemons(), stage.apparatus())
+    )
     report = stage.consumer.ask("report", groups=groups, spell_s=_SPELL_S)
     stored_now = running.stored()
     return Measurement(
@@ -39,6 +42,7 @@ def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurem
         latency_ms=report["latency_ms"],
         relay=relay,
         daemons=daemons,
+        apparatus=apparatus,
         stored=None if stored is None or stored_now is None else stored_now - stored,
         notes=running.notes(),
         spells=report["spells"],
@@ -69,8 +73,8 @@ def _await(stage: Stage, load: Load, sent: Mapping[str, int]) -> dict[str, int]:
     return on_time
 
 
-def _cpu_s(running: Running) -> dict[int, float]:
-    return {pid: cpu_s(pid) for pid in (*running.relay().values(), *running.daemons().values())}
+def _cpu_s(*groups: Mapping[str, int]) -> dict[int, float]:
+    return {pid: cpu_s(pid) for pids in groups for pid in pids.values()}
 
 
 def _usage(pids: Mapping[str, int], before: Mapping[int, float]) -> dict[str, Usage]:

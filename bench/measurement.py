@@ -36,7 +36,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """`relay` are the processes of the system itself, `daemons` those of Ray beneath it.
+    """`relay` are the system's own processes, `daemons` Ray's beneath it, `apparatus` the bench's around it.
 
     `latency_ms` has the values at QUANTILES per group of streams, `spells` their course for pictures.
     `stored` is what JetStream holds of the run, None where nothing is stored.
@@ -52,6 +52,7 @@ class Measurement:
     latency_ms: dict[str, list[float]]
     relay: dict[str, Usage]
     daemons: dict[str, Usage]
+    apparatus: dict[str, Usage]
     stored: int | None = None
     notes: dict[str, int] = field(default_factory=dict)
     spells: dict[str, list[dict[str, Any]]] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,18 +51,12 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def in_sessions(sessions: Iterable[int]) -> set[int]:
-    """Every live process of these kernel sessions; a daemon keeps its session when its parent goes."""
-    wanted = set(sessions)
-    found = set()
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            try:
-                if os.getsid(int(path.name)) in wanted:
-                    found.add(int(path.name))
-            except ProcessLookupError:
-                continue
-    return found
+def command_line(pid: int) -> str:
+    """With its arguments, or the title that it gave itself; empty if it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _stat(pid: int) -> list[str]:

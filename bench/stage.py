@@ -27,7 +27,12 @@ class Stage:
     exchange_url: str
     exchange: Child
     consumer: Child
+    nats_pid: int
     directory: Path
+
+    def apparatus(self) -> dict[str, int]:
+        """The processes that every system shares, by name."""
+        return {"exchange": self.exchange.pid, "nats-server": self.nats_pid, "consumer": self.consumer.pid}
 
     def offer(self, rates: Mapping[str, float]) -> None:
         """Exact rates from now on; a stream without one falls silent."""
@@ -81,4 +86,4 @@ def staged(directory: Path) -> Iterator[Stage]:
             Child("bench.consumer", ["--nats", bus.url], directory / "consumer.log")
         )
         hello: dict[str, Any] = exchange.hello
-        yield Stage(bus.url, hello["url"], exchange, consumer, directory)
+        yield Stage(bus.url, hello["url"], exchange, consumer, bus.pid, directory)

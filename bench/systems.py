@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bench.lines import Child
 from bench.loads import STREAMS
+from bench.sluice import running_sluice
 from bench.stage import Stage
 
 
@@ -79,7 +80,13 @@ def _baseline(name: str, slug: str, module: str, *, reports: bool) -> System:
     return System(name, slug, start)
 
 
+def _sluice(name: str, slug: str, delivery: str) -> System:
+    return System(name, slug, lambda stage: running_sluice(stage, name, delivery))
+
+
 _ALL = (
+    _sluice("Sluice, JetStream", "sluice", "jetstream"),
+    _sluice("Sluice, core", "sluice-core", "core"),
     _baseline("forwarder", "forwarder", "bench.forwarder", reports=False),
     _baseline("old design", "old", "bench.old_design", reports=True),
 )

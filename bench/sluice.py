@@ -1,0 +1,137 @@
+"""Sluice as its users run it: `driver.py run` on a local Ray that it starts itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import nats
+
+from bench.loads import STREAMS
+from bench.procfs import command_line, descendants
+from bench.stage import Stage
+from relay.errors import ClusterError
+from relay.processes import stop_child
+from relay.streams import Venue, parse_stream
+
+_DRIVER = Path(__file__).resolve().parent.parent / "driver.py"
+_SUBJECT = "binance.{venue}.{symbol}.{channel}"
+# `driver.py run` drains for 10 s at most, then Ray takes some seconds to end.
+_STOP_LIMIT_S = 30.0
+# The old client's variables would overrule the file, and an address would have us join a cluster.
+_NOT_OURS = (
+    "NATS_URL", "NATS_TOPIC", "BINANCE_WS_URL", "BINANCE_STREAMS", "MAX_QUEUE_SIZE", "NUM_MESSAGE_PROCESSORS",
+    "RAY_ADDRESS",
+)  # fmt: skip
+
+
+def configuration(stage: Stage, delivery: str) -> str:
+    """A shards.yaml; JSON is YAML."""
+    return json.dumps(
+        {
+            "exchange": {"venue": "usdm", "url": stage.exchange_url},
+            "nats": {
+                "servers": [stage.nats_url],
+                "delivery": delivery,
+                "subject": _SUBJECT,
+                "stream": {"max_bytes": "4GiB"},
+            },
+            "journal": {"directory": str(stage.directory / "journal")},
+            "shards": list(STREAMS),
+        }
+    )
+
+
+class RunningSluice:
+    """A relay below its driver process; actors are told from Ray's daemons by their process titles."""
+
+    def __init__(self, name: str, stage: Stage, driver: subprocess.Popen[bytes], *, stores: bool) -> None:
+        self._name = name
+        self._stage = stage
+        self._driver = driver
+        self._stores = stores
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def relay(self) -> dict[str, int]:
+        return {"driver": self._driver.pid} | self._below(actors=True)
+
+    def daemons(self) -> dict[str, int]:
+        return self._below(actors=False)
+
+    def _below(self, *, actors: bool) -> dict[str, int]:
+        titles = {pid: command_line(pid) for pid in descendants(self._driver.pid)}
+        return {f"{title[:60]} [{pid}]": pid for pid, title in titles.items() if is_actor(title) == actors}
+
+    def stored(self) -> int | None:
+        return asyncio.run(stored(self._stage.nats_url)) if self._stores else None
+
+    def notes(self) -> dict[str, int]:
+        return {}
+
+    def check(self) -> None:
+        if self._driver.poll() is not None:
+            raise ClusterError(
+                f"driver.py run ended with {self._driver.returncode}; see {self._stage.directory}"
+            )
+
+
+def is_actor(title: str) -> bool:
+    """Ray titles a worker `ray::` and its actor's class, or IDLE while it has none."""
+    return title.startswith(("ray::", "sluice")) and not title.startswith("ray::IDLE")
+
+
+async def stored(nats_url: str) -> int:
+    """Events in all JetStream streams of the relay, without its fences."""
+    bus = await nats.connect(nats_url)
+    try:
+        total = 0
+        for name in STREAMS:
+            spec = parse_stream(Venue.USDM, name)
+            subject = spec.subject(_SUBJECT)
+            found = await bus.jetstream().stream_info(spec.jetstream_name, subjects_filter=subject)
+            total += (found.state.subjects or {}).get(subject, 0)
+        return total
+    finally:
+        await bus.close()
+
+
+@contextmanager
+def running_sluice(stage: Stage, name: str, delivery: str) -> Iterator[RunningSluice]:
+    file = stage.directory / "shards.yaml"
+    file.write_text(configuration(stage, delivery), encoding="utf-8")
+    # A state folder of its own, so that it does not join a relay that runs here already.
+    own = {"SLUICE_STATE_DIR": str(stage.directory / "state")}
+    environ = {key: value for key, value in os.environ.items() if key not in _NOT_OURS} | own
+    with (stage.directory / "driver.log").open("ab") as log:
+        driver = subprocess.Popen(
+            [sys.executable, _DRIVER, "run", "-c", file],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environ,
+            start_new_session=True,
+        )
+    try:
+        yield RunningSluice(name, stage, driver, stores=delivery == "jetstream")
+    finally:
+        _stop(driver)
+
+
+def _stop(driver: subprocess.Popen[bytes]) -> None:
+    """A driver that does not end in time is killed, and with it what it had started."""
+    below = descendants(driver.pid)
+    stop_child(driver, _STOP_LIMIT_S)
+    if driver.returncode:
+        for pid in below:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
