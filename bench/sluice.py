@@ -70,7 +70,7 @@ class RunningSluice:
 
     def _below(self, *, actors: bool) -> dict[str, int]:
         titles = {pid: command_line(pid) for pid in descendants(self._driver.pid)}
-        return {f"{title[:60]} [{pid}]": pid for pid, title in titles.items() if is_actor(title) == actors}
+        return {f"{_plain(title)} [{pid}]": pid for pid, title in titles.items() if is_actor(title) == actors}
 
     def stored(self) -> int | None:
         return asyncio.run(stored(self._stage.nats_url)) if self._stores else None
@@ -88,6 +88,12 @@ class RunningSluice:
 def is_actor(title: str) -> bool:
     """Ray titles a worker `ray::` and its actor's class, or IDLE while it has none."""
     return title.startswith(("ray::", "sluice")) and not title.startswith("ray::IDLE")
+
+
+def _plain(title: str) -> str:
+    """Without the live backlog, and of a daemon the program alone."""
+    words = title.split()[:2] if title.startswith("ray::") else title.split()[:1]
+    return " ".join(words).rpartition("/")[2]
 
 
 async def stored(nats_url: str) -> int:
