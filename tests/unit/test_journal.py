@@ -29,7 +29,7 @@ from relay.record import encode
 def record(offset, size=100):
     return encode(0, offset, 1, offset, 0, -1, bytes(size))
 
-journal = Journal(Path(sys.argv[1]), epoch=1, max_bytes=1 << 20)
+journal = Journal(Path(sys.argv[1]), epoch=1, max_bytes=1 << 23)
 """
 
 
@@ -145,9 +145,10 @@ def test_acknowledged_records_are_not_read_again(tmp_path: Path):
 def test_acknowledgements_are_cumulative_and_never_fall(tmp_path: Path):
     journal = open_journal(tmp_path)
     fill(journal, 10)
-    for offset in (4, 2, 4):
-        journal.acknowledge(offset)
+    journal.acknowledge(4)
+    journal.acknowledge(2)
     assert journal.acknowledged == 4
+    assert open_journal(tmp_path, epoch=2).acknowledged == 4
 
 
 def test_an_acknowledgement_of_what_is_not_there_yet_covers_nothing_later(tmp_path: Path):
@@ -174,6 +175,15 @@ def test_an_emptied_journal_uses_almost_no_disk(tmp_path: Path):
     assert journal.used_bytes == sum(path.stat().st_size for path in segments(tmp_path)) == 0
     later = fill(journal, 2)
     assert read_all(journal) == later
+
+
+def test_renewing_segments_leaks_no_descriptors(tmp_path: Path):
+    journal = open_journal(tmp_path, segment_bytes=200)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    fill(journal, 100)
+    read_all(journal)
+    journal.acknowledge(100)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
 
 
 def test_a_full_journal_refuses_and_keeps_what_it_has(tmp_path: Path):
@@ -239,6 +249,22 @@ def test_offsets_go_on_after_everything_was_acknowledged_and_removed(tmp_path: P
     journal.acknowledge(10)
     assert open_journal(tmp_path, epoch=2).last_offset == 10
     assert open_journal(tmp_path, epoch=3).recovery.last_offset == 10
+
+
+def test_offsets_stay_above_the_acknowledged_ones_when_the_files_are_damaged(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    fill(journal, 10)
+    journal.acknowledge(8)
+    os.truncate(segments(tmp_path)[0], 1)
+    assert open_journal(tmp_path, epoch=2).last_offset == 8
+
+
+def test_a_cursor_that_a_kill_left_half_made_is_passed_over(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    records = fill(journal, 5)
+    journal.acknowledge(2)
+    (tmp_path / f"{2:020}.cursor").write_bytes(b"")
+    assert read_all(open_journal(tmp_path, epoch=3)) == records[2:]
 
 
 def test_an_epoch_is_the_clock_or_above_every_earlier_one(tmp_path: Path):
@@ -380,6 +406,16 @@ def test_damage_that_comes_while_it_runs_is_skipped_and_counted_once(
         journal.close()
 
 
+def test_damage_to_what_was_acknowledged_loses_nothing(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    records = fill(journal, 5)
+    journal.acknowledge(3)
+    flip(segments(tmp_path)[0], 8 * len(records[0]))
+    journal = open_journal(tmp_path, epoch=2)
+    assert read_all(journal) == records[3:]
+    assert [damage.records_lost for damage in journal.recovery.damages] == [0]
+
+
 def test_a_file_cut_short_while_it_runs_is_damage(tmp_path: Path):
     fill(open_journal(tmp_path), 5)
     journal = open_journal(tmp_path, epoch=2)
@@ -463,6 +499,46 @@ def test_appending_goes_on_once_the_disk_takes_data_again(tmp_path: Path):
     journal = open_journal(tmp_path, epoch=2)
     assert [offset_of(encoded) for encoded in read_all(journal)] == [1, 2]
     assert journal.recovery.damages == ()
+
+
+def test_an_acknowledgement_succeeds_though_no_file_can_be_made(tmp_path: Path):
+    process = child(
+        tmp_path,
+        "import os, resource\n"
+        "for offset in range(1, 12): journal.append(record(offset, 100_000), offset)\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))\n"
+        "journal.acknowledge(11)\n"
+        "print(journal.used_bytes > 0)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
+        "journal.append(record(12), 12)\n"
+        "journal.acknowledge(12)\n"
+        "print(journal.used_bytes)\n",
+    )
+    output, _ = process.communicate(timeout=30)
+    assert output == "True\n0\n"
+
+
+def test_torn_bytes_that_cannot_be_cut_off_cost_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    journal = open_journal(tmp_path)
+    records = fill(journal, 2)
+    write = os.write
+
+    def write_half(fd: int, data: bytes) -> int:
+        return write(fd, data[: len(data) // 2])
+
+    def fail(fd: int, length: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch, pytest.raises(JournalError, match="part"):
+        patch.setattr(os, "write", write_half)
+        patch.setattr(os, "ftruncate", fail)
+        journal.append(record(3), 3)
+    records += fill(journal, 2)
+    assert read_all(journal) == records
+    assert journal.used_bytes == segments(tmp_path)[0].stat().st_size
+    assert [(each.records_lost, each.lost_bytes) for each in journal.damages] == [(0, len(record(3)) // 2)]
+    assert read_all(open_journal(tmp_path, epoch=2)) == records
 
 
 def test_a_disk_that_does_not_sync_costs_the_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

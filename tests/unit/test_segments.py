@@ -84,6 +84,16 @@ def test_records_from_the_limit_on_are_ignored_and_so_is_a_torn_one_there():
     assert not gaps(data[:-1], limit=5)
 
 
+def test_a_record_beyond_the_limit_ends_the_scan_even_where_offsets_are_unused():
+    assert offsets(record(1) + record(7), limit=5) == [1]
+    assert not gaps(record(1) + record(7), limit=5)
+
+
+def test_a_superseded_record_does_not_end_a_gap():
+    data = record(1) + b"\xff" * 10 + record(7)
+    assert gaps(data, limit=5) == [Gap(len(record(1)), len(data), "length is absurd", None)]
+
+
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=6), st.data())
 def test_a_cut_leaves_the_records_before_it(payloads: list[bytes], data: st.DataObject):
     records = [record(offset, payload) for offset, payload in enumerate(payloads, 1)]
