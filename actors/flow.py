@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from actors.publisher_gauges import PublisherGauges
+from actors.served import Served
 from relay import wire
 from relay.bus import Connection
 from relay.chain import Refusal, Sent, read_reply
-from relay.lane import Lane
-from relay.publish_link import PublishLink
 from relay.scheduler import DeficitRoundRobin
 
 
@@ -30,17 +29,6 @@ class FlowLimits:
     unsent_bytes: int = 256 * 1024
     # Without progress for this long a stream's messages, or the connection, count as lost.
     stall_s: float = 2.0
-
-
-@dataclass(eq=False, slots=True)
-class Served:
-    """A stream that is linked; `opening` runs while NATS is asked where the stream stands."""
-
-    link: PublishLink
-    lane: Lane
-    tip: str
-    opening: asyncio.Task[None] | None = None
-    tried_at: float = field(default=float("-inf"))
 
 
 class Flow:

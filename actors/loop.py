@@ -60,7 +60,7 @@ class ActorLoop:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(_clear_up())
         finally:
             self._loop.close()
 
@@ -90,3 +90,14 @@ class ActorLoop:
     def _crash(self, what: str, error: BaseException | None) -> None:
         _log.critical("%s: %s; the process ends", self._thread.name, what, exc_info=error)
         self._end(1)
+
+
+async def _clear_up() -> None:
+    """What is left, such as tasks of libraries and sockets on their way out, ends before the loop does."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    # A closed socket is gone two iterations later.
+    for _ in range(3):
+        await asyncio.sleep(0)

@@ -88,6 +88,7 @@ class Publisher:
         await self._listeners.open(self._name, self._host.socket_directory, self._host.address)
 
     async def run(self) -> None:
+        self._gauges.measure(time.monotonic())
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._publishing.bus.run())

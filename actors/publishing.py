@@ -12,8 +12,9 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from actors.flow import Flow, FlowLimits, Served
+from actors.flow import Flow, FlowLimits
 from actors.publisher_gauges import PublisherGauges
+from actors.served import Served
 from relay import wire
 from relay.bus import Bus, Connection
 from relay.config import Delivery, NatsConfig
@@ -25,9 +26,6 @@ from relay.standing import Standing, look_up, take_over
 from relay.streams import StreamSpec, Venue, parse_stream
 
 _log = logging.getLogger(__name__)
-
-# NATS is asked for one stream at most this often, however often it refuses.
-RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +146,7 @@ class Publishing:
     async def _keep_opening(self, served: Served, connection: Connection) -> None:
         """Until a session is open, however long that takes; cancelled with the link or the connection."""
         while True:
-            await asyncio.sleep(served.tried_at + RETRY_S - time.monotonic())
-            served.tried_at = time.monotonic()
+            await asyncio.sleep(served.next_try_s(time.monotonic()))
             try:
                 await self._open_chained(served, connection)
             except FencedError as error:
@@ -184,7 +181,12 @@ class Publishing:
         self._flow.begin(served)
         limits = self._settings.lane
         message = wire.Resume(
-            session, standing.epoch, standing.seq, limits.credit_messages, limits.credit_bytes
+            session,
+            standing.epoch,
+            standing.seq,
+            limits.credit_messages,
+            limits.credit_bytes,
+            standing.event_id,
         )
         served.link.send(wire.resume(message))
 
@@ -204,7 +206,7 @@ class Publishing:
     def _on_open(self, connection: Connection) -> None:
         self._flow.connected(connection)
         for served in self._links.values():
-            served.tried_at = float("-inf")
+            served.paced_until = 0.0
             self._open(served)
         self.say_alive()
 

@@ -7,6 +7,7 @@ sent again by its owner. Nothing here knows streams or acknowledgements.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -64,7 +65,6 @@ class Connection:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 await self._client.take_replies(f"{self.inbox}.*.*", on_reply)
         except _FAILURES as error:
-            self.abort("the server took no subscription")
             raise BusError(f"{self.server} took no subscription: {_cause(error)}") from error
 
     def write(self, data: bytes) -> None:
@@ -156,8 +156,7 @@ class Bus:
         servers = deque(self._config.servers)
         while True:
             try:
-                connection = await connect(self._config, servers[0], self._name, self._on_error)
-                await connection.take_replies(self._on_reply)
+                connection = await self._connect(servers[0])
             except BusError as error:
                 self._on_error(str(error))
                 servers.rotate(-1)
@@ -170,6 +169,15 @@ class Bus:
             # What ended this connection may hold for its server: ask another one first.
             servers.rotate(-1)
             await asyncio.sleep(backoff.next_s())
+
+    async def _connect(self, server: str) -> Connection:
+        connection = await connect(self._config, server, self._name, self._on_error)
+        try:
+            await connection.take_replies(self._on_reply)
+        except (BusError, asyncio.CancelledError):
+            connection.abort("not subscribed")
+            raise
+        return connection
 
     async def _serve(self, connection: Connection) -> None:
         _log.info("connected to NATS at %s", connection.server)
@@ -205,7 +213,20 @@ class _Ear:
 
 
 async def connect(config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]) -> Connection:
-    """Raises BusError within CONNECT_DEADLINE_S; its text names the server without its password."""
+    """Raises BusError within CONNECT_DEADLINE_S; its text names the server without its password.
+
+    A cancellation waits for the outcome: nats-py would forget it, or forget the open socket, in the middle.
+    """
+    attempt = asyncio.ensure_future(_connect(config, server, name, on_error))
+    try:
+        return await asyncio.shield(attempt)
+    except asyncio.CancelledError:
+        with contextlib.suppress(BusError):
+            (await attempt).abort("cancelled")
+        raise
+
+
+async def _connect(config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]) -> Connection:
     ear = _Ear(on_error)
     where = shown_server(server)
     try:

@@ -37,7 +37,8 @@ class RawClient(Client):
         self._sid += 1
         self._reply_sid = self._sid
         self.write(f"SUB {subject} {self._reply_sid}\r\n".encode())
-        await self.ping()
+        # Shielded: nats-py fails when it resolves a cancelled future.
+        await asyncio.shield(self.ping())
 
     def write(self, data: bytes) -> None:
         self._raw.write(data)

@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 from struct import Struct
 from struct import error as StructError
-from typing import Protocol
+from typing import Protocol, cast
 
 from relay import wire
 from relay.errors import BusError, LinkError
@@ -65,11 +65,11 @@ class PublishLink(asyncio.Protocol):
         self._reason = "the stream actor closed the link"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        if len(self._strangers) >= MAX_STRANGERS or not _is_ours(transport):
+        # uvloop's transports do not inherit from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        if len(self._strangers) >= MAX_STRANGERS or not _is_ours(self._transport):
             self._owner.turned_away("too many unproved peers, or a peer of another user")
-            transport.abort()
+            self._transport.abort()
             return
         self._strangers.add(self)
         self._timer = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._hello_is_late)

@@ -163,5 +163,7 @@ def test_no_server_is_one_sentence(nats_server: EmbeddedNats) -> None:
 
 def test_an_account_without_jetstream_is_one_sentence(tmp_path: Path) -> None:
     account = "accounts { A { users: [{user: a, password: a}] } }\nno_auth_user: a"
-    with EmbeddedNats(tmp_path / "n", extra_config=account) as server, pytest.raises(BusError, match="JetStream"):
-        ensure(a_config(server))
+    with EmbeddedNats(tmp_path / "plain", extra_config=account) as server:
+        config = a_config(server)
+        with pytest.raises(BusError, match="JetStream"):
+            ensure(config)

@@ -1,0 +1,31 @@
+"""A stream that is linked to a publisher."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from relay.lane import Lane
+from relay.publish_link import PublishLink
+
+# NATS is asked where one stream stands once a second at most, but a few times at once after a calm.
+RETRY_S, RETRY_BURST = 1.0, 3
+
+
+@dataclass(eq=False, slots=True)
+class Served:
+    """`tip` is the stream's own word of what is stored last, empty once it was used; `opening` runs while
+    NATS is asked where the stream stands."""
+
+    link: PublishLink
+    lane: Lane
+    tip: str
+    opening: asyncio.Task[None] | None = None
+    # When the tries made so far would be due at an even pace.
+    paced_until: float = 0.0
+
+    def next_try_s(self, now: float) -> float:
+        """How long to wait for the next try, which is counted by this call."""
+        wait_s = max(0.0, self.paced_until - (RETRY_BURST - 1) * RETRY_S - now)
+        self.paced_until = max(self.paced_until, now) + RETRY_S
+        return wait_s
