@@ -7,6 +7,7 @@ across restarts of the server: every stream's sequence says where to go on.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -58,70 +59,78 @@ class AuditConsumer:
         self._audit = audit
         self._progress = asyncio.Event()
         self._readers = [_Reader(source, self._progress, from_start=from_start) for source in sources]
-        self._client: Client | None = None
+        self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Raises BusError if NATS cannot be reached; later troubles are ridden out."""
         try:
-            client = await self._connect()
-            await self._subscribe(client)
+            self._client = await self._connect()
+            await self._subscribe(self._client)
         except TROUBLES as error:
             raise BusError(f"cannot read from NATS: {error}; is it up, and may this user read?") from error
-        self._task = asyncio.create_task(self._follow(client))
+        self._task = asyncio.create_task(self._follow())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        # No cancelling: nats-py swallows it while it flushes, and the task would go on.
+        self._ending.set()
+        await self._task
 
     async def caught_up(self, deadline_s: float) -> bool:
         """Whether everything that was stored at the call has been read within the deadline."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s):
-                goals = [(reader, await self._last_stored(reader)) for reader in self._readers]
-                while any(reader.last_seq < goal for reader, goal in goals):
-                    self._progress.clear()
-                    await self._progress.wait()
-                return True
-        return False
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_s
+        goals = [(reader, await self._goal(reader, end)) for reader in self._readers]
+        while any(reader.last_seq < goal for reader, goal in goals):
+            if loop.time() >= end:
+                return False
+            self._progress.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._progress.wait(), end - loop.time())
+        return True
 
-    async def _last_stored(self, reader: _Reader) -> int:
-        while True:
+    async def _goal(self, reader: _Reader, end: float) -> int:
+        """The last sequence to read, out of reach if NATS does not tell before `end`."""
+        while asyncio.get_running_loop().time() < end:
             with suppress(*TROUBLES):
-                if self._client is not None:
-                    return await reader.last_stored(self._client)
-            await asyncio.sleep(RETRY_S)
+                return await reader.last_stored(self._client)
+            await self._pause()
+        return sys.maxsize
 
-    async def _follow(self, client: Client) -> None:
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), RETRY_S)
+
+    async def _follow(self) -> None:
         while True:
-            self._client = client
             try:
-                await self._serve(client)
+                await self._serve(self._client)
             finally:
-                self._client = None
-                await _close(client)
-            client = await self._reconnected()
+                await _close(self._client)
+            if self._ending.is_set() or not await self._reconnect():
+                return
 
     async def _serve(self, client: Client) -> None:
-        """Returns when the connection is over."""
-        while client.is_connected:
+        """Until the connection or the reading is over."""
+        while client.is_connected and not self._ending.is_set():
             with suppress(*TROUBLES):
                 await self._subscribe(client)
-            await asyncio.sleep(RETRY_S)
+            await self._pause()
 
-    async def _reconnected(self) -> Client:
-        while True:
-            await asyncio.sleep(RETRY_S)
+    async def _reconnect(self) -> bool:
+        """Whether it came to that before the end."""
+        while not self._ending.is_set():
+            await self._pause()
             with suppress(*TROUBLES):
-                client = await self._connect()
+                self._client = await self._connect()
                 for reader in self._readers:
                     reader.subscription = None
-                return client
+                return True
+        return False
 
     async def _subscribe(self, client: Client) -> None:
         for reader in self._readers:
@@ -196,9 +205,13 @@ async def _last_seq(client: Client, jetstream: str) -> int:
 
 
 async def _close(client: Client) -> None:
-    # `close` waits for a frozen server; what it would flush does not matter to a reader.
-    with suppress(*TROUBLES):
-        await asyncio.wait_for(client.close(), CLOSE_DEADLINE_S)
+    """Without waiting for a frozen server to take what nats-py would flush, which matters to nobody here."""
+    closing = asyncio.create_task(client.close())
+    done, _ = await asyncio.wait([closing], timeout=CLOSE_DEADLINE_S)
+    if not done:
+        closing.cancel()
+    with suppress(asyncio.CancelledError, *TROUBLES):
+        await closing
 
 
 def connector(config: NatsConfig) -> Connect:
