@@ -127,6 +127,14 @@ def test_an_idle_rolling_histogram_has_no_figures():
     assert rolling.max_ns(22.0) is None
 
 
+def test_values_are_kept_for_a_window_after_a_long_time_without_questions():
+    rolling = RollingHistogram(10.0)
+    rolling.merged(0.0)
+    rolling.merged(1000.0)
+    rolling.add(MICROSECOND)
+    assert [rolling.merged(now).count for now in (1001.0, 1005.0, 1009.0)] == [1, 1, 1]
+
+
 @given(st.floats(0.1, 1e5), st.lists(st.floats(0.01, 30), min_size=1, max_size=30))
 def test_a_steady_rate_is_told_exactly(rate_per_s: float, pauses: list[float]):
     meter, now = RateMeter(), 0.0
