@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 
@@ -129,6 +131,19 @@ def test_reading_goes_on_where_it_stopped_when_the_server_comes_back(
     found = asyncio.run(run())
     assert found.clean
     assert found.stored == 200
+
+
+def test_leaving_does_not_wait_for_a_frozen_server(nats_server: EmbeddedNats) -> None:
+    async def run() -> bool:
+        await create(nats_server)
+        async with AuditConsumer(connector(nats_server), [TRADES], Audit(), from_start=True) as consumer:
+            os.kill(nats_server.pid, signal.SIGSTOP)
+            return await consumer.caught_up(0.1)
+
+    try:
+        assert not asyncio.run(run())
+    finally:
+        os.kill(nats_server.pid, signal.SIGCONT)
 
 
 def test_a_loss_in_the_stream_is_found(nats_server: EmbeddedNats) -> None:
