@@ -38,7 +38,8 @@ RETRY_S = (0.05, 0.25)
 
 
 class LinkKeeper:
-    """`on_room` is called when records left the window; `on_refused` when NATS can never take one."""
+    """`on_room` is called when records left the window, `on_refused` when NATS can never take one, and
+    `on_predecessor(event_id, recv_ns)` with the last stored event of an earlier incarnation."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class LinkKeeper:
         *,
         on_room: Callable[[], None],
         on_refused: Callable[[Record, str], None],
+        on_predecessor: Callable[[int, int], None],
     ) -> None:
         self.latency = RollingHistogram(window_s=10.0)
         self.assignment: Assignment | None = None
@@ -63,6 +65,7 @@ class LinkKeeper:
         self._epoch = epoch
         self._on_room = on_room
         self._on_refused = on_refused
+        self._on_predecessor = on_predecessor
         self._failover = Failover(settings.spec.key)
         self._link: Link | None = None
         self._limits: wire.Resume | None = None
@@ -179,6 +182,8 @@ class LinkKeeper:
         self._window.rewind()
         if message.epoch:
             self._window.resume(message.epoch, message.seq)
+            if message.epoch < self._epoch:
+                self._on_predecessor(message.event_id, message.recv_ns)
         self._limits = message
         self._failover.worked(link.publisher)
         self._settle()

@@ -102,6 +102,7 @@ class StreamRelay:
             self.epoch,
             on_room=self._reconsider_reading,
             on_refused=self._refused,
+            on_predecessor=self._preceded,
         )
         self._unwritten = bytearray()
         self._unwritten_offset = 0
@@ -197,6 +198,9 @@ class StreamRelay:
     def _refused(self, record: Record, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
         self._store(self._intake.refused(record.payload, record.recv_ns, reason))
+
+    def _preceded(self, event_id: int, recv_ns: int) -> None:
+        self._store(self._intake.preceded_by(event_id, recv_ns))
 
     async def _tick(self) -> None:
         ticks = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import orjson
 
@@ -30,6 +31,13 @@ class Taken:
     last_offset: int
     accepted: int
     shutdown: bool
+
+
+class _First(NamedTuple):
+    """Of the first event of this incarnation."""
+
+    previous_id: int
+    recv_ns: int
 
 
 class Intake:
@@ -59,6 +67,26 @@ class Intake:
         self._last_recv_ns = 0
         self._dark_since_ns: int | None = None
         self._pending: list[bytes] = []
+        self._predecessor_known = last_event_id != NO_EVENT_ID
+        self._first: _First | None = None
+
+    def preceded_by(self, event_id: int, recv_ns: int) -> Taken:
+        """The last event that is stored of earlier incarnations: what came between it and our first is lost.
+
+        Call when NATS told; it may have been known from the journal, or our first event may be here already.
+        """
+        if self._predecessor_known:
+            return self.take([], recv_ns)
+        self._predecessor_known = True
+        first = self._first
+        if first is None:
+            self._dark_since_ns = recv_ns
+            self._run_start = self._last_id = event_id
+        elif event_id == NO_EVENT_ID:
+            self._lose(None, None, "disconnect", recv_ns, first.recv_ns)
+        elif first.previous_id > event_id:
+            self._lose(event_id + 1, first.previous_id, "disconnect", recv_ns, first.recv_ns)
+        return self.take([], recv_ns)
 
     def disconnected(self) -> None:
         """The connection ended; call once for each."""
@@ -88,6 +116,8 @@ class Intake:
         self._note_loss(verdict, recv_ns)
         if verdict.event_id != NO_EVENT_ID:
             self._last_id = verdict.event_id
+        if self._first is None:
+            self._first = _First(verdict.previous_id, recv_ns)
         self._last_recv_ns = recv_ns
         self._seq += 1
         self._offer(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
@@ -106,7 +136,7 @@ class Intake:
         known = verdict.previous_id != NO_EVENT_ID and self._last_id != NO_EVENT_ID
         if known and verdict.previous_id > self._last_id:
             cause = "upstream" if dark_since_ns is None and self._last_recv_ns else "disconnect"
-            since_ns = self._last_recv_ns or recv_ns
+            since_ns = dark_since_ns or self._last_recv_ns or recv_ns
             self._lose(self._last_id + 1, verdict.previous_id, cause, since_ns, recv_ns)
         elif dark_since_ns is not None and not known:
             self._lose(None, None, "disconnect", dark_since_ns, recv_ns)

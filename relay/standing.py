@@ -15,7 +15,8 @@ import orjson
 
 from relay.chain import Refusal, read_reply
 from relay.errors import BusError, FencedError
-from relay.streams import StreamSpec, fence_id
+from relay.record import NO_EVENT_ID
+from relay.streams import StreamSpec, fence_id, natural_id
 
 NO_MESSAGE = 10037
 
@@ -43,22 +44,27 @@ class RefusedError(BusError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One stored message: its place in the JetStream stream, and the epoch and seq in its headers."""
+    """One stored message: its place in the JetStream stream, and what its headers tell."""
 
     sequence: int
+    message_id: str
     epoch: int
     seq: int
+    recv_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`last_sequence` is where the next message must find the JetStream stream; `epoch` and `seq` name the
-    last event, 0 and 0 if none is stored; `subject` is where events are stored."""
+    last event, 0 and 0 if none is stored; `event_id` is that event's id on the exchange, where it has one,
+    and `recv_ns` when it was read. `subject` is where events are stored."""
 
     subject: str
     last_sequence: int
     epoch: int = 0
     seq: int = 0
+    event_id: int = NO_EVENT_ID
+    recv_ns: int = 0
 
 
 async def look_up(bus: Requests, spec: StreamSpec, template: str) -> Standing:
@@ -92,7 +98,15 @@ async def take_over(bus: Requests, spec: StreamSpec, template: str, epoch: int) 
     # In this order: an event that arrives between the two fails the next condition, and all begins anew.
     standing = await look_up(bus, spec, template)
     last = await _last(bus, spec, subject)
-    return standing if last is None else replace(standing, epoch=last.epoch, seq=last.seq)
+    if last is None:
+        return standing
+    return replace(
+        standing,
+        epoch=last.epoch,
+        seq=last.seq,
+        event_id=natural_id(spec, last.message_id),
+        recv_ns=last.recv_ns,
+    )
 
 
 async def _put_fence(bus: Requests, spec: StreamSpec, epoch: int, after_sequence: int) -> None:
@@ -121,7 +135,13 @@ async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
         raise
     message = found["message"]
     fields = _read_headers(base64.b64decode(message.get("hdrs", "")))
-    return Stored(message["seq"], _number(fields, "Sluice-Epoch"), _number(fields, "Sluice-Seq"))
+    return Stored(
+        sequence=message["seq"],
+        message_id=fields.get("Nats-Msg-Id", ""),
+        epoch=_number(fields, "Sluice-Epoch"),
+        seq=_number(fields, "Sluice-Seq"),
+        recv_ns=_number(fields, "Sluice-Recv-Ns"),
+    )
 
 
 async def ask(bus: Requests, call: str, query: bytes = b"") -> dict[str, Any]:

@@ -17,6 +17,7 @@ __all__ = [
     "Venue",
     "fence_id",
     "message_id",
+    "natural_id",
     "parse_stream",
     "shown",
     "split_contract",
@@ -146,6 +147,12 @@ def message_id(spec: StreamSpec, record: Record) -> str:
     if record.event_id != NO_EVENT_ID:
         return f"{spec.key}:{record.event_id}"
     return f"{spec.key}:{record.epoch}-{record.seq}"
+
+
+def natural_id(spec: StreamSpec, message: str) -> int:
+    """The exchange's id in the message id of an event; NO_EVENT_ID where there is none."""
+    text = message.removeprefix(f"{spec.key}:")
+    return int(text) if spec.id_key and text.isdecimal() else NO_EVENT_ID
 
 
 def fence_id(spec: StreamSpec, epoch: int) -> str:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from struct import Struct
 from struct import error as StructError
 
 import orjson
 
 from relay.errors import LinkError
-from relay.record import MAX_RECORD_BYTES, Record, decode
+from relay.record import MAX_RECORD_BYTES, NO_EVENT_ID, Record, decode
 
 VERSION = 1
 NONCE_BYTES = 32
@@ -34,7 +34,7 @@ CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED = 16, 17, 18, 19, 20, 21
 
 _FRAME = Struct("<IB")
 _BATCH = Struct("<II")
-_RESUME = Struct("<IQQII")
+_RESUME = Struct("<IQQIIqQ")
 _ACK = Struct("<IQ")
 _FENCED = Struct("<Q")
 _ALIVE = Struct("<B")
@@ -54,13 +54,16 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class Resume:
     """Go on after event `seq` of `epoch` (0, 0: nothing known to be stored), within these bounds of what may
-    be unacknowledged at a time."""
+    be unacknowledged at a time. Of that event, `event_id` is the exchange's id, where it has one, and
+    `recv_ns` the time of reading."""
 
     session: int
     epoch: int
     seq: int
     max_messages: int
     max_bytes: int
+    event_id: int = NO_EVENT_ID
+    recv_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,7 @@ def batch(session: int, count: int, encoded: bytes) -> bytes:
 
 
 def resume(message: Resume) -> bytes:
-    body = _RESUME.pack(message.session, message.epoch, message.seq, message.max_messages, message.max_bytes)
-    return frame(RESUME, body)
+    return frame(RESUME, _RESUME.pack(*astuple(message)))
 
 
 def ack(session: int, offset: int) -> bytes:

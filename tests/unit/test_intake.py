@@ -19,9 +19,8 @@ def intake(name: str = "btcusdt@trade", **known: int) -> tuple[Intake, Window]:
 
 
 def trade(number: int, symbol: str = "BTCUSDT") -> bytes:
-    return orjson.dumps(
-        {"e": "trade", "E": 1, "T": 1, "s": symbol, "t": number, "p": "1.0", "q": "2", "X": "MARKET", "m": True}
-    )
+    fields = {"e": "trade", "E": 1, "T": 1, "s": symbol, "t": number, "p": "1.0", "q": "2", "X": "MARKET"}
+    return orjson.dumps(fields | {"m": True})
 
 
 def ticker() -> bytes:
@@ -136,3 +135,37 @@ def test_an_id_below_everything_seen_is_a_new_event() -> None:
     assert [record.event_id for record in records(taken.journal)] == [1, 2]
     assert window.books.repeated == 0
     assert NO_EVENT_ID not in [record.event_id for record in records(taken.journal)]
+
+
+def test_the_stored_end_of_the_last_incarnation_shows_the_hole_before_the_first_event() -> None:
+    subject, _ = intake()
+    assert subject.preceded_by(100, 7 * SECOND).journal == b""
+    (loss,) = losses(subject.take([trade(104)], 9 * SECOND).journal)
+    assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
+    assert loss["from"] == "1970-01-01T00:00:07.000Z"
+
+
+def test_the_stored_end_of_the_last_incarnation_may_come_after_the_first_event() -> None:
+    subject, _ = intake()
+    subject.take([trade(104), trade(105)], 9 * SECOND)
+    (loss,) = losses(subject.preceded_by(100, 7 * SECOND).journal)
+    assert (loss["first_id"], loss["last_id"], loss["count"]) == (101, 103, 3)
+    assert losses(subject.preceded_by(100, 7 * SECOND).journal) == [], "announced once"
+
+
+def test_a_stream_without_ids_announces_the_time_between_two_incarnations() -> None:
+    subject, _ = intake("btcusdt@ticker")
+    subject.take([ticker()], 9 * SECOND)
+    (loss,) = losses(subject.preceded_by(NO_EVENT_ID, 7 * SECOND).journal)
+    assert (loss["first_id"], loss["from"], loss["to"]) == (
+        None,
+        "1970-01-01T00:00:07.000Z",
+        "1970-01-01T00:00:09.000Z",
+    )
+
+
+def test_nothing_is_announced_when_the_ids_go_on_where_the_last_incarnation_ended() -> None:
+    subject, _ = intake()
+    subject.take([trade(101)], 9 * SECOND)
+    assert losses(subject.preceded_by(100, 7 * SECOND).journal) == []
+    assert subject.lost == 0
