@@ -187,6 +187,7 @@ class Publishing:
             limits.credit_messages,
             limits.credit_bytes,
             standing.event_id,
+            standing.recv_ns,
         )
         served.link.send(wire.resume(message))
 
