@@ -92,8 +92,10 @@ def is_actor(title: str) -> bool:
 
 def _plain(title: str) -> str:
     """Without the live backlog, and of a daemon the program alone."""
-    words = title.split()[:2] if title.startswith("ray::") else title.split()[:1]
-    return " ".join(words).rpartition("/")[2]
+    words = title.split()
+    if not title.startswith("ray::"):
+        return words[0].rpartition("/")[2] if words else ""
+    return " ".join(word for word in words[:2] if "=" not in word)
 
 
 async def stored(nats_url: str) -> int:
