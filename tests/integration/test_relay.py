@@ -215,8 +215,10 @@ def test_a_recorded_market_at_20x_arrives_whole_and_in_order(
     recording = SAMPLES / file
     if not recording.exists():
         pytest.skip(f"no recording at {recording}")
-    exchange = ExchangeThread(ExchangeSettings(venue=Venue(venue), recording=recording, speed=20.0, expected=("*",)))
-    text = f"exchange: {{venue: {venue}}}\nqueue: {{max_messages: 50000}}\nshards: [{', '.join(names)}]\n"
+    settings = ExchangeSettings(venue=Venue(venue), recording=recording, speed=20.0, expected=("*",))
+    exchange = ExchangeThread(settings)
+    shards = ", ".join(names)
+    text = f"exchange: {{venue: {venue}}}\nqueue: {{max_messages: 50000}}\nshards: [{shards}]\n"
     config = configured(text, exchange, nats, tmp_path)
     asyncio.run(ensure_streams(config.nats, config.streams))
     relay = Relay(config, publishers=1)

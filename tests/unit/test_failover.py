@@ -7,15 +7,16 @@ from relay.stats import Assignment, PublisherEndpoint
 
 
 def assignment(assigned: str | None, *names: str) -> Assignment:
-    endpoints = tuple(
-        PublisherEndpoint(publisher=name, node="n", unix_path=f"/run/{name}", tcp_address="") for name in names
-    )
-    return Assignment(version=1, publisher=assigned, endpoints=endpoints)
+    return Assignment(version=1, publisher=assigned, endpoints=tuple(endpoint(name) for name in names))
+
+
+def endpoint(name: str) -> PublisherEndpoint:
+    return PublisherEndpoint(publisher=name, node="n", unix_path=f"/run/{name}", tcp_address="")
 
 
 def chosen(failover: Failover, offered: Assignment | None, now: float) -> str | None:
-    endpoint = failover.choose(offered, now)
-    return endpoint.publisher if endpoint else None
+    found = failover.choose(offered, now)
+    return found.publisher if found else None
 
 
 def test_nobody_to_try_without_an_assignment_or_publishers() -> None:
