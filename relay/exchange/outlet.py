@@ -85,7 +85,8 @@ class Outlet:
 
     @property
     def open(self) -> bool:
-        return self._socket.protocol.state is State.OPEN and not self._lingering
+        ending = self._lingering or self._socket.transport.is_closing()
+        return self._socket.protocol.state is State.OPEN and not ending
 
     def subscribe(self, channel: Channel) -> None:
         self._channels[channel.name] = channel

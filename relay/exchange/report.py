@@ -92,13 +92,16 @@ class Ledger:
 
     def _end_run(self) -> None:
         if self._run is not None:
-            ids = [event_id(self._kind, payload) for payload in self._run]
+            if len(self._ranges) < _MOST_RANGES:
+                self._ranges += self._run_ids()
             self._run = None
-            if ids[0] is not None and ids[1] is not None and len(self._ranges) < _MOST_RANGES:
-                self._ranges.append((ids[0], ids[1]))
+
+    def _run_ids(self) -> list[tuple[int, int]]:
+        """The present run of unseen events; empty without one, or without ids."""
+        first, last = (self._id(payload) for payload in self._run or (None, None))
+        return [] if first is None or last is None else [(first, last)]
 
     def sent(self, subscribers: int) -> Sent:
-        self._end_run()
         return Sent(
             stream=self._stream,
             count=self._frames,
@@ -109,7 +112,7 @@ class Ledger:
             digest=self._digest.hexdigest(),
             last_sent_ns=self._last_sent_ns,
             unseen=self._unseen,
-            unseen_ranges=tuple(self._ranges),
+            unseen_ranges=(*self._ranges, *self._run_ids()),
             withheld=self.withheld,
             cut=self.cut,
             subscribers=subscribers,

@@ -20,6 +20,8 @@ _SYMBOLS = {
 _PINGS_S = {Venue.SPOT: (20.0, 60.0), Venue.USDM: (180.0, 600.0), Venue.COINM: (180.0, 600.0)}
 _MESSAGES_PER_S = {Venue.SPOT: 5, Venue.USDM: 10, Venue.COINM: 10}
 _WEIGHTS = {Venue.SPOT: 6000, Venue.USDM: 2400, Venue.COINM: 2400}
+# Below this the model would look for its next event through hours of empty seconds.
+_LEAST_SCALE = 0.001
 # A rate for every stream that has none of its own.
 EVERY = "*"
 
@@ -71,6 +73,10 @@ class ExchangeSettings:
         _positive(
             self, "rate_scale", "speed", "lifetime_s", "tick_s", "quantum", "history", "write_high_bytes"
         )
+        if self.rate_scale < _LEAST_SCALE:
+            raise ConfigError(
+                "rate_scale", f"{self.rate_scale} is too small", "give exact slow rates in `rates`"
+            )
         self._check_streams()
 
     def _check_streams(self) -> None:

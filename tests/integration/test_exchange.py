@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -421,6 +422,56 @@ def test_a_socket_that_lags_behind_another_is_cut_and_the_other_gets_all() -> No
             written_to_slow = sent.count - sent.events
             assert 0 < written_to_slow + sent.cut <= sent.events
             slow.transport.abort()
+
+    run(case)
+
+
+def test_a_socket_that_lags_a_while_gets_what_was_queued_for_it() -> None:
+    async def case() -> None:
+        async with (
+            exchange(write_high_bytes=10_000) as server,
+            client(server, f"/public/ws/{TRADES}") as slow,
+            client(server, f"/public/ws/{TRADES}") as fast,
+        ):
+            await until(lambda: len(server.outlets) == 2)
+            slow.transport.pause_reading()
+            got: list[bytes] = []
+            while not any(outlet.paused for outlet in server.outlets):
+                server.emit(TRADES, 10_000)
+                got += await read(fast, 10_000)
+            server.emit(TRADES, 10_000)
+            got += await read(fast, 10_000)
+            slow.transport.resume_reading()
+            assert await read(slow, len(got)) == got
+            await server.stop_traffic()
+            assert server.sent()[TRADES].count == 2 * len(got)
+
+    run(case)
+
+
+def test_times_are_those_of_the_sending() -> None:
+    async def case() -> None:
+        async with exchange() as server, client(server, f"/public/ws/{TRADES}") as socket:
+            before_ms = time.time_ns() // 1_000_000
+            server.emit(TRADES, 1)
+            event = orjson.loads((await read(socket, 1))[0])
+            assert before_ms <= event["E"] == event["T"] <= time.time_ns() // 1_000_000
+            sent_ns = server.sent()[TRADES].last_sent_ns
+            assert sent_ns is not None
+            assert sent_ns // 1_000_000 == event["E"]
+
+    run(case)
+
+
+def test_what_was_sent_can_be_recorded_and_sent_again(tmp_path: Path) -> None:
+    path = tmp_path / "sent.gz"
+
+    async def case() -> None:
+        async with exchange(record=path) as server, client(server, f"/public/ws/{TRADES}") as socket:
+            server.emit(TRADES, 500)
+            got = await read(socket, 500)
+        async with exchange(recording=path) as server, client(server, f"/public/ws/{TRADES}") as socket:
+            assert await read(socket, 500) == got
 
     run(case)
 

@@ -112,6 +112,14 @@ def test_ids_advance_unseen_while_nobody_listens() -> None:
     assert (sent.first_id, sent.last_id) == (1, 13)
 
 
+def test_asking_for_the_account_does_not_split_a_run_of_unseen_events() -> None:
+    of = channel()
+    run(of, 0.45)
+    assert of.sent().unseen_ranges == ((1, 5),)
+    run(of, 0.95)
+    assert of.sent().unseen_ranges == ((1, 10),)
+
+
 def test_what_a_closing_listener_refuses_counts_as_unseen() -> None:
     of, reader = channel(), Reader()
     of.add(reader)

@@ -204,6 +204,16 @@ def test_a_long_run_stays_near_its_first_price() -> None:
     assert len(set(prices)) > 50
 
 
+@pytest.mark.parametrize("symbol", ["dogeusdt", "1000shibusdt", "币安人生usdt"])
+@pytest.mark.parametrize("venue", [SPOT, USDM])
+def test_any_symbol_has_a_plausible_market(venue: Venue, symbol: str) -> None:
+    of = Markets(venue, (symbol,), 1)
+    for channel in ("trade", "bookTicker", "depth20@100ms", "ticker"):
+        event = orjson.loads(of.source(checked(venue, f"{symbol}@{channel}")).make(500, NOW_MS)[-1])
+        assert event.get("s", symbol.upper()) == symbol.upper()
+        assert all(float(price) > 0 for price, _ in event.get("bids", []) + event.get("asks", []))
+
+
 def test_a_kline_closes_once_when_its_interval_ends() -> None:
     of = markets()
     of.source(checked(USDM, "btcusdt@trade")).make(10, NOW_MS)

@@ -85,6 +85,7 @@ def test_a_refusal_that_refuses_nothing_is_not_taken(how: int | str) -> None:
         ({"rates": {"*": -1.0}}, "rates.*", "negative"),
         ({"expected": ("ethusdt@nothing",)}, "expected", "not a stream"),
         ({"speed": 0.0}, "speed", "above 0"),
+        ({"rate_scale": 1e-9}, "rate_scale", "too small"),
         ({"quantum": 0}, "quantum", "above 0"),
     ],
 )
