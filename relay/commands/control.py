@@ -7,14 +7,18 @@ import os
 import socket
 import time
 from argparse import Namespace
+from contextlib import closing
+from typing import TYPE_CHECKING
 
-from actors.cluster import Connection, Start, TakenDown, connect
-from relay.changes import differences
+from relay.commands.joining import joined
 from relay.config import load_config
 from relay.errors import ClusterError
 from relay.layout import count
 from relay.stats import ScaleStatus
 from relay.table import scale_line
+
+if TYPE_CHECKING:
+    from actors.cluster import Connection, TakenDown
 
 # Pods may have to be added for publishers that do not fit; on one machine it takes under 5 s.
 SCALE_DEADLINE_S = 120.0
@@ -23,7 +27,7 @@ SAY_EVERY_S = 5.0
 
 
 def scale(args: Namespace) -> int:
-    with connect(Start.JOIN, address=args.address) as cluster:
+    with closing(joined(args.address)) as cluster:
         print(f"before: {scale_line(cluster.status().scale)}", flush=True)
         wanted = cluster.scale(args.count, f"{getpass.getuser()} at {socket.gethostname()}")
         after = _await_scale(cluster, wanted)
@@ -55,12 +59,10 @@ def _await_scale(cluster: Connection, wanted: ScaleStatus) -> ScaleStatus:
 
 def apply(args: Namespace) -> int:
     config = load_config(args.config, os.environ)
-    with connect(Start.JOIN, address=args.address) as cluster:
-        if args.dry_run:
-            running = cluster.running()
-            found = differences(running.config if running else None, config)
-        else:
-            found = cluster.bring_up(config).differences
+    with closing(joined(args.address)) as cluster:
+        found = cluster.differences(config)
+        if not args.dry_run:
+            cluster.bring_up(config)
     for difference in found:
         print(difference)
     if not found:
@@ -71,7 +73,7 @@ def apply(args: Namespace) -> int:
 
 
 def down(args: Namespace) -> int:
-    with connect(Start.JOIN, address=args.address) as cluster:
+    with closing(joined(args.address)) as cluster:
         for line in left_lines(cluster.take_down(args.deadline)):
             print(line)
     return 0

@@ -9,12 +9,12 @@ import termios
 import tty
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 
 import orjson
 
-from actors.cluster import Start, connect
+from relay.commands.joining import joined
 from relay.commands.screen import Interrupts, Screen
 from relay.stats import RelayStatus
 from relay.table import render, summary_line
@@ -23,7 +23,7 @@ TOP_EVERY_S = 1.0
 
 
 def status(args: Namespace) -> int:
-    with connect(Start.JOIN, address=args.address) as cluster:
+    with closing(joined(args.address)) as cluster:
         found = cluster.status()
     if args.json:
         print(orjson.dumps(_as_json(found), option=orjson.OPT_INDENT_2).decode())
@@ -35,7 +35,7 @@ def status(args: Namespace) -> int:
 
 def top(args: Namespace) -> int:
     with (
-        connect(Start.JOIN, address=args.address) as cluster,
+        closing(joined(args.address)) as cluster,
         Interrupts() as interrupts,
         _single_keys() as keyboard,
         Screen() as screen,

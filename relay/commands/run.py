@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
-from actors.cluster import Connection, Start, connect
 from relay.commands.control import left_lines
-from relay.commands.screen import Interrupts, Screen, unwinding_on_sigterm
+from relay.commands.joining import joined_or_started, started
+from relay.commands.screen import Interrupts, Screen
 from relay.commands.stage import embed_nats, simulate, usual_port_or_any
 from relay.config import Config, load_config
 from relay.errors import ClusterError
 from relay.layout import Tone
 from relay.stats import RelayStatus, StreamState
 from relay.table import summary_line
+
+if TYPE_CHECKING:
+    from actors.cluster import Connection
 
 SAY_EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
@@ -26,20 +30,16 @@ HURRIED_DEADLINE_S = 2.0
 
 def run(args: Namespace) -> int:
     config = load_config(args.config, os.environ)
-    own = args.simulate or args.embedded_nats
-    with unwinding_on_sigterm(), ExitStack() as children:
+    screen = Screen()
+    with Interrupts() as interrupts, ExitStack() as children:
         config = _staged(args, config, children)
-        screen = Screen()
         screen.say("looking for a Ray cluster; starting one takes some seconds")
-        # The actors on a cluster that was here before would outlive our children.
-        start = Start.LOCAL if own else Start.AUTO
-        with connect(start, address=args.address, needed_cpus=needed_cpus(config)) as cluster:
-            return _bring_up_and_watch(cluster, config, screen)
-
-
-def needed_cpus(config: Config) -> float:
-    resources = config.resources
-    return len(config.shards) * resources.stream_cpus + config.publishers.max * resources.publisher_cpus
+        with interrupts.breaking_off():
+            # The actors on a cluster that was here before would outlive our children.
+            own = args.simulate or args.embedded_nats
+            cluster = started(config) if own else joined_or_started(args.address, config)
+        with closing(cluster):
+            return _bring_up_and_watch(cluster, config, screen, interrupts)
 
 
 def _staged(args: Namespace, config: Config, children: ExitStack) -> Config:
@@ -52,17 +52,15 @@ def _staged(args: Namespace, config: Config, children: ExitStack) -> Config:
     return config
 
 
-def _bring_up_and_watch(cluster: Connection, config: Config, screen: Screen) -> int:
-    with Interrupts() as interrupts:
-        _say_changes(cluster, config, screen)
-        _watch(cluster, screen, interrupts)
-        if not cluster.started_here:
-            screen.say("the actors are detached and go on; `driver.py down` drains and removes them")
-            return 0
-        screen.say("draining")
-        left = cluster.take_down(HURRIED_DEADLINE_S if interrupts.hurried else DRAIN_DEADLINE_S)
-        for line in left_lines(left):
-            screen.say(line)
+def _bring_up_and_watch(cluster: Connection, config: Config, screen: Screen, interrupts: Interrupts) -> int:
+    _say_changes(cluster, config, screen)
+    _watch(cluster, screen, interrupts)
+    if not cluster.started_here:
+        screen.say("the actors are detached and go on; `driver.py down` drains and removes them")
+        return 0
+    screen.say("draining")
+    for line in left_lines(cluster.take_down(HURRIED_DEADLINE_S if interrupts.hurried else DRAIN_DEADLINE_S)):
+        screen.say(line)
     return 0
 
 

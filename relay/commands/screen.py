@@ -28,6 +28,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._count = 0
+        self._breakable = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -53,24 +54,20 @@ class Interrupts:
         """Whether somebody asked to end, by now or within `seconds`."""
         return self._asked.wait(max(0.0, seconds))
 
+    @contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """A second signal raises KeyboardInterrupt inside: for what takes long and ends cleanly by itself."""
+        self._breakable = True
+        try:
+            yield
+        finally:
+            self._breakable = False
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self._count += 1
         self._asked.set()
-
-
-@contextmanager
-def unwinding_on_sigterm() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it opened is closed."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _ENDS[1:]}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if self._breakable and self.hurried:
+            raise KeyboardInterrupt
 
 
 class Screen:
