@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import time
 from collections import deque
@@ -259,4 +260,6 @@ async def _connect(config: NatsConfig, server: str, name: str, on_error: Callabl
 
 
 def _cause(error: BaseException) -> str:
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
     return str(error).removeprefix("nats: ") or type(error).__name__
