@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from actors.cluster import Connection
 
 LOOK_EVERY_S = 1.0
+PLAIN_WIDTH = 200
 LIVE_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 # A backlog that does not shrink for this long never will.
@@ -115,7 +116,13 @@ class _Demo:
         """The exchange sends nothing before every stream is connected; live means that data came."""
         deadline = time.monotonic() + LIVE_DEADLINE_S
         while not self._interrupts.wait(LOOK_EVERY_S):
-            status = self._look(Progress(0, 1, "waiting for first data on every stream"))
+            status = self._look(
+                Progress(
+                    LIVE_DEADLINE_S + time.monotonic() - deadline,
+                    LIVE_DEADLINE_S,
+                    "until every stream has data",
+                )
+            )
             missing = (
                 [one.stream for one in status.streams if one.state is not StreamState.LIVE] if status else []
             )
@@ -195,7 +202,7 @@ class _Demo:
             return None
         screen = self._screen
         lines = render(self._status, width=screen.width, colour=screen.colour, progress=progress)
-        screen.draw(lines, f"{progress}  {summary_line(self._status)}")
+        screen.draw(lines, f"{progress}: {summary_line(self._status, PLAIN_WIDTH)}")
         return self._status
 
     def _conflated(self) -> dict[str, int]:

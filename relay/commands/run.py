@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SAY_EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
+LINE_WIDTH = 200
 # A container gets 30 s between SIGTERM and SIGKILL; Ray's own end takes some of them.
 DRAIN_DEADLINE_S = 10.0
 HURRIED_DEADLINE_S = 2.0
@@ -86,7 +87,7 @@ def _watch(cluster: Connection, screen: Screen, interrupts: Interrupts) -> None:
         now = time.monotonic()
         if _face(status) != seen or now >= say_at:
             seen, say_at = _face(status), now + SAY_EVERY_S
-            screen.say(summary_line(status))
+            screen.say(summary_line(status, LINE_WIDTH))
 
 
 def _face(status: RelayStatus) -> object:
