@@ -159,11 +159,7 @@ def _exchange(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="send a recording, not made-up events")
     parser.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed of the recording (1)")
     parser.add_argument(
-        "--expect",
-        action="append",
-        default=[],
-        metavar="STREAM",
-        help="send nothing before this stream has a subscriber; may be repeated",
+        "--hold", action="store_true", help="send nothing before a POST to /sim/start-traffic"
     )
 
 

@@ -6,7 +6,7 @@ import json
 import select
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -27,18 +27,18 @@ _DRIVER = Path(__file__).resolve().parent.parent / "driver.py"
 class SimulatedExchange:
     """Runs from entering to leaving; a failure to start or to answer raises FeedError.
 
-    No event is sent before each of `expected` has a subscriber.
+    With `hold` no event is sent before `start_traffic`.
     """
 
     def __init__(
-        self, venue: Venue, log: Path, *, expected: Iterable[str] = (), rate_scale: float = 1.0, seed: int = 1
+        self, venue: Venue, log: Path, *, hold: bool = False, rate_scale: float = 1.0, seed: int = 1
     ) -> None:
         self.url = ""
         self._log = log
         self._command = [
             sys.executable, str(_DRIVER), "exchange", "--port", "0", "--venue", venue.value,
             "--seed", str(seed), "--rate-scale", str(rate_scale),
-            *(f"--expect={stream}" for stream in expected),
+            *(["--hold"] if hold else []),
         ]  # fmt: skip
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -57,6 +57,14 @@ class SimulatedExchange:
 
     def sent(self) -> dict[str, Sent]:
         return _parsed(self._ask("GET", "sent"))
+
+    def subscribed(self) -> set[str]:
+        """The streams that somebody listens to."""
+        streams = self._ask("GET", "sent")["streams"]
+        return {name for name, stream in streams.items() if stream["subscribers"]}
+
+    def start_traffic(self) -> None:
+        self._ask("POST", "start-traffic")
 
     def flood(self, stream: str, rate_per_s: float) -> None:
         self._ask("POST", "flood", stream=stream, rate=rate_per_s)

@@ -22,7 +22,7 @@ from relay.errors import ClusterError, UsageError
 from relay.layout import Tone
 from relay.rehearsal import in_directory
 from relay.simulator import SimulatedExchange
-from relay.stats import RelayStatus, StreamState
+from relay.stats import RelayStatus
 from relay.streams import Venue
 from relay.table import Progress, render, summary_line
 from relay.verdict import Sent, judge, total_line, verdict_table
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 1.0
 PLAIN_WIDTH = 200
-LIVE_DEADLINE_S = 60.0
+READY_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 # A backlog that does not shrink for this long never will.
 STUCK_S = 10.0
@@ -52,9 +52,7 @@ def run(args: Namespace) -> int:
     ):
         directory = Path(scratch)
         config = embed_nats(children, in_directory(config, directory / "journal"), directory / "nats")
-        config, exchanges = simulate(
-            children, config, directory, rate_scale=args.rate_scale, waits_for_all=True
-        )
+        config, exchanges = simulate(children, config, directory, rate_scale=args.rate_scale, hold=True)
         screen.say("nats-server and the simulated exchange are up; starting Ray, which takes some seconds")
         reader = children.enter_context(BackgroundAudit(config, Audit(), from_start=True))
         with interrupts.breaking_off():
@@ -103,7 +101,7 @@ class _Demo:
     def run(self, seconds: float, flood: _Flood | None) -> int:
         self._cluster.bring_up(self._config)
         try:
-            self._await_live()
+            self._await_ready()
             self._play(seconds, flood)
             sent = self._stop_traffic()
             self._settle(sent)
@@ -112,26 +110,25 @@ class _Demo:
             self._cluster.take_down(self._deadline(DRAIN_DEADLINE_S))
         return self._report(sent, whole=whole)
 
-    def _await_live(self) -> None:
-        """The exchange sends nothing before every stream is connected; live means that data came."""
-        deadline = time.monotonic() + LIVE_DEADLINE_S
-        while not self._interrupts.wait(LOOK_EVERY_S):
-            status = self._look(
-                Progress(
-                    LIVE_DEADLINE_S + time.monotonic() - deadline,
-                    LIVE_DEADLINE_S,
-                    "until every stream has data",
-                )
-            )
-            missing = (
-                [one.stream for one in status.streams if one.state is not StreamState.LIVE] if status else []
-            )
-            if status and len(status.streams) == len(self._config.shards) and not missing:
-                return
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"no data within {LIVE_DEADLINE_S:.0f} s on {', '.join(missing) or 'any stream'}"
-                )
+    def _await_ready(self) -> None:
+        """Until every stream listens and has its publisher, so that no event goes unseen or finds nobody."""
+        begun = time.monotonic()
+        while not self._interrupts.wait(LOOK_EVERY_S / 4):
+            elapsed = time.monotonic() - begun
+            status = self._look(Progress(elapsed, READY_DEADLINE_S, "until every stream is connected"))
+            waiting = self._waiting(status)
+            if not waiting:
+                break
+            if elapsed > READY_DEADLINE_S:
+                names = ", ".join(sorted(waiting))
+                raise ClusterError(f"not connected within {READY_DEADLINE_S:.0f} s: {names}")
+        for exchange in self._exchanges.values():
+            exchange.start_traffic()
+
+    def _waiting(self, status: RelayStatus | None) -> set[str]:
+        linked = {f"{one.venue}:{one.stream}" for one in status.streams if one.linked} if status else set()
+        heard = {f"{venue}:{name}" for venue, one in self._exchanges.items() for name in one.subscribed()}
+        return {one.spec.key for one in self._config.streams} - (linked & heard)
 
     def _play(self, seconds: float, flood: _Flood | None) -> None:
         begun = time.monotonic()

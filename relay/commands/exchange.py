@@ -19,20 +19,26 @@ from relay.streams import Venue
 def run(args: Namespace) -> int:
     """Prints the URL once it listens; what else happens goes to stderr."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    venue = Venue(args.venue)
     settings = ExchangeSettings(
-        venue=Venue(args.venue),
+        venue=venue,
         seed=args.seed,
         port=args.port,
         rate_scale=args.rate_scale,
         recording=args.replay,
         speed=args.speed,
-        expected=tuple(args.expect),
+        expected=(_never_subscribed(venue),) if args.hold else (),
     )
     try:
         uvloop.run(_serve(settings))
     except OSError as error:
         raise UsageError(f"cannot listen on port {args.port}: {error}; take another with --port") from error
     return 0
+
+
+def _never_subscribed(venue: Venue) -> str:
+    """Traffic waits for the subscribers of expected streams: a stream that nobody wants holds it back."""
+    return f"{ExchangeSettings(venue=venue).shown_symbols[0]}@kline_1M"
 
 
 async def _serve(settings: ExchangeSettings) -> None:

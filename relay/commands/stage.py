@@ -22,22 +22,14 @@ def simulate(
     directory: Path,
     *,
     rate_scale: float = 1.0,
-    waits_for_all: bool = False,
+    hold: bool = False,
 ) -> tuple[Config, Mapping[Venue, SimulatedExchange]]:
-    """The configuration turned to one new exchange for each of its venues, which `children` ends.
-
-    With `waits_for_all` no event is sent before every stream has a subscriber, so none goes unseen.
-    """
+    """The configuration turned to one new exchange for each of its venues, which `children` ends."""
     exchanges = {
         venue: children.enter_context(
-            SimulatedExchange(
-                venue,
-                directory / f"exchange-{venue}.log",
-                expected=names if waits_for_all else (),
-                rate_scale=rate_scale,
-            )
+            SimulatedExchange(venue, directory / f"exchange-{venue}.log", hold=hold, rate_scale=rate_scale)
         )
-        for venue, names in venues(config).items()
+        for venue in venues(config)
     }
     return on_exchange(config, {venue: one.url for venue, one in exchanges.items()}), exchanges
 
