@@ -28,7 +28,7 @@ from relay.stats import RelayStatus, ScaleStatus
 _log = logging.getLogger(__name__)
 
 # What a drain may take beyond its own deadline: calls, the publishers after the streams, and the removal.
-TAKE_DOWN_GRACE_S = 8.0
+TAKE_DOWN_GRACE_S = 6.0
 RECOVERY_S = 10.0
 
 

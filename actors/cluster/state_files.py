@@ -1,0 +1,87 @@
+"""How other terminals find a Ray that we started: a file for each, locked while its owner lives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+RUN_PREFIX = "sluice-"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """`run_directory` belongs to the cluster alone and goes with it."""
+
+    address: str
+    token_path: str
+    dashboard_url: str
+    run_directory: str
+    pid: int
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    if chosen := environ.get("SLUICE_STATE_DIR"):
+        return Path(chosen)
+    home = environ.get("XDG_STATE_HOME", "")
+    return Path(home if home.startswith("/") else Path.home() / ".local" / "state") / "sluice"
+
+
+class StateFile:
+    """The announcement of a running cluster. The lock goes with the process, however that ends."""
+
+    def __init__(self, directory: Path, cluster: LocalCluster) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = directory / f"cluster-{cluster.pid}.json"
+        unfinished = self._path.with_suffix(".tmp")
+        self._file = unfinished.open("w", encoding="utf-8")
+        os.fchmod(self._file.fileno(), 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        json.dump(asdict(cluster), self._file)
+        self._file.flush()
+        unfinished.rename(self._path)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def running_cluster(directory: Path) -> LocalCluster | None:
+    """The one that was started last. What a dead owner left behind is removed."""
+    for path in sorted(directory.glob("cluster-*.json"), key=_changed_at, reverse=True):
+        try:
+            with path.open(encoding="utf-8") as file:
+                if _owned(file):
+                    return LocalCluster(**json.load(file))
+                _sweep(path, file)
+        except FileNotFoundError:
+            # Its owner ended just now.
+            continue
+    return None
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _owned(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _sweep(path: Path, file: IO[str]) -> None:
+    run_directory = Path(json.load(file)["run_directory"])
+    if run_directory.name.startswith(RUN_PREFIX):
+        shutil.rmtree(run_directory, ignore_errors=True)
+    path.unlink(missing_ok=True)
