@@ -7,7 +7,6 @@ across restarts of the server: every stream's sequence says where to go on.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -46,157 +45,153 @@ class Source:
 
 
 class AuditConsumer:
-    """Feeds `audit` from `sources` between entering and leaving; `connect` makes a client without reconnect.
+    """Feeds `audit` from `sources` between entering and leaving; `connect` makes clients without reconnect.
 
-    With `from_start` a JetStream stream is read from its first message, else from now on. A stream that does
-    not exist yet is waited for.
+    Each source has a connection of its own, so that in a flood of one the others are not read late: NATS
+    delivers in order. With `from_start` a JetStream stream is read from its first message, else from now on.
+    A stream that does not exist yet is waited for.
     """
 
     def __init__(
         self, connect: Connect, sources: Iterable[Source], audit: Audit, *, from_start: bool
     ) -> None:
-        self._connect = connect
-        self._audit = audit
-        self._progress = asyncio.Event()
-        self._readers = [_Reader(source, self._progress, from_start=from_start) for source in sources]
-        self._ending = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._readers = [_Reader(connect, source, audit, from_start=from_start) for source in sources]
 
     async def __aenter__(self) -> Self:
         """Raises BusError if NATS cannot be reached; later troubles are ridden out."""
         try:
-            self._client = await self._connect()
-            await self._subscribe(self._client)
+            for reader in self._readers:
+                await reader.start()
         except TROUBLES as error:
+            await self._end()
             raise BusError(f"cannot read from NATS: {error}; is it up, and may this user read?") from error
-        self._task = asyncio.create_task(self._follow())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._task is not None
-        # No cancelling: nats-py swallows it while it flushes, and the task would go on.
-        self._ending.set()
-        await self._task
+        await self._end()
 
     async def caught_up(self, deadline_s: float) -> bool:
         """Whether everything that was stored at the call has been read within the deadline."""
+        end = asyncio.get_running_loop().time() + deadline_s
+        return all(await asyncio.gather(*(reader.caught_up(end) for reader in self._readers)))
+
+    async def _end(self) -> None:
+        await asyncio.gather(*(reader.end() for reader in self._readers))
+
+
+class _Reader:
+    """Reads one source, over one connection after another."""
+
+    def __init__(self, connect: Connect, source: Source, audit: Audit, *, from_start: bool) -> None:
+        self._connect = connect
+        self._source = source
+        self._audit = audit
+        self._from_start = from_start
+        self._last_seq = 0
+        self._progress = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._client: Client | None = None
+        # None until its stream exists.
+        self._subscription: Subscription | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._client = await self._connect()
+        await self._subscribe()
+        self._task = asyncio.create_task(self._follow())
+
+    async def end(self) -> None:
+        # No cancelling: nats-py swallows it while it flushes, and the task would go on.
+        self._ending.set()
+        if self._task is not None:
+            await self._task
+        if self._client is not None:
+            await _close(self._client)
+
+    async def caught_up(self, end: float) -> bool:
         loop = asyncio.get_running_loop()
-        end = loop.time() + deadline_s
-        goals = [(reader, await self._goal(reader, end)) for reader in self._readers]
-        while any(reader.last_seq < goal for reader, goal in goals):
-            if loop.time() >= end:
-                return False
+        goal = await self._goal(end)
+        while goal is not None and self._last_seq < goal and loop.time() < end:
             self._progress.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._progress.wait(), end - loop.time())
-        return True
+        return goal is not None and self._last_seq >= goal
 
-    async def _goal(self, reader: _Reader, end: float) -> int:
-        """The last sequence to read, out of reach if NATS does not tell before `end`."""
+    async def _goal(self, end: float) -> int | None:
+        """The last sequence to read; None if NATS does not tell before `end`."""
         while asyncio.get_running_loop().time() < end:
             with suppress(*TROUBLES):
-                return await reader.last_stored(self._client)
+                if self._client is not None:
+                    return await self._last_stored(self._client)
             await self._pause()
-        return sys.maxsize
+        return None
+
+    async def _last_stored(self, client: Client) -> int:
+        """0 if the stream does not exist, and for core NATS once all published before has been taken."""
+        if self._source.jetstream:
+            with suppress(NotFoundError):
+                return await _last_seq(client, self._source.jetstream)
+            return 0
+        await client.flush()
+        # nats-py has no event for an empty queue.
+        while self._subscription is not None and self._subscription.pending_msgs:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return 0
+
+    async def _follow(self) -> None:
+        while not self._ending.is_set():
+            if self._client is None or not self._client.is_connected:
+                await self._renew()
+            elif self._subscription is None:
+                with suppress(*TROUBLES):
+                    await self._subscribe()
+            await self._pause()
+
+    async def _renew(self) -> None:
+        old, self._client, self._subscription = self._client, None, None
+        if old is not None:
+            await _close(old)
+        with suppress(*TROUBLES):
+            self._client = await self._connect()
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), RETRY_S)
 
-    async def _follow(self) -> None:
-        while True:
-            try:
-                await self._serve(self._client)
-            finally:
-                await _close(self._client)
-            if self._ending.is_set() or not await self._reconnect():
-                return
-
-    async def _serve(self, client: Client) -> None:
-        """Until the connection or the reading is over."""
-        while client.is_connected and not self._ending.is_set():
-            with suppress(*TROUBLES):
-                await self._subscribe(client)
-            await self._pause()
-
-    async def _reconnect(self) -> bool:
-        """Whether it came to that before the end."""
-        while not self._ending.is_set():
-            await self._pause()
-            with suppress(*TROUBLES):
-                self._client = await self._connect()
-                for reader in self._readers:
-                    reader.subscription = None
-                return True
-        return False
-
-    async def _subscribe(self, client: Client) -> None:
-        for reader in self._readers:
-            if reader.subscription is None:
-                await reader.subscribe(client, self._audit)
-
-
-class _Reader:
-    """Where one source has been read to; `subscription` is None until its stream exists."""
-
-    def __init__(self, source: Source, progress: asyncio.Event, *, from_start: bool) -> None:
-        self.source = source
-        self.last_seq = 0
-        self.subscription: Subscription | None = None
-        self._progress = progress
-        self._from_start = from_start
-
-    async def subscribe(self, client: Client, audit: Audit) -> None:
-        if not self.source.jetstream:
-            self.subscription = await client.subscribe(self.source.subject, cb=self._taker(audit))
+    async def _subscribe(self) -> None:
+        assert self._client is not None
+        if not self._source.jetstream:
+            self._subscription = await self._client.subscribe(self._source.subject, cb=self._take)
             return
         with suppress(NotFoundError):
-            start = await self._start(client)
-            self.subscription = await client.jetstream().subscribe(
+            start = await self._start_sequence(self._client)
+            self._subscription = await self._client.jetstream().subscribe(
                 "",
-                stream=self.source.jetstream,
+                stream=self._source.jetstream,
                 ordered_consumer=True,
-                cb=self._stored_taker(audit),
-                config=start,
+                cb=self._take_stored,
+                config=ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start),
             )
 
-    async def last_stored(self, client: Client) -> int:
-        """0 if the stream does not exist, and for core NATS once all published before has been taken."""
-        if self.source.jetstream:
-            with suppress(NotFoundError):
-                return await _last_seq(client, self.source.jetstream)
-            return 0
-        await client.flush()
-        # nats-py has no event for an empty queue.
-        while self.subscription is not None and self.subscription.pending_msgs:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        return 0
-
-    async def _start(self, client: Client) -> ConsumerConfig:
-        if not self._from_start and not self.last_seq:
+    async def _start_sequence(self, client: Client) -> int:
+        if not self._from_start and not self._last_seq:
             # Fixed now, so that a reconnect before the first message begins at the same place.
-            self.last_seq = await _last_seq(client, self.source.jetstream)
-        return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self.last_seq + 1)
+            self._last_seq = await _last_seq(client, self._source.jetstream)
+        return self._last_seq + 1
 
-    def _taker(self, audit: Audit) -> Callable[[Msg], Awaitable[None]]:
-        async def take(message: Msg) -> None:
-            audit.take(message.headers, message.data, time.time_ns())
+    async def _take(self, message: Msg) -> None:
+        self._audit.take(message.headers, message.data, time.time_ns())
 
-        return take
-
-    def _stored_taker(self, audit: Audit) -> Callable[[Msg], Awaitable[None]]:
-        async def take(message: Msg) -> None:
-            now_ns = time.time_ns()
-            seq = message.metadata.sequence.stream
-            # After a new subscription NATS may repeat itself; that is no duplicate in the stream.
-            if seq > self.last_seq:
-                self.last_seq = seq
-                self._progress.set()
-                audit.take(message.headers, message.data, now_ns)
-
-        return take
+    async def _take_stored(self, message: Msg) -> None:
+        now_ns = time.time_ns()
+        seq = message.metadata.sequence.stream
+        # After a new subscription NATS may repeat itself; that is no duplicate in the stream.
+        if seq > self._last_seq:
+            self._last_seq = seq
+            self._progress.set()
+            self._audit.take(message.headers, message.data, now_ns)
 
 
 async def _last_seq(client: Client, jetstream: str) -> int:

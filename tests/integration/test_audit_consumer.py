@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import nats
 import pytest
@@ -133,11 +134,22 @@ def test_reading_goes_on_where_it_stopped_when_the_server_comes_back(
     assert found.stored == 200
 
 
+def freeze(pid: int) -> None:
+    """Its threads stop some moments after the signal was sent."""
+    os.kill(pid, signal.SIGSTOP)
+    while any(thread.read_text().rpartition(")")[2].split()[0] != "T" for thread in threads(pid)):
+        time.sleep(0.001)
+
+
+def threads(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").glob("*/stat"))
+
+
 def test_leaving_does_not_wait_for_a_frozen_server(nats_server: EmbeddedNats) -> None:
     async def run() -> bool:
         await create(nats_server)
         async with AuditConsumer(connector(nats_server), [TRADES], Audit(), from_start=True) as consumer:
-            os.kill(nats_server.pid, signal.SIGSTOP)
+            freeze(nats_server.pid)
             return await consumer.caught_up(0.1)
 
     try:
