@@ -1,0 +1,184 @@
+"""Numbered events through everything, on a real local Ray, while its parts are killed and rescaled.
+
+The books are balanced from three sides: what the exchange sent, what the actors counted, and what a consumer
+reads back from JetStream, whose payloads are compared byte for byte by their digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from actors.cluster import Connection, Start, connect
+from relay.audit import Audit
+from relay.commands.background import BackgroundAudit
+from relay.config import Config, parse_config
+from relay.embedded import EmbeddedNats
+from relay.errors import ClusterError
+from relay.simulator import SimulatedExchange
+from relay.stats import PublisherStats, RelayStatus, StreamState, StreamStats
+from relay.streams import Venue
+from relay.verdict import Sent, judge
+from tests.cluster.side_reader import read_losses
+
+TEN = Path(__file__).parents[2] / "shards.yaml"
+FLOODED = "btcusdt@trade"
+pytestmark = pytest.mark.timeout(240)
+
+
+@dataclass
+class Rig:
+    cluster: Connection
+    exchange: SimulatedExchange
+    nats: EmbeddedNats
+    config: Config
+    reader: BackgroundAudit
+
+    def status(self) -> RelayStatus | None:
+        with contextlib.suppress(ClusterError):
+            return self.cluster.status()
+        return None
+
+    def until(self, met: Callable[[RelayStatus], bool], what: str, within_s: float = 60.0) -> RelayStatus:
+        """Poll: the relay's own view lags by its tick of a second."""
+        deadline = time.monotonic() + within_s
+        pause = threading.Event()
+        while time.monotonic() < deadline:
+            status = self.status()
+            if status is not None and met(status):
+                return status
+            pause.wait(0.1)
+        raise AssertionError(f"never happened: {what}; last seen {self.status()}")
+
+    def received(self, count: int) -> None:
+        self.until(lambda status: stream(status, FLOODED).received >= count, f"{count} events of the flood")
+
+
+def stream(status: RelayStatus, name: str) -> StreamStats:
+    return next(one for one in status.streams if one.stream == name)
+
+
+def publisher(status: RelayStatus, name: str) -> PublisherStats:
+    return next(one for one in status.publishers if one.publisher == name)
+
+
+def is_live(status: RelayStatus) -> bool:
+    return len(status.streams) == 10 and all(
+        one.linked and one.state in (StreamState.LIVE, StreamState.CONNECTING) for one in status.streams
+    )
+
+
+def has_publishers(count: int) -> Callable[[RelayStatus], bool]:
+    def met(status: RelayStatus) -> bool:
+        serving = {one.publisher for one in status.streams if one.linked}
+        return status.scale.actual == len(status.publishers) == len(serving) == count
+
+    return met
+
+
+def is_settled(status: RelayStatus) -> bool:
+    return is_live(status) and all(one.backlog_count == 0 and one.balanced for one in status.streams)
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        EmbeddedNats(tmp_path / "nats") as nats,
+        SimulatedExchange(Venue.USDM, tmp_path / "exchange.log", hold=True) as exchange,
+    ):
+        config = parse_config(TEN.read_text(), {"BINANCE_WS_URL": exchange.url, "NATS_URL": nats.url})
+        journal = config.journal.model_copy(update={"directory": tmp_path / "journal"})
+        config = config.model_copy(update={"journal": journal})
+        cluster = connect(Start.LOCAL, needed_cpus=4, include_dashboard=False)
+        try:
+            with BackgroundAudit(config, Audit(), from_start=True) as reader:
+                rig = Rig(cluster, exchange, nats, config, reader)
+                cluster.bring_up(config)
+                rig.until(is_live, "ten streams with a publisher", within_s=90.0)
+                until_subscribed(exchange, config)
+                yield rig
+        finally:
+            cluster.take_down(5.0)
+            cluster.close()
+
+
+def until_subscribed(exchange: SimulatedExchange, config: Config) -> None:
+    wanted = {settings.spec.name for settings in config.streams}
+    deadline = time.monotonic() + 30.0
+    pause = threading.Event()
+    while exchange.subscribed() != wanted:
+        assert time.monotonic() < deadline, "not every stream has a socket"
+        pause.wait(0.1)
+    exchange.start_traffic()
+
+
+def sent_by_key(exchange: SimulatedExchange) -> dict[str, Sent]:
+    return {f"usdm:{name}": one for name, one in exchange.stop_traffic(20.0).items()}
+
+
+def test_a_flood_with_everything_killed_and_rescaled_loses_nothing(rig: Rig) -> None:
+    rig.exchange.flood(FLOODED, 4000.0)
+    rig.received(4_000)
+    first = rig.until(has_publishers(len(rig.status().publishers)), "a steady pool").publishers[0]
+    os.kill(first.pid, signal.SIGKILL)
+    rig.until(
+        lambda status: stream(status, FLOODED).acknowledged > 8_000 and is_live(status),
+        "the flood goes on without the publisher",
+    )
+    rig.cluster.scale(4, "the test")
+    rig.until(has_publishers(4), "four publishers")
+    controller_pid = rig.status().controller_pid
+    os.kill(controller_pid, signal.SIGKILL)
+    rig.nats.restart()
+    rig.until(lambda status: status.controller_pid != controller_pid, "a new controller")
+    rig.until(has_publishers(4), "the new controller found the four publishers")
+    rig.cluster.scale(1, "the test")
+    rig.until(has_publishers(1), "one publisher")
+    rig.exchange.calm(FLOODED)
+    sent = sent_by_key(rig.exchange)
+    status = rig.until(is_settled, "empty backlogs")
+    assert rig.reader.caught_up(30.0)
+    for one in status.streams:
+        key = f"usdm:{one.stream}"
+        assert one.received == sent[key].events, key
+        assert (one.dropped, one.rejected, one.repeated, one.lost) == (0, 0, 0, 0), key
+    conflated = {f"usdm:{one.stream}": one.conflated for one in status.streams}
+    for verdict in judge(sent, rig.reader.audit.report(), conflated):
+        assert verdict.good, verdict
+        assert verdict.conflated or verdict.bytes_equal, verdict
+
+
+def test_a_killed_stream_actor_resumes_and_its_hole_is_in_the_ledger(rig: Rig) -> None:
+    rig.exchange.flood(FLOODED, 1000.0)
+    rig.received(2_000)
+    before = stream(rig.status(), FLOODED)
+    rig.nats.kill()
+    rig.until(lambda status: stream(status, FLOODED).backlog_count > 1_000, "a backlog")
+    os.kill(before.pid, signal.SIGKILL)
+    rig.until(lambda status: stream(status, FLOODED).epoch > before.epoch, "a new incarnation")
+    rig.nats.start()
+    rig.until(lambda status: stream(status, FLOODED).acknowledged > 2_000, "the backlog is drained")
+    rig.exchange.calm(FLOODED)
+    rig.exchange.stop_traffic(20.0)
+    status = rig.until(is_settled, "empty backlogs")
+    assert rig.reader.caught_up(30.0)
+    after = stream(status, FLOODED)
+    assert after.recovered > 1_000, "the journal of the dead incarnation was resumed"
+    (found,) = [one for one in rig.reader.audit.report() if one.stream == f"usdm:{FLOODED}"]
+    losses = [loss for loss in read_losses(rig.nats.url) if loss["stream"] == f"usdm:{FLOODED}"]
+    announced = sum(loss["last_id"] - loss["first_id"] + 1 for loss in losses)
+    assert (found.duplicated, found.out_of_order) == (0, 0)
+    assert found.missing_ids == announced == after.lost
+    assert announced > 0, "the hole of a kill under flood"
+    others = [one for one in rig.reader.audit.report() if one.stream != f"usdm:{FLOODED}"]
+    assert all(one.clean for one in others)
