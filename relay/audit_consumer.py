@@ -29,6 +29,7 @@ from relay.nats_login import demands_tls, read_login, tls_context
 
 RETRY_S = 0.2
 CONNECT_DEADLINE_S = 3.0
+REQUEST_TIMEOUT_S = 2.0
 CLOSE_DEADLINE_S = 2.0
 # What nats-py raises for a connection that is gone, a server that does not answer and one that refuses.
 TROUBLES = (nats.errors.Error, OSError, asyncio.TimeoutError)
@@ -167,7 +168,7 @@ class _Reader:
             return
         with suppress(NotFoundError):
             start = await self._start_sequence(self._client)
-            self._subscription = await self._client.jetstream().subscribe(
+            self._subscription = await self._client.jetstream(timeout=REQUEST_TIMEOUT_S).subscribe(
                 "",
                 stream=self._source.jetstream,
                 ordered_consumer=True,
@@ -195,7 +196,7 @@ class _Reader:
 
 
 async def _last_seq(client: Client, jetstream: str) -> int:
-    info = await client.jetstream().stream_info(jetstream)
+    info = await client.jetstream(timeout=REQUEST_TIMEOUT_S).stream_info(jetstream)
     return int(info.state.last_seq)
 
 

@@ -58,6 +58,8 @@ def run(args: Namespace) -> int:
         with interrupts.breaking_off():
             cluster = started(config)
         with closing(cluster), screen:
+            if interrupts.asked:
+                return 0
             return _Demo(cluster, config, exchanges, reader, screen, interrupts).run(args.seconds, flood)
 
 
@@ -174,6 +176,9 @@ class _Demo:
             time.sleep(LOOK_EVERY_S / 4)
 
     def _report(self, sent: Mapping[str, Sent], *, whole: bool) -> int:
+        if self._interrupts.asked and not any(one.events for one in sent.values()):
+            self._screen.say("stopped before the exchange sent anything")
+            return 0
         audit = self._reader.audit
         keys = [one.spec.key for one in self._config.streams]
         accounts = {key: Sent(0, "") for key in keys} | dict(sent)

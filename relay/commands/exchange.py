@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from argparse import Namespace
 from contextlib import suppress
@@ -17,8 +16,7 @@ from relay.streams import Venue
 
 
 def run(args: Namespace) -> int:
-    """Prints the URL once it listens; what else happens goes to stderr."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    """Prints the URL once it listens."""
     venue = Venue(args.venue)
     settings = ExchangeSettings(
         venue=venue,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -70,6 +71,15 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
+class _LogLines(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(record.getMessage(), Tone.WARN)
+
+
 class Screen:
     """stdout. `draw` replaces what it drew before, `say` stays; leaving puts the terminal back in order."""
 
@@ -78,8 +88,13 @@ class Screen:
         self.colour = self.live and not os.environ.get("NO_COLOR")
         self._drawn = 0
         self._plain_at = float("-inf")
+        self._lock = threading.RLock()
+        self._log = _LogLines(self)
+        self._other_logs: list[logging.Handler] = []
 
     def __enter__(self) -> Self:
+        """From now on log lines go through here as well, so that they do not tear the table."""
+        self._other_logs, logging.root.handlers = logging.root.handlers, [self._log]
         if self.live:
             self._write(_HIDE_CURSOR)
         return self
@@ -87,6 +102,7 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logging.root.handlers = self._other_logs
         if self.live:
             self._write(_SHOW_CURSOR)
 
@@ -95,16 +111,18 @@ class Screen:
         return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
 
     def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
-        self._erase()
-        self._write(paint(text, tone, colour=self.colour) + "\n")
+        with self._lock:
+            self._erase()
+            self._write(paint(text, tone, colour=self.colour) + "\n")
 
     def draw(self, lines: Sequence[str], plain: str) -> None:
         """`lines` on a terminal, as many as fit; elsewhere `plain`, now and then."""
         if self.live:
             shown = lines[: shutil.get_terminal_size().lines - 1]
-            self._erase()
-            self._write("".join(f"{line}{_CLEAR_LINE}\n" for line in shown))
-            self._drawn = len(shown)
+            with self._lock:
+                self._erase()
+                self._write("".join(f"{line}{_CLEAR_LINE}\n" for line in shown))
+                self._drawn = len(shown)
         elif time.monotonic() - self._plain_at >= PLAIN_EVERY_S:
             self._plain_at = time.monotonic()
             self._write(f"{plain}\n")
