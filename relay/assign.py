@@ -24,8 +24,8 @@ BUSY = 0.5
 WORTH_MOVING = 0.2
 # A stream as heavy as the whole gap would only turn the two around.
 CLEARLY = 0.75
-# A moved stream stays for this long, unless its publisher goes: a publisher that comes and goes must not
-# drag its streams along every time.
+# A stream that fled a failed publisher, or was moved for balance, stays for this long unless its publisher
+# goes: a publisher that comes and goes must not drag streams along every time.
 STAY_S = 10.0
 # Whom a stream may turn to: its own publisher and some others. All of 1,000 would be 100 kB for every stream.
 ENDPOINTS = 8
@@ -33,7 +33,7 @@ ENDPOINTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`since` is monotonic seconds, minus infinity for a stream that was never moved."""
+    """`since` is monotonic seconds, minus infinity for a stream that may move at any time."""
 
     publisher: str
     since: float = -inf
@@ -51,8 +51,7 @@ def assign(
         return {}
     weights = {stream: BASE_WEIGHT + rate / capacity_per_s for stream, rate in demand.items()}
     pool = _Pool(weights, publishers, now)
-    homeless = [stream for stream in sorted(demand) if not pool.keep(stream, current.get(stream))]
-    pool.place(homeless, current)
+    pool.place([stream for stream in sorted(demand) if not pool.keep(stream, current.get(stream))])
     exclusive = pool.set_fillers_apart()
     pool.level([publisher for publisher in sorted(publishers) if publisher not in exclusive])
     return pool.placed
@@ -74,14 +73,13 @@ class _Pool:
         self._put(stream, placement)
         return True
 
-    def place(self, homeless: list[str], current: Mapping[str, Placement]) -> None:
-        """The heaviest first, each where there is least to do."""
+    def place(self, homeless: list[str]) -> None:
+        """The heaviest first, each where there is least to do. They may move on at once."""
         lightest = [(load, publisher) for publisher, load in self._loads.items()]
         heapq.heapify(lightest)
         for stream in sorted(homeless, key=lambda stream: -self._weights[stream]):
             publisher = lightest[0][1]
-            since = self._now if stream in current else -inf
-            self._put(stream, Placement(publisher, since))
+            self._put(stream, Placement(publisher))
             heapq.heapreplace(lightest, (self._loads[publisher], publisher))
 
     def set_fillers_apart(self) -> set[str]:

@@ -96,7 +96,8 @@ Instruction = Create | Assign | Retire | Drain | Remove
 
 def reconcile(desired: Desired, observed: Observed, now: float) -> list[Instruction]:
     """Empty when the observed is the desired, or when there is nothing to do but wait."""
-    creations = [*_missing_streams(desired, observed), *_missing_publishers(desired, observed)]
+    # Publishers first: actors start one after the other, and streams alone only gather a backlog.
+    creations = [*_missing_publishers(desired, observed), *_missing_streams(desired, observed)]
     due = [one for one in creations if now >= observed.not_before.get(one.actor, now)]
     return [
         *due,

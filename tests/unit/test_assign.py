@@ -94,10 +94,17 @@ def test_a_moved_stream_moves_again_when_its_publisher_goes():
     assert set(where(assign(CALM, ["p0"], CAPACITY, two, 2.0)).values()) == {"p0"}
 
 
-def test_after_moves_were_held_back_the_spread_is_made_up_for():
+def test_scaling_down_and_up_again_spreads_the_streams_at_once():
     four = ["p0", "p1", "p2", "p3"]
-    back_and_forth = assign(CALM, ["p0"], CAPACITY, assign(CALM, four, CAPACITY, {}, 0.0), 1.0)
-    assert max(counts(settle(CALM, four, back_and_forth, now=2.0)).values()) <= 4
+    one = assign(CALM, ["p0"], CAPACITY, assign(CALM, four, CAPACITY, {}, 0.0), 1.0)
+    assert max(counts(assign(CALM, four, CAPACITY, one, 2.0)).values()) == 3
+
+
+def test_what_had_to_stay_for_a_while_is_spread_later():
+    four = ["p0", "p1", "p2", "p3"]
+    fled = {stream: Placement("p0", 100.0) for stream in CALM}
+    assert assign(CALM, four, CAPACITY, fled, 100.0 + STAY_S / 2) == fled
+    assert max(counts(assign(CALM, four, CAPACITY, fled, 100.0 + STAY_S)).values()) == 3
 
 
 def test_a_flood_gets_a_publisher_to_itself_and_stays_where_it_is():

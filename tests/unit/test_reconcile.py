@@ -64,9 +64,9 @@ def test_what_is_as_it_should_be_needs_nothing():
     assert steps() == []
 
 
-def test_missing_actors_are_created_side_by_side():
+def test_missing_actors_are_created_side_by_side_and_publishers_first():
     made = steps(observed_streams={}, publishers={}, count=3, assignments={})
-    assert made == [Create(stream("a")), *(Create(publisher(f"p{number}")) for number in range(3))]
+    assert made == [*(Create(publisher(f"p{number}")) for number in range(3)), Create(stream("a"))]
 
 
 def test_what_failed_lately_is_not_created_yet():
