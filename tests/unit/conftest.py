@@ -11,5 +11,5 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(autouse=True)
 def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that nobody listens on: code that reaches for Ray fails instead of finding or starting one."""
+    """An address that nobody listens on: what reaches for Ray fails instead of finding or starting one."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
