@@ -35,6 +35,6 @@ def climb(
             break
     for rate in reversed(passed):
         held = run(rate, hold_s)
-        if held.held:
+        if held.held and held.exchange_kept_up:
             return Climb(system, tuple(steps), held)
     return Climb(system, tuple(steps), None)

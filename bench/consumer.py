@@ -49,8 +49,8 @@ class Consumer:
             "quiet_s": (time.monotonic_ns() - self._last_ns) / 1e9,
         }
 
-    async def report(self, groups: dict[str, list[str]], spell_s: float) -> dict[str, Any]:
-        """Books per stream, latency per group of streams."""
+    async def report(self, groups: dict[str, list[str]], spell_s: float | None) -> dict[str, Any]:
+        """Books per stream, latency per group of streams, and its course in steps of `spell_s`."""
         tallies = {label.decode(): tally for label, tally in self._books.streams.items()}
         chosen = {
             group: [tallies[name] for name in names if name in tallies] for group, names in groups.items()
@@ -64,7 +64,9 @@ class Consumer:
             },
             "spells": {
                 group: [asdict(spell) for spell in spells(some, spell_s)] for group, some in chosen.items()
-            },
+            }
+            if spell_s
+            else {},
         }
 
 

@@ -24,6 +24,8 @@ class Load:
     rates: dict[str, float]
     timed: bool = True
     groups: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"all": STREAMS})
+    # Whether the course of latency over the load is kept, for its picture.
+    course: bool = False
     # Streams whose messages must all arrive for the load to be over.
     awaited: tuple[str, ...] = STREAMS
 
@@ -61,7 +63,7 @@ def flood(seconds: float) -> Load:
         FLOODED: float(FLOOD_RATE_PER_S)
     }
     groups = {"calm streams": CALM_STREAMS, "flooded": (FLOODED,)}
-    return Load("flood", seconds, rates, groups=groups, awaited=CALM_STREAMS)
+    return Load("flood", seconds, rates, groups=groups, course=True, awaited=CALM_STREAMS)
 
 
 def ramp_step(rate_per_s: float, seconds: float) -> Load:
@@ -80,7 +82,7 @@ QUICK = Plan(
     rounds=1,
     loads=(calm(2), high(2)),
     flood=flood(2),
-    ramp_rates=(10_000, 25_000, 40_000, 60_000, 80_000),
+    ramp_rates=(10_000, 25_000, 50_000, 80_000),
     ramp_step_s=1,
     ramp_hold_s=1,
 )

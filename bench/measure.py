@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bench.loads import Load
-from bench.measurement import Measurement, Usage, books_of
+from bench.measurement import Measurement, Usage, books_of, total
 from bench.procfs import cpu_s, memory
 from bench.stage import Stage
 from bench.systems import Running
@@ -29,7 +29,7 @@ def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurem
     relay, daemons, apparatus = (
         _usage(pids, used) for pids in (running.relay(), running.daemons(), stage.apparatus())
     )
-    report = stage.consumer.ask("report", groups=groups, spell_s=_SPELL_S)
+    report = stage.consumer.ask("report", groups=groups, spell_s=_SPELL_S if load.course else None)
     stored_now = running.stored()
     return Measurement(
         system=running.name,
@@ -41,7 +41,7 @@ def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurem
         strange=report["strange"],
         latency_ms=report["latency_ms"],
         relay=relay,
-        daemons=daemons,
+        daemons=total(daemons.values()),
         apparatus=apparatus,
         stored=None if stored is None or stored_now is None else stored_now - stored,
         notes=running.notes(),
@@ -63,13 +63,13 @@ def _offer(stage: Stage, load: Load) -> tuple[dict[str, int], float]:
 def _await(stage: Stage, load: Load, sent: Mapping[str, int]) -> dict[str, int]:
     """What had arrived on time; returns when all has, when nothing comes any more, or when patience ends."""
 
-    def complete() -> bool:
+    def complete(streams: Iterable[str]) -> bool:
         arrived = stage.arrived()
-        return all(arrived.get(name, 0) >= sent[name] for name in load.awaited)
+        return all(arrived.get(name, 0) >= sent[name] for name in streams)
 
-    stage.wait(complete, ON_TIME_S)
+    stage.wait(lambda: complete(sent), ON_TIME_S)
     on_time = stage.arrived()
-    stage.wait(lambda: complete() or stage.quiet_s() > ON_TIME_S, PATIENCE_S - ON_TIME_S)
+    stage.wait(lambda: complete(load.awaited) or stage.quiet_s() > ON_TIME_S, PATIENCE_S - ON_TIME_S)
     return on_time
 
 

@@ -27,11 +27,21 @@ class StreamBooks:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One process over one run."""
+    """One process, or several, over one run."""
 
     cpu_s: float
     rss_bytes: int
     pss_bytes: int
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """Of several processes; shared pages count once in its PSS, not in its RSS."""
+    found = list(usages)
+    return Usage(
+        round(sum(usage.cpu_s for usage in found), 3),
+        sum(usage.rss_bytes for usage in found),
+        sum(usage.pss_bytes for usage in found),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ class Measurement:
     strange: int
     latency_ms: dict[str, list[float]]
     relay: dict[str, Usage]
-    daemons: dict[str, Usage]
+    daemons: Usage
     apparatus: dict[str, Usage]
     stored: int | None = None
     notes: dict[str, int] = field(default_factory=dict)

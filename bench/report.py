@@ -12,7 +12,7 @@ from bench.measurement import Measurement, middle, middle_quantiles
 from bench.tally import QUANTILES
 
 _HEADINGS = (
-    "load", "system", "sent", "lost", "late", "dup", "order",
+    "load", "system", "msg/s", "sent", "lost", "late", "dup", "order",
     "p50 ms", "p99 ms", "p99.9 ms", "CPU us/msg", "memory MB",
 )  # fmt: skip
 _MB = 1e6
@@ -65,6 +65,7 @@ class Row:
 
     load: str
     system: str
+    sent_per_s: float
     sent: int
     lost: int
     late: int
@@ -96,6 +97,7 @@ def _row(load: Load, system: str, measured: Sequence[Measurement]) -> Row:
     return Row(
         load=f"{load.name}, {group}" if streams != STREAMS else load.name,
         system=system,
+        sent_per_s=middle([each.sent_per_s for each in measured]),
         sent=round(middle([sum(books.sent for books in run) for run in counted])),
         lost=max(sum(books.sent - books.unique for books in run) for run in counted),
         late=max(each.late(streams) for each in measured),
@@ -115,7 +117,7 @@ def table(results: Results) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
     text = [_aligned(line, widths) for line in lines]
     text.insert(1, "-" * len(text[0]))
-    return "\n".join([str(results.machine), "", *text, "", *_climb_lines(results), *_start_lines(results)])
+    return "\n".join([str(results.machine), "", *text, "", *_ending(results)])
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -130,11 +132,26 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.load,
         row.system,
+        f"{row.sent_per_s:,.0f}",
         *(f"{count:,}" for count in counts),
         *(f"{value:.2f}" for value in times),
         f"{row.cpu_us:.1f}",
         f"{row.pss_mb:.0f}",
     )
+
+
+def _ending(results: Results) -> list[str]:
+    return [*_climb_lines(results), *_stored_lines(results), *_start_lines(results)]
+
+
+def _stored_lines(results: Results) -> list[str]:
+    """Of the loads that were waited for to their end: a flood's backlog may still be on its way."""
+    awaited = [load.name for load in results.plan.loads]
+    kept = [each for each in results.measurements if each.stored is not None and each.load in awaited]
+    if not kept:
+        return []
+    stored, sent = sum(each.stored or 0 for each in kept), sum(each.sent for each in kept)
+    return [f"stored by JetStream: {stored:,} of the {sent:,} sent in {' and '.join(awaited)}"]
 
 
 def _climb_lines(results: Results) -> list[str]:

@@ -86,8 +86,8 @@ class RunningSluice:
 
 
 def is_actor(title: str) -> bool:
-    """Ray titles a worker `ray::` and its actor's class, or IDLE while it has none."""
-    return title.startswith(("ray::", "sluice")) and not title.startswith("ray::IDLE")
+    """By the title of its class until the actor gives itself one; Ray titles its own agents `ray::` too."""
+    return title.startswith(("ray::Stream", "ray::Publisher", "ray::Controller"))
 
 
 def _plain(title: str) -> str:

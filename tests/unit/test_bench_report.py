@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import isnan
 from xml.etree import ElementTree
 
@@ -49,7 +50,8 @@ def measurement(
         strange=0,
         latency_ms={group: [late_ms * (1 + q) for q in QUANTILES] for group in load.groups},
         relay={"stream": Usage(0.5, 100, 80), "publisher": Usage(0.25, 100, 20)},
-        daemons={},
+        daemons=Usage(0.1, 10, 10),
+        apparatus={},
         spells={
             group: [{"start_s": 0.0, "p99_ms": late_ms}, {"start_s": 0.25, "p99_ms": 2.0}]
             for group in load.groups
@@ -180,6 +182,14 @@ class TestClimb:
         assert len(found.steps) == 5
         assert found.held is not None
 
+    def test_a_rate_that_the_exchange_did_not_reach_is_not_held(self) -> None:
+        def run(rate: float, seconds: float) -> Measurement:
+            sent = measurement()
+            return replace(sent, offered_per_s=2 * sent.sent_per_s) if seconds == 10 and rate == 20 else sent
+
+        found = climb("Sluice", (10, 20), 2, 10, run)
+        assert found.held == run(10, 10)
+
     def test_holds_nothing_where_every_step_fails(self) -> None:
         found = climb("Sluice", (10, 20, 30), 2, 10, lambda rate, seconds: measurement(missing=1))
         assert found.held is None
@@ -203,6 +213,11 @@ class TestTable:
         load = flood(3)
         row = rows(Results(MACHINE, QUICK, SYSTEMS, (measurement(load=load),), (), {}))[0]
         assert row.sent == 9 * 100 * 3
+
+    def test_says_how_much_of_what_was_sent_is_stored(self) -> None:
+        kept = (replace(measurement(), stored=1999), replace(measurement(), stored=2000))
+        text = table(Results(MACHINE, QUICK, SYSTEMS, kept, (), {}))
+        assert "stored by JetStream: 3,999 of the 4,000 sent in calm and high" in text
 
     def test_the_figures_can_be_written_as_json(self) -> None:
         written = json.loads(json.dumps(as_json(results())))
