@@ -24,7 +24,7 @@ class FlowLimits:
     """A quantum is some forty calm events, 0.2 ms of this process: what a stream waits for each busy one."""
 
     quantum_bytes: int = 16 * 1024
-    turn_bytes: int = 128 * 1024
+    turn_bytes: int = 64 * 1024
     # What the kernel has not taken yet waits behind nobody's turn, so little may wait there.
     unsent_bytes: int = 256 * 1024
     # Without progress for this long a stream's messages, or the connection, count as lost.

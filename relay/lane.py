@@ -27,7 +27,7 @@ class LaneLimits:
 
     credit_messages: int = 1024
     credit_bytes: int = 4 * 1024 * 1024
-    window_messages: int = 128
+    window_messages: int = 32
     window_bytes: int = 1024 * 1024
 
 

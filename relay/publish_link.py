@@ -153,6 +153,7 @@ class Listeners:
         self._secret = secret
         self._strangers: set[PublishLink] = set()
         self._servers: list[asyncio.Server] = []
+        self._inode = 0
 
     async def open(self, name: str, directory: Path, address: str) -> None:
         """Raises BusError if neither can be opened safely."""
@@ -164,6 +165,7 @@ class Listeners:
                 self._servers.append(await loop.create_unix_server(self._link, str(path)))
                 path.chmod(0o600)
                 self.unix_path = str(path)
+                self._inode = path.stat().st_ino
         except OSError as error:
             raise BusError(
                 f"publisher {name} cannot listen at {address} and in {directory}: {error}"
@@ -180,9 +182,11 @@ class Listeners:
             server.close()
         for stranger in tuple(self._strangers):
             stranger.close("the publisher ends")
-        if self.unix_path:
-            with contextlib.suppress(OSError):
-                Path(self.unix_path).unlink()
+        path = Path(self.unix_path)
+        with contextlib.suppress(OSError):
+            # A successor may listen there by now.
+            if path.lstat().st_ino == self._inode:
+                path.unlink()
 
 
 def _socket_path(directory: Path, name: str) -> Path | None:

@@ -659,6 +659,21 @@ def test_the_socket_is_for_this_user_alone_and_replaces_a_stale_one(nats_server:
     run(test())
 
 
+def test_a_successor_of_the_same_name_keeps_its_socket_when_the_old_one_ends(
+    nats_server: EmbeddedNats,
+) -> None:
+    async def test() -> None:
+        async with Rig(nats_server) as rig:
+            successor = rig.start_publisher("p0")
+            try:
+                await asyncio.to_thread(rig.publisher.stop)
+                await Sender(await rig.opened(publisher=successor), events(7, 5)).run()
+            finally:
+                await asyncio.to_thread(successor.stop)
+
+    run(test())
+
+
 def test_draining_takes_no_new_links_and_ends_when_the_streams_have_left(nats_server: EmbeddedNats) -> None:
     async def test() -> None:
         async with Rig(nats_server) as rig:
