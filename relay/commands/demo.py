@@ -204,7 +204,7 @@ class _Demo:
             return None
         screen = self._screen
         lines = render(self._status, width=screen.width, colour=screen.colour, progress=progress)
-        screen.draw(lines, f"{progress}: {summary_line(self._status, PLAIN_WIDTH)}")
+        screen.draw(lines, f"{progress}: {summary_line(self._status, PLAIN_WIDTH)}", progress.note)
         return self._status
 
     def _conflated(self) -> dict[str, int]:

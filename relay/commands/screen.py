@@ -87,6 +87,8 @@ class Screen:
         self.live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self.colour = self.live and not os.environ.get("NO_COLOR")
         self._drawn = 0
+        self._hidden = False
+        self._topic = ""
         self._plain_at = float("-inf")
         self._lock = threading.RLock()
         self._log = _LogLines(self)
@@ -95,15 +97,13 @@ class Screen:
     def __enter__(self) -> Self:
         """From now on log lines go through here as well, so that they do not tear the table."""
         self._other_logs, logging.root.handlers = logging.root.handlers, [self._log]
-        if self.live:
-            self._write(_HIDE_CURSOR)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         logging.root.handlers = self._other_logs
-        if self.live:
+        if self._hidden:
             self._write(_SHOW_CURSOR)
 
     @property
@@ -115,16 +115,18 @@ class Screen:
             self._erase()
             self._write(paint(text, tone, colour=self.colour) + "\n")
 
-    def draw(self, lines: Sequence[str], plain: str) -> None:
-        """`lines` on a terminal, as many as fit; elsewhere `plain`, now and then."""
+    def draw(self, lines: Sequence[str], plain: str, topic: str = "") -> None:
+        """`lines` on a terminal, as many as fit; elsewhere `plain`, now and then and for each new `topic`."""
         if self.live:
             shown = lines[: shutil.get_terminal_size().lines - 1]
             with self._lock:
                 self._erase()
+                self._write("" if self._hidden else _HIDE_CURSOR)
+                self._hidden = True
                 self._write("".join(f"{line}{_CLEAR_LINE}\n" for line in shown))
                 self._drawn = len(shown)
-        elif time.monotonic() - self._plain_at >= PLAIN_EVERY_S:
-            self._plain_at = time.monotonic()
+        elif topic != self._topic or time.monotonic() - self._plain_at >= PLAIN_EVERY_S:
+            self._topic, self._plain_at = topic, time.monotonic()
             self._write(f"{plain}\n")
 
     def _erase(self) -> None:

@@ -1,0 +1,160 @@
+"""`demo` and `run` as processes of their own: what they prove, how they end, and what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import driver
+from actors.cluster.processes import Process, children, descendants, is_running
+
+ROOT = Path(driver.__file__).parent
+DRIVER = [sys.executable, str(ROOT / "driver.py")]
+TEN_STREAMS = ROOT / "shards.yaml"
+FEW_STREAMS = "shards: [btcusdt@trade, ethusdt@bookTicker]\npublishers: {max: 2}\n"
+# Two busy cores may take a minute for a Ray and its workers.
+END_S = 100.0
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class Command:
+    """A driver.py under way: its lines as they come, and every process below it that was ever seen."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.seen: set[Process] = set()
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+        self._watcher.start()
+
+    def read_until(self, pattern: str) -> str:
+        """The first line from here on that matches; fails if the output ends before."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if re.search(pattern, line):
+                return line
+        raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines))
+
+    def end(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self.process.stdout is not None
+        self.lines += [line.rstrip() for line in self.process.stdout]
+        code = self.process.wait(END_S)
+        self._over.set()
+        self._watcher.join()
+        return code
+
+    @property
+    def left(self) -> set[Process]:
+        return {process for process in self.seen if is_running(process)}
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            self.seen |= descendants(children(self.process.pid))
+
+
+@contextmanager
+def started(*args: str, home: Path) -> Iterator[Command]:
+    environ = {**os.environ, "XDG_STATE_HOME": str(home / "state"), "TMPDIR": str(home)}
+    with subprocess.Popen(
+        [*DRIVER, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
+    ) as process:
+        command = Command(process)
+        try:
+            yield command
+        finally:
+            process.kill()
+            command.end()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """For state and scratch files, with a space in its name."""
+    path = tmp_path / "my home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def few(home: Path) -> Path:
+    path = home / "few.yaml"
+    path.write_text(FEW_STREAMS)
+    return path
+
+
+def ask(*args: str, home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DRIVER, *args], capture_output=True, text=True, timeout=END_S, check=False,
+        env={**os.environ, "XDG_STATE_HOME": str(home / "state"), **environ},
+    )  # fmt: skip
+
+
+def test_the_demo_relays_ten_streams_audits_them_and_leaves_nothing(home: Path) -> None:
+    with started("demo", "--seconds", "6", "--flood", "ethusdt@trade", home=home) as demo:
+        code = demo.end()
+    assert code == 0, demo.lines
+    assert re.match(
+        r"PASSED: [\d,]+ sent, [\d,]+ stored, 0 lost, 0 duplicated, 0 out of order", demo.lines[-1]
+    )
+    assert any("flooding ethusdt@trade" in line for line in demo.lines)
+    assert demo.seen
+    assert demo.left == set()
+    assert list(home.glob("sluice*")) == []
+
+
+def test_the_demo_audits_what_it_relayed_when_it_is_interrupted(few: Path, home: Path) -> None:
+    with started("demo", "--seconds", "600", "-c", str(few), home=home) as demo:
+        demo.read_until("of 600 s  relaying")
+        demo.process.send_signal(signal.SIGINT)
+        code = demo.end()
+    assert code == 0, demo.lines
+    assert demo.lines[-1].startswith("PASSED: ")
+    assert demo.left == set()
+
+
+def test_a_run_is_joined_watched_scaled_and_ended(few: Path, home: Path) -> None:
+    arguments = ("-c", str(few), "--simulate", "--embedded-nats")
+    with started("run", *arguments, home=home) as run:
+        server = re.search(r"nats://127\.0\.0\.1:\d+", run.read_until("NATS: "))
+        run.read_until("2/2 streams live")
+        assert server is not None
+
+        status = ask("status", "--json", home=home)
+        assert status.returncode == 0, status.stderr
+        assert '"state": "live"' in status.stdout
+        assert ask("status", home=home).stdout.count("live") == 2
+
+        scaled = ask("scale", "2", home=home)
+        assert scaled.returncode == 0, scaled.stderr
+        assert "after:  2 publishers (fixed)" in scaled.stdout
+        refused = ask("scale", "3", home=home)
+        assert refused.returncode == 2
+        assert refused.stderr == "driver.py: 3 publishers for 2 streams; take 1 to 2, or auto\n"
+
+        audited = ask("audit", "--stored", "-c", str(few), home=home, NATS_URL=server[0])
+        assert audited.returncode == 0, audited.stdout + audited.stderr
+
+        run.process.send_signal(signal.SIGTERM)
+        code = run.end()
+    assert code == 0, run.lines
+    assert "everything was published" in run.lines[-1]
+    assert run.left == set()
+
+
+def test_what_needs_a_relay_says_so_when_there_is_none(home: Path) -> None:
+    for command in (["status"], ["top"], ["scale", "2"], ["down"]):
+        done = ask(*command, home=home)
+        assert done.returncode == 1
+        assert done.stderr.startswith("driver.py: no Ray cluster runs here; start the relay with")
