@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
     config = load_config(args.config, os.environ)
     screen = Screen()
     with Interrupts() as interrupts, ExitStack() as children:
-        config = _staged(args, config, children)
+        config = _staged(args, config, children, screen)
         screen.say("looking for a Ray cluster; starting one takes some seconds")
         with interrupts.breaking_off():
             # The actors on a cluster that was here before would outlive our children.
@@ -43,13 +43,15 @@ def run(args: Namespace) -> int:
             return _bring_up_and_watch(cluster, config, screen, interrupts)
 
 
-def _staged(args: Namespace, config: Config, children: ExitStack) -> Config:
+def _staged(args: Namespace, config: Config, children: ExitStack, screen: Screen) -> Config:
     state = config.journal.directory.parent
     if args.embedded_nats:
         config = embed_nats(children, config, state / "nats", port=usual_port_or_any())
     if args.simulate:
         state.mkdir(parents=True, exist_ok=True)
-        config, _ = simulate(children, config, state)
+        config, exchanges = simulate(children, config, state)
+        for venue, exchange in exchanges.items():
+            screen.say(f"simulated exchange of {venue}: {exchange.url}")
     return config
 
 

@@ -66,8 +66,8 @@ class Command:
 
 
 @contextmanager
-def started(*args: str, home: Path) -> Iterator[Command]:
-    environ = {**os.environ, "XDG_STATE_HOME": str(home / "state"), "TMPDIR": str(home)}
+def started(*args: str, home: Path, **more: str) -> Iterator[Command]:
+    environ = {**os.environ, "XDG_STATE_HOME": str(home / "state"), "TMPDIR": str(home), **more}
     with subprocess.Popen(
         [*DRIVER, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
     ) as process:
@@ -127,9 +127,19 @@ def test_the_demo_audits_what_it_relayed_when_it_is_interrupted(few: Path, home:
 def test_a_run_is_joined_watched_scaled_and_ended(few: Path, home: Path) -> None:
     arguments = ("-c", str(few), "--simulate", "--embedded-nats")
     with started("run", *arguments, home=home) as run:
+        exchange = re.search(r"ws://\S+", run.read_until("simulated exchange"))
         server = re.search(r"nats://127\.0\.0\.1:\d+", run.read_until("NATS: "))
         run.read_until("2/2 streams live")
+        assert exchange is not None
         assert server is not None
+
+        same = {"NATS_URL": server[0], "BINANCE_WS_URL": exchange[0]}
+        with started("run", "-c", str(few), home=home, **same) as second:
+            second.read_until("nothing changed: 2 streams")
+            second.read_until("2/2 streams live")
+            second.process.send_signal(signal.SIGINT)
+            assert second.end() == 0
+        assert "the actors are detached and go on" in second.lines[-1]
 
         status = ask("status", "--json", home=home)
         assert status.returncode == 0, status.stderr
