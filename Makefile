@@ -1,6 +1,8 @@
 # Needs Python 3.11 or later and make; everything else comes from the locked requirements into .venv.
 
-PYTHON = python3
+# The first that is new enough; `make PYTHON=...` names another one.
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 SECONDS = 60
 FLOOD =
 
@@ -17,9 +19,7 @@ help: ## show this list
 
 # A changed modification time alone changes nothing: the stamp is a copy of the installed lock.
 env: ## build .venv from the lock, once, and again when the lock changes
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "$(PYTHON) is missing or older than 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
-		exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later was found; make PYTHON=/path/to/python3" >&2; exit 1; }
 	@if ! test -x $(VENV) || ! cat $(LOCKS) | cmp -s - .venv/installed-lock; then \
 		echo "installing the locked requirements into .venv (a minute or two)" && \
 		$(PYTHON) -m venv --clear .venv && \
