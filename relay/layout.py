@@ -68,6 +68,12 @@ def bar(share: float, width: int) -> str:
     return _FULL * full + _EMPTY * (width - full)
 
 
+def short(keys: Sequence[str]) -> list[str]:
+    """Streams' keys without the venue, where all are of one."""
+    venues = {key.partition(":")[0] for key in keys}
+    return [key if len(venues) > 1 else key.partition(":")[2] for key in keys]
+
+
 def count(value: int) -> str:
     """At most seven characters up to a million million."""
     if abs(value) < 1_000_000:

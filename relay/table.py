@@ -19,6 +19,7 @@ from relay.layout import (
     paint,
     rate,
     row,
+    short,
 )
 from relay.stats import PublisherStats, RelayStatus, ScaleStatus, StreamState, StreamStats
 
@@ -88,7 +89,7 @@ def summary_line(status: RelayStatus, width: int = MAX_WIDTH) -> str:
 
 def scale_line(scale: ScaleStatus) -> str:
     wanted = "" if scale.wanted == scale.actual else f" of {scale.wanted}"
-    return f"{scale.actual}{wanted} publisher{'s' if scale.actual != 1 else ''} ({scale.mode})"
+    return f"{scale.actual}{wanted} publisher{'s' if scale.wanted != 1 else ''} ({scale.mode})"
 
 
 def _worst(streams: Sequence[StreamStats]) -> str:
@@ -193,7 +194,7 @@ def _publisher_cells(publisher: PublisherStats) -> list[Cell]:
         Cell(f"{publisher.load:.0%}"),
         Cell(rate(publisher.rate_per_s)),
         Cell(millis(publisher.ack_p99_ms)),
-        Cell(f"{mark}{len(publisher.streams)}: {', '.join(publisher.streams)}"),
+        Cell(f"{mark}{len(publisher.streams)}: {', '.join(short(publisher.streams))}"),
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.audit import Audit, StreamAudit
-from relay.layout import Cell, Column, Tone, count, fitted, header, millis, row
+from relay.layout import Cell, Column, Tone, count, fitted, header, millis, row, short
 from relay.table import MAX_WIDTH
 
 _LEAST_NAME = 14
@@ -118,7 +118,7 @@ def verdict_table(verdicts: Sequence[Verdict], *, width: int = MAX_WIDTH, colour
         Column("p50 ms", 6),
         Column("p99 ms", 6),
     ]
-    names = _names([verdict.stream for verdict in verdicts])
+    names = short([verdict.stream for verdict in verdicts])
     cells = [
         _verdict_cells(name, verdict, conflating=conflating)
         for name, verdict in zip(names, verdicts, strict=True)
@@ -138,7 +138,7 @@ def audit_table(audits: Sequence[StreamAudit], *, width: int = MAX_WIDTH, colour
         Column("p99 ms", 6),
         Column("max ms", 6),
     ]
-    names = _names([audit.stream for audit in audits])
+    names = short([audit.stream for audit in audits])
     cells = [_audit_cells(name, audit) for name, audit in zip(names, audits, strict=True)]
     return _table(columns, cells, width, colour=colour)
 
@@ -148,12 +148,6 @@ def _table(
 ) -> list[str]:
     fit = fitted(columns, min(width, MAX_WIDTH), _LEAST_NAME)
     return [header(fit, colour=colour), *(row(fit, cells, colour=colour) for cells in rows)]
-
-
-def _names(keys: Sequence[str]) -> list[str]:
-    """Without the venue where all are of one."""
-    venues = {key.partition(":")[0] for key in keys}
-    return [key if len(venues) > 1 else key.partition(":")[2] for key in keys]
 
 
 def _verdict_cells(name: str, verdict: Verdict, *, conflating: bool) -> list[Cell]:

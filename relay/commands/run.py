@@ -57,7 +57,11 @@ def _staged(args: Namespace, config: Config, children: ExitStack, screen: Screen
 
 def _bring_up_and_watch(cluster: Connection, config: Config, screen: Screen, interrupts: Interrupts) -> int:
     _say_changes(cluster, config, screen)
-    _watch(cluster, screen, interrupts)
+    watch = _Watch(cluster, screen)
+    while not interrupts.wait(LOOK_EVERY_S):
+        if watch.is_over():
+            screen.say("the relay was taken down")
+            return 0
     if not cluster.started_here:
         screen.say("the actors are detached and go on; `driver.py down` drains and removes them")
         return 0
@@ -76,20 +80,32 @@ def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
     screen.say(f"NATS: {', '.join(config.nats.servers)}   dashboard: {cluster.dashboard_url or 'none'}")
 
 
-def _watch(cluster: Connection, screen: Screen, interrupts: Interrupts) -> None:
-    """Until asked to end: a line when the state of a stream or the scale changes, and now and then."""
-    seen: object = None
-    say_at = 0.0
-    while not interrupts.wait(LOOK_EVERY_S):
+class _Watch:
+    """Says a line when a stream's state, the scale or a problem changes, and one now and then."""
+
+    def __init__(self, cluster: Connection, screen: Screen) -> None:
+        self._cluster = cluster
+        self._screen = screen
+        self._seen: object = None
+        self._say_at = 0.0
+
+    def is_over(self) -> bool:
+        """One look; whether somebody else took the relay down."""
         try:
-            status = cluster.status()
+            status = self._cluster.status()
         except ClusterError as error:
-            screen.say(f"{error}; the streams go on without it", Tone.WARN)
-            continue
+            if not self._cluster.running():
+                return True
+            self._say(str(error), f"{error}; the streams go on meanwhile", Tone.WARN)
+            return False
+        self._say(_face(status), summary_line(status, LINE_WIDTH))
+        return False
+
+    def _say(self, seen: object, line: str, tone: Tone = Tone.PLAIN) -> None:
         now = time.monotonic()
-        if _face(status) != seen or now >= say_at:
-            seen, say_at = _face(status), now + SAY_EVERY_S
-            screen.say(summary_line(status, LINE_WIDTH))
+        if seen != self._seen or now >= self._say_at:
+            self._seen, self._say_at = seen, now + SAY_EVERY_S
+            self._screen.say(line, tone)
 
 
 def _face(status: RelayStatus) -> object:

@@ -28,8 +28,8 @@ def a_stream(name: str = "btcusdt@trade", **changes: object) -> StreamStats:
 def a_publisher(**changes: object) -> PublisherStats:
     publisher = PublisherStats(
         publisher="publisher-1", pid=11, node="n", unix_path="/run/p", tcp_address="127.0.0.1:1",
-        connected=True, draining=False, streams=("btcusdt@trade", "ethusdt@trade"), rate_per_s=100.0,
-        bytes_per_s=1.0, load=0.42, capacity_per_s=20000.0, queued=0, in_flight=0, batches=1,
+        connected=True, draining=False, streams=("usdm:btcusdt@trade", "usdm:ethusdt@trade"),
+        rate_per_s=100.0, bytes_per_s=1.0, load=0.42, capacity_per_s=20000.0, queued=0, in_flight=0, batches=1,
         acknowledged=1, duplicates=0, errors=0, reconnects=0, ack_p50_ms=0.3, ack_p99_ms=0.9,
     )  # fmt: skip
     return replace(publisher, **changes)  # type: ignore[arg-type]
@@ -70,6 +70,12 @@ def test_a_publisher_shows_its_load_and_its_streams() -> None:
     assert line.count("█") == 5
     assert "42%" in line
     assert line.endswith("2: btcusdt@trade, ethusdt@trade")
+
+
+def test_a_publisher_of_several_venues_names_them() -> None:
+    mixed = a_publisher(streams=("usdm:btcusdt@trade", "spot:btcusdt@trade"))
+    line = line_of(render(a_status(publishers=(mixed,))), "publisher-1")
+    assert line.endswith("2: usdm:btcusdt@trade, spot:btcusdt@trade")
 
 
 def test_a_publisher_without_nats_says_so() -> None:
