@@ -7,7 +7,9 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 from bench.climb import climb
@@ -34,13 +36,21 @@ class Bench:
         self._directory = directory
         self._measurements: list[Measurement] = []
         self._climbs: list[Climb] = []
+        self._climbed_s = 0.0
         self._starts_s: dict[str, list[float]] = {SYSTEMS[slug].name: [] for slug in systems}
 
     def run(self) -> Results:
         """Round by round, so that a neighbour's noise falls on every system alike."""
+        began = time.monotonic()
+        round_s = 0.0
         for number in range(self._plan.rounds):
+            round_began, climbed_s = time.monotonic(), self._climbed_s
+            if round_began - began + round_s > self._plan.limit_s:
+                print(f"no time for round {number + 1} of {self._plan.rounds}", file=sys.stderr)
+                break
             for slug in self._systems:
                 self._visit(slug, number)
+            round_s = time.monotonic() - round_began - (self._climbed_s - climbed_s)
         return Results(
             this_machine(),
             self._plan,
@@ -68,20 +78,22 @@ class Bench:
         _say(measured)
 
     def _climb(self, stage: Stage, running: Running) -> None:
+        plan, began = self._plan, time.monotonic()
+
         def step(rate_per_s: float, seconds: float) -> Measurement:
-            measured = measure(stage, running, ramp_step(rate_per_s, seconds), 0)
+            measured = measure(stage, running, ramp_step(rate_per_s, seconds, plan.ramp_hold_s), 0)
             _say(measured)
             return measured
 
-        plan = self._plan
         self._climbs.append(climb(running.name, plan.ramp_rates, plan.ramp_step_s, plan.ramp_hold_s, step))
+        self._climbed_s += time.monotonic() - began
 
 
 def _say(of: Measurement) -> None:
     late, cpu_us = of.late(of.streams), of.cpu_us_per_message
     print(
         f"{of.system:<24}{of.load:<7}{of.offered_per_s:>8,.0f}/s for {of.seconds:4.1f} s: "
-        f"sent {of.sent:>9,}, not there after 2 s {late:>9,}, CPU {cpu_us:6.1f} us a message",
+        f"sent {of.sent:>9,}, late {late:>9,}, CPU {cpu_us:6.1f} us a message",
         file=sys.stderr,
         flush=True,
     )
@@ -93,11 +105,12 @@ def main() -> int:
     parser.add_argument(
         "--systems", nargs="+", choices=tuple(SYSTEMS), default=tuple(SYSTEMS), metavar="SYSTEM"
     )
+    parser.add_argument("--rounds", type=int, metavar="N", help="so many, however long it takes")
     parser.add_argument("--output", type=Path, default=_RESULTS, help="folder for figures and pictures")
     given = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="sluice-bench-") as directory:
-            results = Bench(QUICK if given.quick else FULL, tuple(given.systems), Path(directory)).run()
+            results = Bench(_plan(given), tuple(given.systems), Path(directory)).run()
     except SluiceError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -107,13 +120,18 @@ def main() -> int:
     return 0
 
 
+def _plan(given: argparse.Namespace) -> Plan:
+    plan = QUICK if given.quick else FULL
+    return replace(plan, rounds=given.rounds, limit_s=inf) if given.rounds else plan
+
+
 def write(results: Results, folder: Path, *, quick: bool) -> list[Path]:
     """The files written: figures first, then pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     stem = f"{day}-{results.machine.slug}{'-quick' if quick else ''}"
     figures = folder / f"{stem}.json"
-    figures.write_text(json.dumps(as_json(results), indent=1) + "\n", encoding="utf-8")
+    figures.write_text(json.dumps(as_json(results)) + "\n", encoding="utf-8")
     written = [figures]
     for name, text in pictures(results).items():
         path = folder / f"{stem}-{name}.svg"

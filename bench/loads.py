@@ -13,6 +13,7 @@ HIGH_RATE_PER_S = 25_000
 # More than any of the systems carries, less than the exchange can send.
 FLOOD_RATE_PER_S = 80_000
 CALM_IN_FLOOD_PER_S = 100
+GRACE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Load:
     seconds: float
     rates: dict[str, float]
     timed: bool = True
+    # What has not come so long after the end is late.
+    grace_s: float = GRACE_S
     groups: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"all": STREAMS})
     # Whether the course of latency over the load is kept, for its picture.
     course: bool = False
@@ -36,7 +39,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One benchmark: `loads` are repeated in every round, the ramp is climbed once by each system."""
+    """One benchmark: `loads` and `flood` are repeated in every round, the ramp is climbed in the first.
+
+    No round is begun that would probably not end within `limit_s` of the start.
+    """
 
     rounds: int
     loads: tuple[Load, ...]
@@ -44,6 +50,7 @@ class Plan:
     ramp_rates: tuple[int, ...]
     ramp_step_s: float
     ramp_hold_s: float
+    limit_s: float
 
 
 def even(rate_per_s: float) -> dict[str, float]:
@@ -66,17 +73,19 @@ def flood(seconds: float) -> Load:
     return Load("flood", seconds, rates, groups=groups, course=True, awaited=CALM_STREAMS)
 
 
-def ramp_step(rate_per_s: float, seconds: float) -> Load:
-    return Load("ramp", seconds, even(rate_per_s), timed=False)
+def ramp_step(rate_per_s: float, seconds: float, hold_s: float) -> Load:
+    """A step shorter than `hold_s` may leave less behind, in proportion: else it would pass too easily."""
+    return Load("ramp", seconds, even(rate_per_s), timed=False, grace_s=GRACE_S * seconds / hold_s)
 
 
 FULL = Plan(
     rounds=3,
-    loads=(calm(6), high(10)),
+    loads=(calm(5), high(10)),
     flood=flood(5),
-    ramp_rates=(5000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000),
+    ramp_rates=(5000, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000, 80_000),
     ramp_step_s=2,
     ramp_hold_s=10,
+    limit_s=570,
 )
 QUICK = Plan(
     rounds=1,
@@ -84,5 +93,6 @@ QUICK = Plan(
     flood=flood(2),
     ramp_rates=(10_000, 25_000, 50_000, 80_000),
     ramp_step_s=1,
-    ramp_hold_s=1,
+    ramp_hold_s=2,
+    limit_s=110,
 )

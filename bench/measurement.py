@@ -16,7 +16,7 @@ _NO_TALLY = {"unique": 0, "duplicates": 0, "out_of_order": 0}
 
 @dataclass(frozen=True, slots=True)
 class StreamBooks:
-    """`on_time` had arrived two seconds after the load's end, `unique` before we stopped waiting."""
+    """`on_time` had arrived when the load's grace was over, `unique` when we stopped waiting."""
 
     sent: int
     on_time: int
@@ -85,12 +85,12 @@ class Measurement:
 
     @property
     def held(self) -> bool:
-        """Nothing lost, and the backlog gone two seconds after the end."""
+        """Nothing lost, and the backlog gone when the grace was over."""
         return not (self.late(self.streams) or self.duplicates or self.out_of_order)
 
     @property
     def late_share(self) -> float:
-        """Share of what was sent that had not arrived two seconds after the end."""
+        """Share of what was sent that had not arrived when the grace was over."""
         return self.late(self.streams) / self.sent if self.sent else 0.0
 
     @property
@@ -118,7 +118,7 @@ class Measurement:
         return sum(self.streams[name].sent - self.streams[name].unique for name in streams)
 
     def late(self, streams: Iterable[str]) -> int:
-        """What had not come two seconds after the load's end, lost or not."""
+        """What had not come when the load's grace was over, lost or not."""
         return sum(self.streams[name].sent - self.streams[name].on_time for name in streams)
 
     def quantile_ms(self, group: str, q: float) -> float:

@@ -67,7 +67,7 @@ def _ramp(results: Results) -> str:
     if not series:
         return ""
     x = linear_axis("messages a second offered, evenly over ten streams", max(results.plan.ramp_rates))
-    y = linear_axis("not there 2 s after the end", 100.0, unit=" %")
+    y = linear_axis("lost or late", 100.0, unit=" %")
     return line_chart("Loss and backlog against rate", str(results.machine), x, y, series)
 
 

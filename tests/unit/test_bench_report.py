@@ -201,12 +201,12 @@ class TestTable:
         for word in (str(MACHINE), "calm", "high", "flood, calm streams", *SYSTEMS, "p99.9 ms"):
             assert word in text
 
-    def test_shows_the_worst_loss_and_the_median_latency_of_the_rounds(self) -> None:
+    def test_adds_up_the_losses_of_the_rounds_and_takes_the_median_latency(self) -> None:
         rounds = tuple(
             measurement(late_ms=late, missing=lost) for late, lost in ((1.0, 0), (9.0, 2), (3.0, 0))
         )
         row = rows(Results(MACHINE, QUICK, SYSTEMS, rounds, (), {}))[0]
-        assert row.lost == 2 * len(STREAMS)
+        assert (row.sent, row.lost) == (3 * rounds[0].sent, 2 * len(STREAMS))
         assert row.p50_ms == pytest.approx(4.5)
 
     def test_a_flood_is_judged_by_its_calm_streams(self) -> None:
