@@ -57,7 +57,7 @@ def _staged(args: Namespace, config: Config, children: ExitStack, screen: Screen
 
 def _bring_up_and_watch(cluster: Connection, config: Config, screen: Screen, interrupts: Interrupts) -> int:
     _say_changes(cluster, config, screen)
-    watch = _Watch(cluster, screen)
+    watch = Watch(cluster, screen)
     while not interrupts.wait(LOOK_EVERY_S):
         if watch.is_over():
             screen.say("the relay was taken down")
@@ -80,7 +80,7 @@ def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
     screen.say(f"NATS: {', '.join(config.nats.servers)}   dashboard: {cluster.dashboard_url or 'none'}")
 
 
-class _Watch:
+class Watch:
     """Says a line when a stream's state, the scale or a problem changes, and one now and then."""
 
     def __init__(self, cluster: Connection, screen: Screen) -> None:

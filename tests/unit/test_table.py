@@ -29,8 +29,8 @@ def a_publisher(**changes: object) -> PublisherStats:
     publisher = PublisherStats(
         publisher="publisher-1", pid=11, node="n", unix_path="/run/p", tcp_address="127.0.0.1:1",
         connected=True, draining=False, streams=("usdm:btcusdt@trade", "usdm:ethusdt@trade"),
-        rate_per_s=100.0, bytes_per_s=1.0, load=0.42, capacity_per_s=20000.0, queued=0, in_flight=0, batches=1,
-        acknowledged=1, duplicates=0, errors=0, reconnects=0, ack_p50_ms=0.3, ack_p99_ms=0.9,
+        rate_per_s=100.0, bytes_per_s=1.0, load=0.42, capacity_per_s=20000.0, queued=0, in_flight=0,
+        batches=1, acknowledged=1, duplicates=0, errors=0, reconnects=0, ack_p50_ms=0.3, ack_p99_ms=0.9,
     )  # fmt: skip
     return replace(publisher, **changes)  # type: ignore[arg-type]
 

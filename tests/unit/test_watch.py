@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.commands.run import _Watch
+from relay.commands.run import Watch
 from relay.commands.screen import Screen
 from relay.errors import ClusterError
 from relay.stats import RelayStatus, ScaleStatus
@@ -38,7 +38,7 @@ class FakeCluster:
 
 
 def looks(cluster: FakeCluster, count: int) -> list[bool]:
-    watch = _Watch(cluster, Screen())  # type: ignore[arg-type]
+    watch = Watch(cluster, Screen())  # type: ignore[arg-type]
     return [watch.is_over() for _ in range(count)]
 
 
