@@ -23,7 +23,12 @@ OVERHEAD_BYTES = 400
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """`credit_*` is what a stream may have unacknowledged here, `window_*` the part of it that NATS has."""
+    """`credit_*` is what a stream may have unacknowledged here, `window_*` the part of it that NATS has.
+
+    With a window of 32 a calm stream's p99 is 3 ms beside one that floods NATS, 22 ms with 128; ten busy
+    streams reach 60,000 msg/s and more with either (JetStream on file, loopback, 2 shared cores). One stream
+    alone gets its window once in every acknowledgement's latency, so a distant NATS may want a wider one.
+    """
 
     credit_messages: int = 1024
     credit_bytes: int = 4 * 1024 * 1024
