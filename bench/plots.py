@@ -79,7 +79,10 @@ def _flood(results: Results) -> str:
     """Calm streams' slowest percent in each spell, medians over the rounds."""
     load = results.plan.flood
     group = next(iter(load.groups))
-    points = {system: _course(results.of(system, load.name), group) for system in results.systems}
+    points = {
+        system: [point for point in _course(results.of(system, load.name), group) if point[0] < load.seconds]
+        for system in results.systems
+    }
     series = _series(results, points)
     if not series:
         return ""
