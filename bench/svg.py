@@ -60,9 +60,10 @@ def log_axis(title: str, low: float, high: float) -> Axis:
     """Ticks at 1, 2 and 5 of every decade, at 1 alone where there are many decades."""
     first, last = floor(log10(low)), ceil(log10(high))
     factors = (1, 2, 5) if last - first <= 3 else (1,)
-    every = sorted({factor * 10.0**power for power in range(first, last + 1) for factor in factors})
+    # One decade more on either side, since a logarithm may round to the wrong side of a power of ten.
+    every = sorted({factor * 10.0**power for power in range(first - 1, last + 2) for factor in factors})
     bottom = max(tick for tick in every if tick <= low)
-    top = next((tick for tick in every if tick >= high and tick > bottom), 10.0 ** (last + 1))
+    top = min(tick for tick in every if tick >= high and tick > bottom)
     inside = tuple((tick, number(round(tick, 6))) for tick in every if bottom <= tick <= top)
     return Axis(title, bottom, top, inside, log=True)
 

@@ -8,7 +8,7 @@ from math import isnan
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.climb import climb
@@ -238,6 +238,7 @@ class TestPictures:
         assert pictures(Results(MACHINE, QUICK, SYSTEMS, (), (), {})) == {}
 
     @given(st.floats(1e-3, 1e5), st.floats(1.0, 1e4))
+    @example(low=9999.999999999998, factor=1.0)
     def test_a_log_axis_holds_its_values_between_its_ticks(self, low: float, factor: float) -> None:
         axis = log_axis("ms", low, low * factor)
         assert axis.low <= low * (1 + 1e-9)
