@@ -162,19 +162,31 @@ def read_hello(body: bytes, secret: bytes, nonce: bytes) -> Hello:
     """Raises LinkError unless the peer proves the cluster's secret and speaks this version."""
     try:
         fields = orjson.loads(body)
-        given = str(fields.pop("proof"))
+        given = str(fields.pop("proof")).encode()
         message = Hello(**fields)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise LinkError("the peer's hello is malformed") from error
-    if not hmac.compare_digest(given, proof(secret, nonce)):
+    if not _is_sound(message):
+        raise LinkError("the peer's hello names no stream, epoch or tip")
+    if not hmac.compare_digest(given, proof(secret, nonce).encode()):
         raise LinkError("the peer does not know the cluster's secret")
     if message.version != VERSION:
         raise LinkError(f"the peer speaks version {message.version} of the link, this side speaks {VERSION}")
     return message
 
 
+def _is_sound(message: Hello) -> bool:
+    """Even a peer that proves the secret may not write into headers or overflow a field."""
+    if type(message.stream) is not str or type(message.tip) is not str or type(message.epoch) is not int:
+        return False
+    printable = (message.stream + message.tip).isprintable() and " " not in message.tip
+    return printable and 0 < message.epoch < 2**64
+
+
 def read_batch(body: bytes) -> tuple[int, list[Record]]:
     """The session and its records; raises DamagedRecordError or LinkError for anything torn or left over."""
+    if len(body) < _BATCH.size:
+        raise LinkError("a batch is shorter than its head")
     session, count = _BATCH.unpack_from(body)
     records = []
     at = _BATCH.size
