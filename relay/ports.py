@@ -30,6 +30,20 @@ class ActorId:
     def __str__(self) -> str:
         return f"{self.role} {self.key}"
 
+    @property
+    def name(self) -> str:
+        """The one that it has in the cluster."""
+        return f"sluice/{self.role}/{self.key}"
+
+    @classmethod
+    def from_name(cls, name: str) -> ActorId | None:
+        """None for what is not ours, and for the controller."""
+        prefix, _, rest = name.partition("/")
+        role, _, key = rest.partition("/")
+        if prefix != "sluice" or role not in tuple(Role):
+            return None
+        return cls(Role(role), key)
+
 
 class Silence(StrEnum):
     """Why an actor gave no stats."""

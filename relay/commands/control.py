@@ -18,7 +18,8 @@ from relay.stats import ScaleStatus
 from relay.table import scale_line
 
 if TYPE_CHECKING:
-    from actors.cluster import Connection, TakenDown
+    from actors.connection import Connection
+    from actors.tick import TakenDown
 
 # Pods may have to be added for publishers that do not fit; on one machine it takes under 5 s.
 SCALE_DEADLINE_S = 120.0

@@ -28,7 +28,7 @@ from relay.table import Progress, render, summary_line
 from relay.verdict import Sent, judge, total_line, verdict_table
 
 if TYPE_CHECKING:
-    from actors.cluster import Connection
+    from actors.connection import Connection
 
 LOOK_EVERY_S = 1.0
 PLAIN_WIDTH = 200

@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from actors.cluster import Connection
+    from actors.connection import Connection
     from relay.config import Config
 
 
 def joined(address: str | None) -> Connection:
     """The relay that runs; raises ClusterError if there is no cluster to join."""
-    from actors.cluster import Start, connect
+    from actors.connection import Start, connect
 
     return connect(Start.JOIN, address=address)
 
 
 def joined_or_started(address: str | None, config: Config) -> Connection:
-    from actors.cluster import Start, connect
+    from actors.connection import Start, connect
 
     return connect(Start.AUTO, address=address, needed_cpus=needed_cpus(config))
 
 
 def started(config: Config) -> Connection:
     """A Ray of our own, whatever else runs on this machine."""
-    from actors.cluster import Start, connect
+    from actors.connection import Start, connect
 
     return connect(Start.LOCAL, needed_cpus=needed_cpus(config))
 

@@ -19,7 +19,7 @@ from relay.stats import RelayStatus, StreamState
 from relay.table import summary_line
 
 if TYPE_CHECKING:
-    from actors.cluster import Connection
+    from actors.connection import Connection
 
 SAY_EVERY_S = 10.0
 LOOK_EVERY_S = 1.0

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster import Connection, Start, connect
+from actors.connection import Connection, Start, connect
 from relay.audit import Audit
 from relay.commands.background import BackgroundAudit
 from relay.config import Config, parse_config

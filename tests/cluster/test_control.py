@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.cluster import ActorClasses, Connection, Start, connect
-from actors.cluster.processes import children, descendants, is_running
+from actors.cluster import ActorClasses
+from actors.connection import Connection, Start, connect
 from relay.config import Config, parse_config
 from relay.errors import ClusterError, UsageError
+from relay.process_tree import children, descendants, is_running
 from relay.stats import RelayStatus
 
 STAND_INS = ActorClasses(
@@ -219,7 +220,7 @@ def test_applying_another_configuration_touches_what_changed(relay):
 
 DRIVER = """
 import json, os, sys, time
-from actors.cluster import Start, connect
+from actors.connection import Start, connect
 connection = connect(Start[sys.argv[1]])
 status = connection.status()
 scale = connection.scale(2, "another terminal")

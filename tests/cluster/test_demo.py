@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import driver
-from actors.cluster.processes import Process, children, descendants, is_running
+from relay.process_tree import Process, children, descendants, is_running
 
 ROOT = Path(driver.__file__).parent
 DRIVER = [sys.executable, str(ROOT / "driver.py")]

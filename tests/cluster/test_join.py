@@ -16,17 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster import Start, connect
-from actors.cluster.processes import children, descendants, end_processes, is_running
-from actors.cluster.state_files import LocalCluster, StateFile, running_cluster
+from actors.connection import Start, connect
 from relay.errors import ClusterError
+from relay.process_tree import children, descendants, end_processes, is_running
+from relay.state_files import LocalCluster, StateFile, running_cluster
 
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
 
 DRIVER = """
 import json, sys, time
-from actors.cluster import ActorClasses, Start, connect
+from actors.cluster import ActorClasses
+from actors.connection import Start, connect
 from relay.config import parse_config
 from relay.errors import ClusterError
 

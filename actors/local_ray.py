@@ -7,7 +7,6 @@ long as the connection lasts.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import secrets
@@ -22,24 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray._private import ray_constants
-from ray._private import worker as ray_worker
-from ray._private.utils import read_ray_address
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-from actors.cluster.processes import Process, children, descendants, end_processes
-from actors.cluster.ray_host import short_temporary_directory
-from actors.cluster.state_files import (
-    RUN_PREFIX,
-    LocalCluster,
-    StateFile,
-    running_cluster,
-    state_directory,
-)
+from actors import cluster as ray_cluster
+from actors.cluster import MULTI_NODE, Attached
+from actors.host import short_temporary_directory
 from relay.errors import ClusterError
-
-_log = logging.getLogger(__name__)
+from relay.process_tree import Process, children, descendants, end_processes
+from relay.state_files import RUN_PREFIX, LocalCluster, StateFile, running_cluster, state_directory
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 LOOPBACK = "127.0.0.1"
@@ -47,8 +34,6 @@ LOOPBACK = "127.0.0.1"
 LINGER_S = 4.0
 KNOCK_S = 1.0
 JOIN_REMEDY = "does it run, has this machine a node of it, and do RAY_AUTH_MODE and RAY_AUTH_TOKEN fit it?"
-# ray/_private/ray_constants.py: off, a node's address is 127.0.0.1, and on that its servers bind alone.
-_MULTI_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +72,12 @@ class Environment:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        # Ray read these when it was imported.
-        ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(_MULTI_NODE) != "0"
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        ray_cluster.read_environment()
 
 
 def _on_loopback(token_path: Path) -> dict[str, str | None]:
     return {
-        _MULTI_NODE: "0",
+        MULTI_NODE: "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_path),
         "RAY_AUTH_TOKEN": None,
@@ -120,7 +102,7 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool) -> Ses
     environment = Environment({**_on_loopback(token_path), **_DAEMONS, "RAY_ADDRESS": None})
     before = children(os.getpid())
     try:
-        context = _init(
+        attached = _init(
             address="local",
             namespace=namespace,
             num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus)),
@@ -134,9 +116,9 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool) -> Ses
         shutil.rmtree(run_directory, ignore_errors=True)
         raise
     cluster = LocalCluster(
-        address=context.address_info["gcs_address"],
+        address=attached.address,
         token_path=str(token_path),
-        dashboard_url=_url(context),
+        dashboard_url=attached.dashboard_url,
         run_directory=str(run_directory),
         pid=os.getpid(),
     )
@@ -152,7 +134,7 @@ def find_own() -> LocalCluster | None:
 
 def find_started_by_hand() -> str | None:
     """Where `ray start` left an address on this machine and somebody still listens."""
-    address: str | None = read_ray_address()
+    address = ray_cluster.read_ray_address()
     return address if address and _somebody_listens(address) else None
 
 
@@ -181,8 +163,8 @@ def join(address: str, namespace: str) -> Session:
     if not _somebody_listens(address):
         raise _cannot_join(address)
     environment = Environment({})
-    context = _init(address=address, namespace=namespace)
-    return Session(context.address_info["gcs_address"], _url(context), None, environment)
+    attached = _init(address=address, namespace=namespace)
+    return Session(attached.address, attached.dashboard_url, None, environment)
 
 
 def end(session: Session) -> None:
@@ -190,7 +172,7 @@ def end(session: Session) -> None:
     started = session.started
     # Once the daemons are gone, nothing tells any more whose children the rest were.
     processes = descendants(started.daemons) if started else frozenset()
-    ray.shutdown(wait_for_processes=True)
+    ray_cluster.shutdown()
     if started:
         end_processes(processes, LINGER_S)
         started.state_file.remove()
@@ -198,25 +180,16 @@ def end(session: Session) -> None:
     session.environment.restore()
 
 
-def _init(**arguments: Any) -> Any:
-    if ray.is_initialized():
+def _init(**arguments: Any) -> Attached:
+    if ray_cluster.is_connected():
         raise ClusterError("this process is connected to a Ray cluster already")
-    ray_worker.print_to_stdstream = _log_instead
     with _kept_signal_handlers():
         try:
-            context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
-        except (ray.exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
+            return ray_cluster.init(**arguments)
+        except ClusterError as error:
             if arguments["address"] == "local":
-                first_line = str(error).strip().partition("\n")[0]
-                raise ClusterError(f"Ray cannot be started: {first_line}") from error
+                raise ClusterError(f"Ray cannot be started: {error}") from error
             raise _cannot_join(arguments["address"]) from error
-    return context
-
-
-def _log_instead(data: Any, ignore_prefix: bool) -> None:
-    """Ray prints a killed worker's epitaph over whatever is on the terminal; at INFO it can be had."""
-    for line in data["lines"]:
-        _log.info("ray: %s", line)
 
 
 def _cannot_join(address: str) -> ClusterError:
@@ -235,8 +208,3 @@ def _kept_signal_handlers() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _url(context: Any) -> str:
-    address = context.dashboard_url
-    return f"http://{address}" if address else ""

@@ -1,0 +1,108 @@
+"""What an actor sees of the node and the relay around it, when the place where it runs is Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import threading
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from actors.cluster import KeyValues, RayMetrics, node_address, node_id, set_process_title
+from relay.assign import decode_assignment
+from relay.errors import ClusterError
+from relay.facts import assignment_fact
+from relay.metrics import Metrics
+from relay.stats import Assignment
+
+SECRET, SOCKETS = "secret", "sockets"
+TITLE_EVERY_S = 0.25
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class ActorHost:
+    """Travels to each actor as an argument; unpickled, it sets up the process that it finds itself in."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._facts = KeyValues(namespace)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (self._namespace,)
+
+    @cached_property
+    def node(self) -> str:
+        return node_id()
+
+    @cached_property
+    def address(self) -> str:
+        return node_address()
+
+    @cached_property
+    def secret(self) -> bytes:
+        secret = self._facts.load(SECRET)
+        if not secret:
+            raise ClusterError("the relay's secret is not there; was the relay taken down?")
+        return secret
+
+    @cached_property
+    def socket_directory(self) -> Path:
+        chosen = self._facts.load(SOCKETS)
+        if chosen:
+            return private_directory(Path(chosen.decode()))
+        relay = hashlib.sha256(self.secret).hexdigest()[:8]
+        return private_directory(short_temporary_directory() / f"sluice-{os.getuid()}-{relay}")
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        return RayMetrics()
+
+    def assignment(self, stream: str) -> Assignment | None:
+        encoded = self._facts.load(assignment_fact(stream))
+        return decode_assignment(encoded) if encoded else None
+
+    def set_title(self, text: str) -> None:
+        self._title.text = text
+
+    @cached_property
+    def _title(self) -> _Title:
+        return _Title()
+
+
+class _Title:
+    """Keeps the process title: Ray puts its own back after every call of a method."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        threading.Thread(target=self._keep, name="title", daemon=True).start()
+
+    def _keep(self) -> None:
+        while True:
+            if self.text:
+                set_process_title(self.text)
+            time.sleep(TITLE_EVERY_S)
+
+
+def _arrive(namespace: str) -> ActorHost:
+    """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    return ActorHost(namespace)
+
+
+def short_temporary_directory() -> Path:
+    """Unix sockets take 107 bytes of path, and Ray's own use up about 70 of them below its directory."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(str(usual)) <= 16 else Path("/tmp")  # noqa: S108 - what we make there is private
+
+
+def private_directory(path: Path) -> Path:
+    """Made if it is missing. Raises ClusterError if it is anybody else's, or open to them."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if path.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ClusterError(f"{path} is not private to this user; remove it")
+    return path
