@@ -204,6 +204,9 @@ def test_a_stream_that_restarts_without_a_controller_knows_its_publisher(relay):
         until(served, "the stream's next incarnation, with a publisher")
     finally:
         os.kill(before.controller_pid, signal.SIGCONT)
+    # Until its next look the controller tells what it saw before it was stopped.
+    killed = pids(before)["btcusdt@trade"]
+    until(lambda: killed not in pids(relay.status()).values(), "a look at the next incarnation")
 
 
 def test_applying_another_configuration_touches_what_changed(relay):
