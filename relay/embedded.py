@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from relay.errors import BusError, UsageError
 from relay.processes import start_child, stop_child
@@ -41,6 +42,8 @@ class EmbeddedNats:
         self._extra_config = extra_config
         self._port = port
         self._child: subprocess.Popen[bytes] | None = None
+        # Open while the directory is ours.
+        self._locked: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -82,6 +85,7 @@ class EmbeddedNats:
         if self.running:
             return
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock()
         for stale in self._directory.glob("*.ports"):
             stale.unlink()
         settings = self._directory / "nats-server.conf"
@@ -94,18 +98,35 @@ class EmbeddedNats:
         """Let it close its store, then end it; does nothing if it is not running."""
         if self._child is not None:
             stop_child(self._child, STOP_GRACE_S)
-            self._child = None
+        self._ended()
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-            self._child = None
+        self._ended()
 
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def _lock(self) -> None:
+        """Two servers would ruin the store that they share, and nats-server does not look."""
+        if self._locked is None:
+            locked = (self._directory / "lock").open("ab")
+            try:
+                fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                locked.close()
+                raise UsageError(f"another nats-server uses {self._directory}; end that one first") from error
+            self._locked = locked
+
+    def _ended(self) -> None:
+        self._child = None
+        if self._locked is not None:
+            self._locked.close()
+            self._locked = None
 
     def _settings(self) -> str:
         # JSON strings are valid quoted strings of the server's own format.
@@ -127,6 +148,7 @@ class EmbeddedNats:
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline:
             if child.poll() is not None:
+                self._ended()
                 raise BusError(f"nats-server ended at its start: {self._last_words()}")
             # The server writes this file when its listeners accept connections.
             for ports in self._directory.glob(f"*_{child.pid}.ports"):

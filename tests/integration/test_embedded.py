@@ -65,6 +65,15 @@ def test_a_taken_port_is_reported_in_the_servers_own_words(nats_server: Embedded
         EmbeddedNats(tmp_path / "second", port=nats_server.port).start()
 
 
+def test_a_store_in_use_is_refused_until_its_server_ends(tmp_path: Path) -> None:
+    with EmbeddedNats(tmp_path) as first:
+        with pytest.raises(UsageError, match="another nats-server uses"):
+            EmbeddedNats(tmp_path).start()
+        first.kill()
+        with EmbeddedNats(tmp_path) as second:
+            assert second.running
+
+
 def test_a_wrong_binary_is_refused_with_the_name_of_the_variable() -> None:
     with pytest.raises(UsageError, match=BINARY_VARIABLE):
         find_binary({BINARY_VARIABLE: "/nonexistent/nats-server"})
