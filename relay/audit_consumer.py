@@ -165,6 +165,8 @@ class _Reader:
         assert self._client is not None
         if not self._source.jetstream:
             self._subscription = await self._client.subscribe(self._source.subject, cb=self._take)
+            # What is published before the server knows of the subscription never comes.
+            await self._client.flush()
             return
         with suppress(NotFoundError):
             start = await self._start_sequence(self._client)

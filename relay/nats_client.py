@@ -41,13 +41,17 @@ class RawClient(Client):
         await asyncio.shield(self.ping())
 
     def write(self, data: bytes) -> None:
-        self._raw.write(data)
+        """What comes after the connection's end goes nowhere: its owner hears of the end and sends it again."""
+        raw = self._raw
+        # uvloop raises where asyncio would forget the bytes.
+        if not raw.is_closing():
+            raw.write(data)
 
     def ping(self) -> asyncio.Future[bool]:
         """Resolves when the server has taken everything written before; never, if the connection breaks."""
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
-        self._raw.write(b"PING\r\n")
+        self.write(b"PING\r\n")
         return pong
 
     @property

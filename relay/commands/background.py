@@ -21,7 +21,7 @@ def sources(config: Config) -> list[Source]:
     """What to read: each JetStream stream, or with core NATS each subject once."""
     if config.nats.delivery is Delivery.CORE:
         return [Source("", subject) for subject in dict.fromkeys(one.subject for one in config.streams)]
-    return [Source(one.spec.jetstream_name, one.subject) for one in config.streams]
+    return [Source(one.spec.jetstream_name, one.stored_subject) for one in config.streams]
 
 
 class BackgroundAudit:

@@ -19,6 +19,7 @@ from typing import Any
 
 import nats
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -145,6 +146,21 @@ def test_the_end_of_the_server_is_noticed_and_later_writes_are_harmless(nats_ser
         await connection.close()
 
     run(test())
+
+
+def test_a_write_between_the_end_of_a_socket_and_its_notice_is_harmless(nats_server: EmbeddedNats) -> None:
+    """uvloop raises for it, and an exception in a turn would end the publisher's process."""
+
+    async def test() -> None:
+        connection = await a_connection(to(nats_server.url))
+        connection._client._raw.abort()
+        await asyncio.sleep(0)
+        connection.write(b"PUB a 1\r\nx\r\n")
+        connection.ping()
+        assert connection.unsent_bytes == 0
+        connection.abort("done")
+
+    uvloop.run(test())
 
 
 def test_a_frozen_server_is_left_although_bytes_are_unsent(nats_server: EmbeddedNats) -> None:

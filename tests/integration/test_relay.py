@@ -18,7 +18,7 @@ from actors.publisher import PublisherActor, PublisherSettings
 from actors.stream import StreamActor
 from relay.audit import Audit
 from relay.commands.background import BackgroundAudit
-from relay.config import Config, parse_config
+from relay.config import Config, Delivery, parse_config
 from relay.embedded import EmbeddedNats
 from relay.exchange.server import ExchangeServer
 from relay.exchange.settings import ExchangeSettings
@@ -229,6 +229,39 @@ def test_a_recorded_market_at_20x_arrives_whole_and_in_order(
         assert reader.caught_up(30.0)
     try:
         assert_books_balance(relay, exchange.sent(venue), audit)
+    finally:
+        relay.close()
+        exchange.close()
+
+
+def test_a_subject_without_fields_carries_every_stream_and_each_is_stored_apart(
+    nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    names = ("btcusdt@trade", "ethusdt@trade")
+    exchange = ExchangeThread(ExchangeSettings(streams=names, expected=("*",)))
+    text = f"nats: {{subject: binance.websocket.data}}\nshards: [{', '.join(names)}]\n"
+    config = configured(text, exchange, nats, tmp_path)
+    asyncio.run(ensure_streams(config.nats, config.streams))
+    stored, seen = Audit(), Audit()
+    core = config.model_copy(update={"nats": config.nats.model_copy(update={"delivery": Delivery.CORE})})
+    with (
+        BackgroundAudit(config, stored, from_start=True) as reader,
+        BackgroundAudit(core, seen, from_start=False),
+    ):
+        relay = Relay(config, publishers=1)
+        exchange.run(exchange.server.wait_subscribed(*names))
+        for name in names:
+            exchange.call(lambda name=name: exchange.server.emit(name, 500))
+            exchange.run(exchange.server.wait_sent(name, 500))
+        exchange.run(exchange.server.stop_traffic())
+        until(relay.settled)
+        assert reader.caught_up(30.0)
+        sent = exchange.sent("usdm")
+        assert all(one.events >= 500 for one in sent.values())
+        until(lambda: all(seen.stored(key) == one.events for key, one in sent.items()))
+    try:
+        assert_books_balance(relay, sent, stored)
+        assert all(one.clean and one.digest == sent[one.stream].digest for one in seen.report())
     finally:
         relay.close()
         exchange.close()
