@@ -41,7 +41,7 @@ class RawClient(Client):
         await asyncio.shield(self.ping())
 
     def write(self, data: bytes) -> None:
-        """What comes after the connection's end goes nowhere: its owner hears of the end and sends it again."""
+        """After the end of the connection it goes nowhere: the owner hears of that and sends it again."""
         raw = self._raw
         # uvloop raises where asyncio would forget the bytes.
         if not raw.is_closing():
