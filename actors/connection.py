@@ -45,7 +45,8 @@ _NO_ADDRESS = ("", "auto", "local")
 
 
 class Start(StrEnum):
-    """AUTO joins a running cluster, else starts one; LOCAL always starts one; JOIN never does."""
+    """AUTO joins a running cluster, else starts one; LOCAL always starts one, which no AUTO joins; JOIN never
+    starts one."""
 
     AUTO = "auto"
     LOCAL = "local"
@@ -85,12 +86,15 @@ def _session(
     if joined is not None:
         return joined
     return local_ray.start(
-        namespace, needed_cpus=needed_cpus + CONTROLLER_CPUS, include_dashboard=include_dashboard
+        namespace,
+        needed_cpus=needed_cpus + CONTROLLER_CPUS,
+        include_dashboard=include_dashboard,
+        shared=start is Start.AUTO,
     )
 
 
 def _joined(start: Start, address: str | None, namespace: str) -> local_ray.Session | None:
-    own = local_ray.find_own()
+    own = local_ray.find_own(shared=start is Start.AUTO)
     named_address = address or os.environ.get("RAY_ADDRESS")
     if named_address in _NO_ADDRESS:
         named_address = None

@@ -94,7 +94,7 @@ _DAEMONS = {
 }
 
 
-def start(namespace: str, *, needed_cpus: float, include_dashboard: bool) -> Session:
+def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared: bool) -> Session:
     run_directory = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=short_temporary_directory()))
     token_path = run_directory / "token"
     token_path.touch(mode=0o600)
@@ -121,15 +121,16 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool) -> Ses
         dashboard_url=attached.dashboard_url,
         run_directory=str(run_directory),
         pid=os.getpid(),
+        shared=shared,
     )
     state_file = StateFile(state_directory(os.environ), cluster)
     started = Started(run_directory, state_file, token_path, children(os.getpid()) - before)
     return Session(cluster.address, cluster.dashboard_url, started, environment)
 
 
-def find_own() -> LocalCluster | None:
-    """The latest that this user started and that still runs."""
-    return running_cluster(state_directory(os.environ))
+def find_own(*, shared: bool) -> LocalCluster | None:
+    """The latest that this user started and that still runs; with `shared`, only one that `run` may join."""
+    return running_cluster(state_directory(os.environ), shared=shared)
 
 
 def find_started_by_hand() -> str | None:

@@ -16,13 +16,15 @@ RUN_PREFIX = "sluice-"
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """`run_directory` belongs to the cluster alone and goes with it."""
+    """`run_directory` belongs to the cluster alone and goes with it. On a cluster that is not `shared`, such
+    as a demo's, commands may look and scale, but `run` starts its own."""
 
     address: str
     token_path: str
     dashboard_url: str
     run_directory: str
     pid: int
+    shared: bool = True
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
@@ -51,14 +53,17 @@ class StateFile:
         self._file.close()
 
 
-def running_cluster(directory: Path) -> LocalCluster | None:
-    """The one that was started last. What a dead owner left behind is removed."""
+def running_cluster(directory: Path, *, shared: bool = False) -> LocalCluster | None:
+    """The one that was started last, or the last of the shared ones. What a dead owner left is removed."""
     for path in sorted(directory.glob("cluster-*.json"), key=_changed_at, reverse=True):
         try:
             with path.open(encoding="utf-8") as file:
-                if _owned(file):
-                    return LocalCluster(**json.load(file))
-                _sweep(path, file)
+                if not _owned(file):
+                    _sweep(path, file)
+                    continue
+                cluster = LocalCluster(**json.load(file))
+                if cluster.shared or not shared:
+                    return cluster
         except FileNotFoundError:
             # Its owner ended just now.
             continue

@@ -145,6 +145,14 @@ def test_without_any_cluster_joining_says_how_to_get_one(tmp_path, monkeypatch):
         connect(Start.JOIN)
 
 
+def test_run_does_not_find_a_demo_that_status_finds(tmp_path):
+    demo = LocalCluster("127.0.0.1:3", "", "", str(tmp_path / "sluice-ghi"), 3, shared=False)
+    announced = StateFile(tmp_path, demo)
+    assert running_cluster(tmp_path) == demo
+    assert running_cluster(tmp_path, shared=True) is None
+    announced.remove()
+
+
 def test_the_files_of_a_dead_driver_are_swept_away(tmp_path):
     run_directory = tmp_path / "sluice-abc"
     run_directory.mkdir()
