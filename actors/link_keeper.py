@@ -31,8 +31,9 @@ MAX_BATCH_BYTES = 256 * 1024
 REFILL_BYTES = 512 * 1024
 HANDOVER_S = 1.0
 CHECK_EVERY_S = 0.25
-# A publisher without NATS for this long is left for another one: only its own path may be broken.
-NATS_PATIENCE_S = 2.0
+# A publisher without NATS for this long is left for another one: only its own path may be broken. If the next
+# has none either, NATS itself is away, and each further change waits twice as long.
+NATS_PATIENCE_S, NATS_PATIENCE_MAX_S = 2.0, 30.0
 # With the controller and every publisher gone there is nothing to do but look again.
 RETRY_S = (0.05, 0.25)
 
@@ -73,6 +74,7 @@ class LinkKeeper:
         self._handing_over = False
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
+        self._nats_patience_s = NATS_PATIENCE_S
 
     @property
     def publisher(self) -> str | None:
@@ -128,6 +130,7 @@ class LinkKeeper:
             now = time.monotonic()
             if link.connected:
                 nats_seen_at = now
+                self._nats_patience_s = NATS_PATIENCE_S
             self._check_link(link, now, nats_seen_at)
         self._left(link)
 
@@ -137,7 +140,8 @@ class LinkKeeper:
         others = self.assignment is not None and len(self.assignment.endpoints) > 1
         if link.silent(now):
             link.close("the publisher is silent")
-        elif others and now - nats_seen_at > NATS_PATIENCE_S:
+        elif others and now - nats_seen_at > self._nats_patience_s:
+            self._nats_patience_s = min(NATS_PATIENCE_MAX_S, 2 * self._nats_patience_s)
             link.close("the publisher has no NATS connection")
         elif self._should_hand_over(link, now):
             self._hand_over(link)
