@@ -95,7 +95,8 @@ def _cluster(environ: dict[str, str], short: Path) -> Iterator[dict[str, str]]:
     head = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + START_S
-        while not (short / "ray" / "ray_current_cluster").exists():
+        # Its address is on disk earlier, but nobody can join before the raylet is up.
+        while "Ray runtime started" not in (short / "log").read_text():
             assert head.poll() is None and time.monotonic() < deadline, (short / "log").read_text()
             time.sleep(0.1)
         yield environ
@@ -111,7 +112,8 @@ def _cluster(environ: dict[str, str], short: Path) -> Iterator[dict[str, str]]:
 def drive(environ: dict[str, str], *what: str) -> dict:
     command = [sys.executable, "-c", DRIVER, *what]
     done = subprocess.run(command, env=environ, cwd="/", capture_output=True, text=True, timeout=90)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     return json.loads(done.stdout)
 
 
