@@ -12,7 +12,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench bench-quick soak lock clean
+.PHONY: help env demo test lint bench bench-quick lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,15 +31,12 @@ env: ## build .venv from the lock, once, and again when the lock changes
 demo: env ## the whole relay on this machine, then an audit: SECONDS=60 FLOOD=btcusdt@trade
 	@$(VENV) driver.py demo --seconds "$(SECONDS)" $(if $(FLOOD),--flood "$(FLOOD)")
 
-test: lint ## lint, then every test but the soak
-	@$(VENV) -m pytest -m "not soak"
+test: lint ## lint, then every test
+	@$(VENV) -m pytest
 
 lint: env ## ruff and mypy
 	@$(VENV) -m ruff check .
 	@$(VENV) -m mypy
-
-soak: env ## the tests that take minutes
-	@$(VENV) -m pytest -m soak
 
 bench: env ## Sluice, a one-process forwarder and the old design side by side
 	@$(VENV) -m bench
