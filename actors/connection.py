@@ -45,8 +45,7 @@ _NO_ADDRESS = ("", "auto", "local")
 
 
 class Start(StrEnum):
-    """AUTO joins a running cluster, else starts one; LOCAL always starts one, which no AUTO joins; JOIN never
-    starts one."""
+    """AUTO joins a running cluster, else starts one; LOCAL always starts one; JOIN never does."""
 
     AUTO = "auto"
     LOCAL = "local"
@@ -68,29 +67,23 @@ def connect(
     namespace: str = NAMESPACE,
     needed_cpus: float = 0.0,
     include_dashboard: bool = True,
+    shared: bool = True,
     classes: ActorClasses | None = None,
 ) -> Connection:
     """Raises ClusterError when there is nothing to join, or Ray does not start.
 
     A cluster is looked for at `address`, at RAY_ADDRESS, among those that this user's drivers started, and
-    where `ray start` left one on this machine, in this order.
+    where `ray start` left one on this machine, in this order. AUTO does not join what was started without
+    `shared`.
     """
-    session = _session(start, address, namespace, needed_cpus, include_dashboard)
-    return Connection(session, namespace, classes or ActorClasses())
-
-
-def _session(
-    start: Start, address: str | None, namespace: str, needed_cpus: float, include_dashboard: bool
-) -> local_ray.Session:
     joined = None if start is Start.LOCAL else _joined(start, address, namespace)
-    if joined is not None:
-        return joined
-    return local_ray.start(
+    session = joined or local_ray.start(
         namespace,
         needed_cpus=needed_cpus + CONTROLLER_CPUS,
         include_dashboard=include_dashboard,
-        shared=start is Start.AUTO,
+        shared=shared,
     )
+    return Connection(session, namespace, classes or ActorClasses())
 
 
 def _joined(start: Start, address: str | None, namespace: str) -> local_ray.Session | None:

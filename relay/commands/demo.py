@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
         screen.say("nats-server and the simulated exchange are up; starting Ray, which takes some seconds")
         reader = children.enter_context(BackgroundAudit(config, Audit(), from_start=True))
         with interrupts.breaking_off():
-            cluster = started(config)
+            cluster = started(config, shared=False)
         with closing(cluster), screen:
             if interrupts.asked:
                 return 0

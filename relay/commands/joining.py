@@ -22,11 +22,11 @@ def joined_or_started(address: str | None, config: Config) -> Connection:
     return connect(Start.AUTO, address=address, needed_cpus=needed_cpus(config))
 
 
-def started(config: Config) -> Connection:
-    """A Ray of our own, whatever else runs on this machine."""
+def started(config: Config, *, shared: bool) -> Connection:
+    """A Ray of our own, whatever else runs on this machine; `shared` lets a later `run` join it."""
     from actors.connection import Start, connect
 
-    return connect(Start.LOCAL, needed_cpus=needed_cpus(config))
+    return connect(Start.LOCAL, needed_cpus=needed_cpus(config), shared=shared)
 
 
 def needed_cpus(config: Config) -> float:

@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
         with interrupts.breaking_off():
             # The actors on a cluster that was here before would outlive our children.
             own = args.simulate or args.embedded_nats
-            cluster = started(config) if own else joined_or_started(args.address, config)
+            cluster = started(config, shared=True) if own else joined_or_started(args.address, config)
         with closing(cluster), screen:
             return _bring_up_and_watch(cluster, config, screen, interrupts)
 
