@@ -300,6 +300,7 @@ def test_a_hole_behind_the_last_incarnation_is_announced(rig: Rig) -> None:
     rig.send(range(1, 31))
     until(lambda: len(publisher.numbers()) == 30)
     first.stop()
+    until(lambda: rig.exchange.connections == [])
     publisher.acknowledging = True
     second = rig.actor()
     until(lambda: len(rig.exchange.connections) == 1)
