@@ -90,7 +90,6 @@ class StreamRelay:
             max_messages=settings.queue.max_messages,
             max_bytes=settings.queue.max_bytes,
             overflow=settings.overflow,
-            spills=settings.journal,
         )
         self._intake = self._start_intake()
         self.feed = FeedKeeper(settings.url, self._take, self._intake.disconnected)

@@ -52,12 +52,11 @@ class Books:
 
 
 class Window:
-    """Use from one event loop only. `spills` says that there is a journal to spill to."""
+    """Use from one event loop only. With `spill` the caller keeps a journal to spill to."""
 
-    def __init__(self, *, max_messages: int, max_bytes: int, overflow: Overflow, spills: bool) -> None:
+    def __init__(self, *, max_messages: int, max_bytes: int, overflow: Overflow) -> None:
         self.books = Books()
         self.overflow = overflow
-        self.spills = spills
         self.memory_bytes = 0
         self.in_flight_bytes = 0
         self._max_messages = max_messages

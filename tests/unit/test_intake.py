@@ -14,7 +14,7 @@ SECOND = 1_000_000_000
 
 
 def intake(name: str = "btcusdt@trade", **known: int) -> tuple[Intake, Window]:
-    window = Window(max_messages=100, max_bytes=1 << 20, overflow=Overflow.SPILL, spills=True)
+    window = Window(max_messages=100, max_bytes=1 << 20, overflow=Overflow.SPILL)
     return Intake(parse_stream(Venue.USDM, name), window, epoch=5, **known), window
 
 

@@ -19,7 +19,7 @@ def held(offset: int, *, seq: int | None = None, kind: Kind = Kind.EVENT, confla
 
 
 def window(overflow: Overflow, max_messages: int = 3) -> Window:
-    return Window(max_messages=max_messages, max_bytes=1 << 20, overflow=overflow, spills=True)
+    return Window(max_messages=max_messages, max_bytes=1 << 20, overflow=overflow)
 
 
 def offsets(batch: list[Held]) -> list[int]:
@@ -164,7 +164,7 @@ class SpillingWindow(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.subject = Window(max_messages=4, max_bytes=400, overflow=Overflow.SPILL, spills=True)
+        self.subject = Window(max_messages=4, max_bytes=400, overflow=Overflow.SPILL)
         self.journal: list[Held] = []
         self.acknowledged = 0
         self.sent: list[int] = []
