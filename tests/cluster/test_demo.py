@@ -116,7 +116,7 @@ def test_the_demo_relays_ten_streams_audits_them_and_leaves_nothing(home: Path) 
 
 def test_the_demo_audits_what_it_relayed_when_it_is_interrupted(few: Path, home: Path) -> None:
     with started("demo", "--seconds", "600", "-c", str(few), home=home) as demo:
-        demo.read_until("of 600 s  relaying")
+        demo.read_until(r"of 600 s  relaying.* [1-9]\S* msg/s")
         demo.process.send_signal(signal.SIGINT)
         code = demo.end()
     assert code == 0, demo.lines

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -94,19 +95,26 @@ def _cluster(environ: dict[str, str], short: Path) -> Iterator[dict[str, str]]:
     log = (short / "log").open("w")
     head = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + START_S
-        # Its address is on disk earlier, but nobody can join before the raylet is up.
-        while "Ray runtime started" not in (short / "log").read_text():
-            assert head.poll() is None and time.monotonic() < deadline, (short / "log").read_text()
-            time.sleep(0.1)
+        _await_joinable(environ, head, short / "log")
         yield environ
     finally:
         everything = descendants(children(os.getpid()) - before)
         head.send_signal(signal.SIGTERM)
-        head.wait(30)
+        with suppress(subprocess.TimeoutExpired):
+            head.wait(30)
         end_processes(everything, 5.0)
+        head.wait(5)
         log.close()
     assert not [process for process in everything if is_running(process)]
+
+
+def _await_joinable(environ: dict[str, str], head: subprocess.Popen[bytes], log: Path) -> None:
+    """Its address is on disk, and it says that it runs, before its raylet takes the first driver."""
+    deadline = time.monotonic() + START_S
+    join = [sys.executable, "-c", "import ray; ray.init(address='auto', log_to_driver=False)"]
+    while subprocess.run(join, env=environ, cwd="/", capture_output=True, check=False).returncode:
+        assert head.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
 
 
 def drive(environ: dict[str, str], *what: str) -> dict:
