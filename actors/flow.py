@@ -1,7 +1,7 @@
 """Records to NATS in fair turns, and acknowledgements back: what a publisher does all the time.
 
 A stream's records pass through callbacks and no task. One turn per iteration of the event loop writes what
-may go out and sends one acknowledgement to each stream; new records and answers of NATS call for a turn.
+may go out and tells streams what NATS acknowledged; new records and answers of NATS call for a turn.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ class FlowLimits:
     turn_bytes: int = 64 * 1024
     # What the kernel has not taken yet waits behind nobody's turn, so little may wait there.
     unsent_bytes: int = 256 * 1024
+    # Waking a calm stream for each acknowledgement costs more than the acknowledgement: it hears with its next
+    # batch, or after this long, or when so many have gathered.
+    tell_s: float = 0.02
+    untold_messages: int = 128
     # Without progress for this long a stream's messages, or the connection, count as lost.
     stall_s: float = 2.0
 
@@ -53,6 +57,9 @@ class Flow:
         self._sessions: dict[int, Served] = {}
         self._scheduler = DeficitRoundRobin[Served](limits.quantum_bytes)
         self._answered: dict[Served, None] = {}
+        self._to_tell: dict[Served, None] = {}
+        self._untold: dict[Served, None] = {}
+        self._telling_is_due = False
         self._turn_is_due = False
         self._is_confirming = False
         self._acknowledged_at = 0.0
@@ -75,10 +82,12 @@ class Flow:
         self._sessions.pop(served.lane.session, None)
         self._scheduler.discard(served)
         self._answered.pop(served, None)
+        self._tell(served, time.monotonic())
         served.lane.end()
 
     def offer(self, served: Served) -> None:
-        """The lane has new records."""
+        """The lane has new records; its stream is awake now, and so hears what it has not heard yet."""
+        self._to_tell[served] = None
         if served.lane.ready:
             self._scheduler.add(served)
             self._call_turn()
@@ -136,17 +145,43 @@ class Flow:
             self._publish(connection)
         if connection is not None and self._confirms and not self._is_confirming:
             self._confirm(connection)
+        self._tell_some()
 
     def _acknowledge(self) -> None:
-        """One acknowledgement for each stream, however many answers came."""
+        """One mark for each stream, however many answers came."""
+        now = time.monotonic()
         for served in self._answered:
             lane = served.lane
             offset = lane.chain.advance()
             if offset is not None:
-                served.link.send(wire.ack(lane.session, offset))
+                served.untold.append((offset, now))
+                self._untold[served] = None
+                if offset - served.told >= self._limits.untold_messages:
+                    self._to_tell[served] = None
             if lane.ready:
                 self._scheduler.add(served)
         self._answered.clear()
+
+    def _tell_some(self) -> None:
+        """Those that are awake or wait for their credit hear at once, the others all together in a while."""
+        now = time.monotonic()
+        for served in self._to_tell:
+            self._tell(served, now)
+        self._to_tell.clear()
+        if self._untold and not self._telling_is_due:
+            self._telling_is_due = True
+            asyncio.get_running_loop().call_later(self._limits.tell_s, self._tell_all)
+
+    def _tell_all(self) -> None:
+        self._telling_is_due = False
+        now = time.monotonic()
+        for served in tuple(self._untold):
+            self._tell(served, now)
+
+    def _tell(self, served: Served, now: float) -> None:
+        if served in self._untold:
+            del self._untold[served]
+            served.tell(now)
 
     def _publish(self, connection: Connection) -> None:
         out: list[bytes] = []

@@ -194,8 +194,10 @@ class LinkKeeper:
 
     def acknowledged(self, message: wire.Ack) -> None:
         now_ns = time.time_ns()
-        for recv_ns in self._window.acknowledge(message.offset):
-            self.latency.add(now_ns - recv_ns)
+        for offset, waited_us in message.marks:
+            acknowledged_ns = now_ns - 1000 * waited_us
+            for recv_ns in self._window.acknowledge(offset):
+                self.latency.add(acknowledged_ns - recv_ns)
         self._settle()
 
     def refused(self, message: wire.Refused) -> None:

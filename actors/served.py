@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from relay import wire
 from relay.lane import Lane
 from relay.publish_link import PublishLink
 
@@ -23,6 +24,17 @@ class Served:
     opening: asyncio.Task[None] | None = None
     # When the tries made so far would be due at an even pace.
     paced_until: float = 0.0
+    # What NATS acknowledged and the stream has not heard of: offsets, and when it was. `told` came before.
+    untold: list[tuple[int, float]] = field(default_factory=list)
+    told: int = 0
+
+    def tell(self, now: float) -> None:
+        """Everything that is untold, in one message."""
+        if self.untold:
+            marks = [(offset, int((now - at) * 1e6)) for offset, at in self.untold]
+            self.link.send(wire.ack(self.lane.session, marks))
+            self.told = marks[-1][0]
+            self.untold.clear()
 
     def next_try_s(self, now: float) -> float:
         """How long to wait for the next try, which is counted by this call."""

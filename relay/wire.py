@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass
 from struct import Struct
 from struct import error as StructError
@@ -23,7 +23,7 @@ import orjson
 from relay.errors import LinkError
 from relay.record import MAX_RECORD_BYTES, NO_EVENT_ID, Record, decode
 
-VERSION = 1
+VERSION = 2
 NONCE_BYTES = 32
 # The first message may come from a stranger: nothing larger than a Hello is read before it is proved.
 MAX_HELLO_BYTES = 4096
@@ -35,7 +35,9 @@ CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED = 16, 17, 18, 19, 20, 21
 _FRAME = Struct("<IB")
 _BATCH = Struct("<II")
 _RESUME = Struct("<IQQIIqQ")
-_ACK = Struct("<IQ")
+_SESSION = Struct("<I")
+_MARK = Struct("<QI")
+_REFUSED = Struct("<IQ")
 _FENCED = Struct("<Q")
 _ALIVE = Struct("<B")
 
@@ -68,10 +70,11 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Every record up to `offset` is acknowledged."""
+    """Each mark `(offset, waited_us)` says that every record up to `offset` was acknowledged by NATS, and how
+    long ago that was when this message left: acknowledgements wait for each other, latency counts without."""
 
     session: int
-    offset: int
+    marks: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,8 @@ def resume(message: Resume) -> bytes:
     return frame(RESUME, _RESUME.pack(*astuple(message)))
 
 
-def ack(session: int, offset: int) -> bytes:
-    return frame(ACK, _ACK.pack(session, offset))
+def ack(session: int, marks: Iterable[tuple[int, int]]) -> bytes:
+    return frame(ACK, _SESSION.pack(session) + b"".join([_MARK.pack(*mark) for mark in marks]))
 
 
 def fenced(epoch: int) -> bytes:
@@ -129,7 +132,7 @@ def alive(connected: bool) -> bytes:
 
 
 def refused(message: Refused) -> bytes:
-    return frame(REFUSED, _ACK.pack(message.session, message.offset) + message.reason.encode()[:512])
+    return frame(REFUSED, _REFUSED.pack(message.session, message.offset) + message.reason.encode()[:512])
 
 
 class Splitter:
@@ -208,7 +211,8 @@ def read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused
 
 def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
     if kind == ACK:
-        return Ack(*_ACK.unpack(body))
+        (session,) = _SESSION.unpack_from(body)
+        return Ack(session, tuple(_MARK.iter_unpack(body[_SESSION.size :])))
     if kind == ALIVE:
         return Alive(bool(_ALIVE.unpack(body)[0]))
     if kind == RESUME:
@@ -216,6 +220,6 @@ def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refuse
     if kind == FENCED:
         return Fenced(*_FENCED.unpack(body))
     if kind == REFUSED:
-        session, offset = _ACK.unpack_from(body)
-        return Refused(session, offset, body[_ACK.size :].decode(errors="replace"))
+        session, offset = _REFUSED.unpack_from(body)
+        return Refused(session, offset, body[_REFUSED.size :].decode(errors="replace"))
     raise LinkError(f"the publisher sent a message of unknown type {kind}")

@@ -60,8 +60,9 @@ class LinkClient(asyncio.Protocol):
                 heard.resumes.append(message)
             case wire.Ack():
                 if message.session == self.session:
-                    assert message.offset > heard.acknowledged, "acknowledgements only rise"
-                    heard.acknowledged = message.offset
+                    for offset, _ in message.marks:
+                        assert offset > heard.acknowledged, "acknowledgements only rise"
+                        heard.acknowledged = offset
                     heard.acks += 1
             case wire.Refused():
                 heard.refused.append(message)

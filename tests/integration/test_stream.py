@@ -132,10 +132,10 @@ class ScriptedPublisher:
             session, records = wire.read_batch(body)
             self.records += records
             if self.acknowledging and session == self._session:
-                writer.write(wire.ack(session, records[-1].offset))
+                writer.write(wire.ack(session, [(records[-1].offset, 0)]))
 
     async def acknowledge_all(self) -> None:
-        self._writers[-1].write(wire.ack(self._session, self.records[-1].offset))
+        self._writers[-1].write(wire.ack(self._session, [(self.records[-1].offset, 0)]))
 
     async def refuse(self, offset: int) -> None:
         self._writers[-1].write(wire.refused(wire.Refused(self._session, offset, "too large")))
