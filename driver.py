@@ -127,6 +127,10 @@ def _apply(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     _address(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the difference and change nothing")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait until the change is complete")
+    parser.add_argument(
+        "--deadline", type=positive, default=120.0, metavar="S", help="seconds to wait for that (120)"
+    )
 
 
 def _down(parser: argparse.ArgumentParser) -> None:
@@ -206,8 +210,10 @@ COMMANDS = {
         "Prints before and after and waits until it is done. A number holds until `scale auto`.",
     ),
     "apply": Command(
-        "control.apply", _apply, "change the running relay to what a configuration says",
-        "Touches only what differs, and prints the difference.",
+        "apply.run", _apply, "change the running relay to what a configuration says",
+        "Touches only what differs: a removed stream drains first, every other one keeps its socket. Prints"
+        " the difference, waits until it is in force, and says when each stream subscribed and had its first"
+        " data. A wrong file changes nothing. To roll back, apply the old file.",
     ),
     "down": Command(
         "control.down", _down, "drain and remove every actor",

@@ -24,7 +24,8 @@ class FeedKeeper:
     """`on_payloads(payloads, recv_ns)` gets every read; `on_disconnected()` every end of a connection.
 
     Only data proves a stream: `delivering` turns true, and the back-off starts anew, when the owner calls
-    `delivered`.
+    `delivered`. `subscribed_at_ns` and `first_data_at_ns` are Unix times of the first of all connections, 0
+    before.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class FeedKeeper:
         self.reconnects = 0
         self.last_error = ""
         self.last_data_at: float | None = None
+        self.subscribed_at_ns = 0
+        self.first_data_at_ns = 0
         self._url = url
         self._on_payloads = on_payloads
         self._on_disconnected = on_disconnected
@@ -55,6 +58,7 @@ class FeedKeeper:
         """Returns how long to wait before the next."""
         try:
             self._connection = await open_feed(self._url, self._on_payloads)
+            self.subscribed_at_ns = self.subscribed_at_ns or time.time_ns()
             if self.paused:
                 self._connection.pause()
             # Not awaited itself: cancelling this task must not cancel the connection's own future.
@@ -77,6 +81,7 @@ class FeedKeeper:
         self.last_data_at = time.monotonic()
         if not self.delivering:
             self.delivering = True
+            self.first_data_at_ns = self.first_data_at_ns or time.time_ns()
             self._backoff.reset()
             _log.info("first data from %s", self._url)
 

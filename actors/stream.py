@@ -292,6 +292,8 @@ class StreamRelay:
             latency_p99_ms=_ms(latency.quantile(0.99)),
             latency_max_ms=_ms(latency.max_ns or None),
             assignment_version=self.links.assignment.version if self.links.assignment else 0,
+            subscribed_at_ns=self.feed.subscribed_at_ns,
+            first_data_at_ns=self.feed.first_data_at_ns,
             last_error=self._journal_problem or self.feed.last_error,
         )
 

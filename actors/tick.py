@@ -11,12 +11,23 @@ from typing import TypedDict
 from actors.jetstream_keeper import Ensure, JetStreamKeeper
 from actors.pool import Plan, Pool
 from relay.assign import Placement, adopt, assign, publish
-from relay.changes import revision
+from relay.changes import publisher_revision, revision
 from relay.errors import SluiceError
 from relay.facts import Facts, Running
 from relay.observe import Watch, stream_key
 from relay.ports import ActorId, Cluster, Host, Role
-from relay.reconcile import Assign, Create, Desired, Drain, Instruction, Observed, Remove, Retire, reconcile
+from relay.reconcile import (
+    Assign,
+    Create,
+    Desired,
+    Drain,
+    Instruction,
+    Observed,
+    Remove,
+    Retire,
+    reconcile,
+    unsettled,
+)
 from relay.scale import DRAIN_S
 from relay.stats import Assignment, PublisherStats, RelayStatus, ScaleStatus, StreamStats
 
@@ -58,7 +69,7 @@ class Target:
         self.config = running.config
         self.settings = {settings.spec.key: settings for settings in running.config.streams}
         self.streams = {key: revision(settings) for key, settings in self.settings.items()}
-        self.publisher_revision = revision(running.config.nats)
+        self.publisher_revision = publisher_revision(running.config.nats)
         self.order = {key: at for at, key in enumerate(self.settings)}
 
 
@@ -101,7 +112,7 @@ class Tick:
         for instruction in instructions:
             self._act(instruction, target, STREAM_DRAIN_S)
         self._forget_removed(target, observed)
-        self._show(target, scale)
+        self._show(target, scale, unsettled(desired, observed))
         return self._period_s(instructions, observed, now)
 
     def failed(self, error: SluiceError) -> None:
@@ -230,7 +241,7 @@ class Tick:
         under_way = bool(instructions or self._draining or self._watch.silences()) or leaving
         return BUSY_TICK_S if under_way and now < self._busy_until else TICK_S
 
-    def _show(self, target: Target, scale: ScaleStatus) -> None:
+    def _show(self, target: Target, scale: ScaleStatus, pending: tuple[ActorId, ...]) -> None:
         problems = self._watch.problems()
         if self._jetstream.problem:
             problems.insert(0, self._jetstream.problem)
@@ -241,6 +252,10 @@ class Tick:
             delivery=target.config.nats.delivery.value,
             scale=scale,
             problems=tuple(problems),
+            pending=tuple(map(str, pending)),
+            ended=tuple(
+                stats for key, stats in self._final.items() if stats is not None and key not in target.streams
+            ),
             **self._figures(),
         )
         backlog = sum(stats.backlog_count for stats in self.status.streams)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
-from relay.config import Config, NatsConfig, StreamSettings
+from relay.config import Config, JetStreamConfig, NatsConfig, StreamSettings
 
 _SECRETS = frozenset({"password", "token"})
 # Said per stream, where they take effect.
@@ -60,3 +60,8 @@ def _streams(old: Config, new: Config) -> Iterator[str]:
 def revision(settings: StreamSettings | NatsConfig) -> str:
     """Changes exactly when an actor with these settings has to be made anew."""
     return sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+
+
+def publisher_revision(nats: NatsConfig) -> str:
+    """The limits of the JetStream streams are the controller's business and make no publisher anew."""
+    return revision(nats.model_copy(update={"stream": JetStreamConfig()}))

@@ -107,6 +107,26 @@ def reconcile(desired: Desired, observed: Observed, now: float) -> list[Instruct
     ]
 
 
+def unsettled(desired: Desired, observed: Observed) -> tuple[ActorId, ...]:
+    """The actors that are not yet, or no longer, what is desired; empty once a change is complete."""
+    created = [
+        one.actor for one in (*_missing_publishers(desired, observed), *_missing_streams(desired, observed))
+    ]
+    streams = [
+        ActorId(Role.STREAM, key)
+        for key, stream in observed.streams.items()
+        if desired.streams.get(key) != stream.revision or stream.silence is not None or stream.stopped
+    ]
+    leaving = {one.publisher for one in _retirements(desired, observed)}
+    staying = set(_staying(desired, observed)) - leaving
+    publishers = [
+        ActorId(Role.PUBLISHER, name)
+        for name, publisher in observed.publishers.items()
+        if name not in staying or publisher.silence is not None
+    ]
+    return (*created, *streams, *publishers)
+
+
 def _missing_streams(desired: Desired, observed: Observed) -> Iterator[Create]:
     for key in desired.streams:
         if key not in observed.streams:

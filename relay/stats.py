@@ -22,7 +22,8 @@ class StreamStats:
 
     The books balance: `received = acknowledged + queued + in_flight + spilled + conflated + dropped
     + rejected`. `recovered` is the part of `received` that came out of the journal at the start; `repeated`
-    events (the exchange sent an id again) were received before, so they stand outside.
+    events (the exchange sent an id again) were received before, so they stand outside. `subscribed_at_ns` and
+    `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
     """
 
     stream: str
@@ -59,6 +60,8 @@ class StreamStats:
     latency_p99_ms: float | None
     latency_max_ms: float | None
     assignment_version: int = 0
+    subscribed_at_ns: int = 0
+    first_data_at_ns: int = 0
     last_error: str = ""
 
     @property
@@ -114,7 +117,11 @@ class ScaleStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayStatus:
-    """One look at the whole relay, as the controller sees it."""
+    """One look at the whole relay, as the controller sees it.
+
+    `pending` actors are not yet, or no longer, what configuration and scale ask for. `ended` holds the final
+    figures of streams that the configuration has named before and names no more.
+    """
 
     config_version: int
     controller_pid: int
@@ -125,6 +132,8 @@ class RelayStatus:
     publishers: tuple[PublisherStats, ...]
     unreachable: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=())
+    pending: tuple[str, ...] = ()
+    ended: tuple[StreamStats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,8 @@
-"""`scale`, `apply` and `down`: change the relay that runs."""
+"""`scale` and `down`: change the relay that runs, and end it."""
 
 from __future__ import annotations
 
 import getpass
-import os
 import socket
 import time
 from argparse import Namespace
@@ -11,7 +10,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from relay.commands.joining import joined
-from relay.config import load_config
 from relay.errors import ClusterError
 from relay.layout import count
 from relay.stats import ScaleStatus
@@ -56,21 +54,6 @@ def _await_scale(cluster: Connection, wanted: ScaleStatus) -> ScaleStatus:
             said_at = time.monotonic()
             print(f"now:    {scale_line(now)}", flush=True)
         time.sleep(LOOK_EVERY_S)
-
-
-def apply(args: Namespace) -> int:
-    config = load_config(args.config, os.environ)
-    with closing(joined(args.address)) as cluster:
-        found = cluster.differences(config)
-        if not args.dry_run:
-            cluster.bring_up(config)
-    for difference in found:
-        print(difference)
-    if not found:
-        print("nothing to change")
-    elif args.dry_run:
-        print("nothing was changed; leave out --dry-run to apply this")
-    return 0
 
 
 def down(args: Namespace) -> int:

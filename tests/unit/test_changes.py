@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relay.changes import differences, revision
-from relay.config import parse_config
+from relay.changes import differences, publisher_revision, revision
+from relay.config import JetStreamConfig, NatsConfig, parse_config
 
 ENVIRON = {"HOME": "/home/somebody"}
 STREAMS = "shards: [{stream: btcusdt@trade}, {stream: ethusdt@trade}]\n"
@@ -52,3 +52,10 @@ def test_secrets_are_not_told():
     text = "nats: {user: u, password: '${PASSWORD}'}\n" + STREAMS
     old, new = (parse_config(text, {**ENVIRON, "PASSWORD": word}) for word in ("canary-1", "canary-2"))
     assert differences(old, new) == ("nats.password is another one",)
+
+
+def test_limits_of_jetstream_make_no_publisher_anew_and_all_else_of_nats_does():
+    nats = NatsConfig()
+    limits = nats.model_copy(update={"stream": JetStreamConfig(max_bytes=5)})
+    assert publisher_revision(limits) == publisher_revision(nats)
+    assert publisher_revision(nats.model_copy(update={"headers": False})) != publisher_revision(nats)

@@ -24,6 +24,7 @@ from relay.reconcile import (
     Remove,
     Retire,
     reconcile,
+    unsettled,
 )
 from relay.stats import Assignment, PublisherEndpoint
 
@@ -164,6 +165,21 @@ def test_publishers_of_other_settings_stay_until_the_new_ones_serve():
     assert steps(publishers={"p0": old, "p1": SERVING}) == [Retire("p0")]
 
 
+def test_what_a_change_still_waits_for_is_named():
+    desired = Desired(streams={"a": "r2", "b": "r1"}, publishers=2, publisher_revision="n1")
+    pool = {"p0": SERVING, "p1": replace(SERVING, revision="n0")}
+    observed = Observed(streams={"a": SERVED, "c": SERVED}, publishers=pool)
+    assert unsettled(desired, observed) == (
+        publisher("p2"), stream("b"), stream("a"), stream("c"), publisher("p1"),
+    )  # fmt: skip
+
+
+def test_a_publisher_too_many_is_waited_for_before_it_is_told():
+    desired = Desired(streams={"a": "r1"}, publishers=1, publisher_revision="n1")
+    observed = Observed(streams={"a": SERVED}, publishers={"p0": SERVING, "p1": SERVING})
+    assert unsettled(desired, observed) == (publisher("p1"),)
+
+
 @dataclass
 class Model:
     """A cluster in which an instruction has its effect one look later, and the controller's part."""
@@ -175,6 +191,10 @@ class Model:
     now: float = 1_000.0
 
     def look(self, desired_streams: dict[str, str], count: int) -> list[Instruction]:
+        desired = self.desired(desired_streams, count)
+        return reconcile(desired, Observed(streams=self.streams, publishers=self.publishers), self.now)
+
+    def desired(self, desired_streams: dict[str, str], count: int) -> Desired:
         self._pass_time()
         serving = sorted(
             name
@@ -186,10 +206,9 @@ class Model:
         reported = max((found.assignment_version for found in self.streams.values()), default=0)
         self.published.update(publish(self.published, self.placed, endpoints, reported))
         self.published = {key: made for key, made in self.published.items() if key in desired_streams}
-        desired = Desired(
+        return Desired(
             streams=desired_streams, publishers=count, publisher_revision="n1", assignments=self.published
         )
-        return reconcile(desired, Observed(streams=self.streams, publishers=self.publishers), self.now)
 
     def _pass_time(self) -> None:
         self.now += 1.0
@@ -269,10 +288,25 @@ def test_from_anywhere_the_cluster_becomes_the_desired_one_and_then_nothing_happ
         for instruction in model.look(wanted, count):
             model.apply(instruction, wanted)
     assert model.look(wanted, count) == []
+    settled = Observed(streams=model.streams, publishers=model.publishers)
+    assert unsettled(model.desired(wanted, count), settled) == ()
     assert {key: found.revision for key, found in model.streams.items()} == wanted
     assert not any(found.stopped or found.silence for found in model.streams.values())
     assert len(model.publishers) == count
     assert {found.publisher for found in model.streams.values()} <= model.publishers.keys()
+
+
+@given(observed_streams, observed_publishers, desired_streams, st.integers(1, 5))
+def test_whoever_is_created_drained_or_removed_is_unsettled(streams, publishers, wanted, count):
+    model = Model(dict(streams), dict(publishers))
+    desired = model.desired(wanted, count)
+    observed = Observed(streams=model.streams, publishers=model.publishers)
+    touched = {
+        made.actor
+        for made in reconcile(desired, observed, model.now)
+        if isinstance(made, Create | Drain | Remove)
+    }
+    assert touched <= set(unsettled(desired, observed))
 
 
 @given(observed_streams, observed_publishers, desired_streams, st.integers(1, 5))

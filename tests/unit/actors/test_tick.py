@@ -264,3 +264,14 @@ def test_jetstream_streams_are_made_until_it_worked():
     assert relay.served_by == {"p0": 6}, "streams start without NATS"
     relay.tick.close()
     host.close()
+
+
+def test_what_is_under_way_shows_until_it_is_done(relay):
+    relay.run()
+    assert relay.tick.status.pending == ()
+    relay.plan = Plan(Running(2, config(*NAMES[:-1], "dogeusdt@trade")), relay.plan.scaling)
+    relay.now += relay.tick.bring_to(relay.plan, relay.now)
+    assert set(relay.tick.status.pending) == {f"stream usdm:{NAMES[-1]}", "stream usdm:dogeusdt@trade"}
+    relay.run()
+    assert relay.tick.status.pending == ()
+    assert [one.stream for one in relay.tick.status.ended] == [NAMES[-1]]
