@@ -8,14 +8,15 @@ from contextlib import contextmanager, suppress
 from mmap import mmap
 from pathlib import Path
 from struct import Struct
+from zlib import crc32
 
 from relay.errors import JournalError
 from relay.recovery import Survey, survey
 from relay.segments import Damage, Segment, Taken, damage_of, epoch_named, in_force, segment_named, take
 
 CHUNK_BYTES = 64 * 1024
-# Native order and size: C copies each word in one move, so a kill cannot tear it.
-_CURSOR = Struct("=QQ")
+# A number and its checksum.
+_COPY = Struct("<QI")
 
 
 @contextmanager
@@ -83,15 +84,16 @@ def remove_others(directory: Path, epoch: int, kept: set[str]) -> None:
 class Cursor:
     """One rising number in a mapped file: a store costs no system call and survives a kill.
 
-    It is kept twice, and the smaller copy counts: to deliver again is harmless, to pass over is not.
+    It is kept twice, and the smaller intact copy counts: a kill tears one of them at most. With none intact
+    it is 0, since to deliver again is harmless and to pass over is not.
     """
 
     def __init__(self, path: Path, value: int) -> None:
         # Written before it is mapped: a store into a page without a block on a full disk is a bus error.
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, _CURSOR.pack(value, value))
-            self._map = mmap(fd, _CURSOR.size)
+            os.write(fd, _twice(value))
+            self._map = mmap(fd, 2 * _COPY.size)
         finally:
             os.close(fd)
 
@@ -99,16 +101,30 @@ class Cursor:
     def read_highest(directory: Path) -> int:
         """A kill may have left several, and one half made."""
         found = (path.read_bytes() for path in directory.glob("*.cursor"))
-        return max((min(_CURSOR.unpack(data)) for data in found if len(data) == _CURSOR.size), default=0)
+        return max(map(_intact_value, found), default=0)
 
     def store(self, value: int) -> None:
-        _CURSOR.pack_into(self._map, 0, value, value)
+        self._map[:] = _twice(value)
 
     def sync(self) -> None:
         self._map.flush()
 
     def close(self) -> None:
         self._map.close()
+
+
+def _twice(value: int) -> bytes:
+    return 2 * _COPY.pack(value, _checksum(value))
+
+
+def _checksum(value: int) -> int:
+    return crc32(value.to_bytes(8, "little"))
+
+
+def _intact_value(data: bytes) -> int:
+    if len(data) != 2 * _COPY.size:
+        return 0
+    return min((value for value, crc in _COPY.iter_unpack(data) if crc == _checksum(value)), default=0)
 
 
 class SegmentReader:

@@ -426,7 +426,7 @@ def test_a_file_cut_short_while_it_runs_is_damage(tmp_path: Path):
 
 
 def test_a_flipped_bit_in_the_cursor_passes_no_record_over(tmp_path: Path):
-    for bit in range(128):
+    for bit in range(192):
         directory = tmp_path / str(bit)
         journal = open_journal(directory)
         records = fill(journal, 6)
@@ -437,6 +437,24 @@ def test_a_flipped_bit_in_the_cursor_passes_no_record_over(tmp_path: Path):
         assert set(read_all(again)) >= set(records[3:])
         assert again.last_offset == 6
         again.close()
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 24, bytes(24), bytes(range(1, 25))])
+def test_a_cursor_of_garbage_passes_no_record_over(tmp_path: Path, garbage: bytes):
+    journal = open_journal(tmp_path)
+    records = fill(journal, 6)
+    journal.acknowledge(3)
+    next(tmp_path.glob("*.cursor")).write_bytes(garbage)
+    assert read_all(open_journal(tmp_path, epoch=2)) == records
+
+
+def test_one_torn_copy_of_the_cursor_leaves_the_other(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    records = fill(journal, 6)
+    journal.acknowledge(3)
+    journal.close()
+    flip(next(tmp_path.glob("*.cursor")), 3)
+    assert read_all(open_journal(tmp_path, epoch=2)) == records[3:]
 
 
 def test_what_was_appended_and_acknowledged_survives_a_kill(tmp_path: Path):
