@@ -1,0 +1,265 @@
+"""What fuzzing runs: each target takes any bytes and fails by an exception that its decoder must not raise.
+
+A decoder is held against a second opinion wherever there is one: the protocol library alone, the same bytes
+cut elsewhere, or the same records encoded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from relay import wire
+from relay.config import Overflow, parse_config
+from relay.errors import ConfigError, LinkError
+from relay.feed import MAX_FRAME_BYTES, FeedConnection
+from relay.intake import Intake
+from relay.journal import Journal
+from relay.record import DamagedRecordError, Record, decode, encode
+from relay.recovery import recovery_of, survey
+from relay.segments import NO_LIMIT, Gap, Segment, scan, take
+from relay.streams import Venue, parse_stream
+from relay.window import Window
+
+SECRET, NONCE = b"a secret of the fuzzers", bytes(wire.NONCE_BYTES)
+URL = "ws://exchange.test/ws/btcusdt@trade"
+USDM = ("btcusdt@trade", "btcusdt@depth@100ms", "btcusdt@kline_1m", "!ticker@arr", "btcusdt@bookTicker")
+STREAMS = [parse_stream(Venue.USDM, name) for name in USDM]
+STREAMS.append(parse_stream(Venue.SPOT, "btcusdt@depth20@100ms"))
+EPOCH = 7
+JOURNAL_BYTES = 1 << 20
+
+
+def frames(data: bytes) -> None:
+    """What a socket of the exchange says after the handshake: the first bytes tell where reads end."""
+    cuts, data = data[:4], data[4:]
+    expected = _payloads_of_library(data)
+    assert asyncio.run(_payloads_of_feed([data])) == expected
+    assert asyncio.run(_payloads_of_feed(_pieces(data, cuts))) == expected
+
+
+def payloads(data: bytes) -> None:
+    """What frames of one stream hold, a line for each: the first byte tells the stream."""
+    spec = STREAMS[data[0] % len(STREAMS)] if data else STREAMS[0]
+    lines = data[1:].split(b"\n")
+    window = Window(max_messages=1000, max_bytes=1 << 24, overflow=Overflow.SPILL)
+    intake = Intake(spec, window, epoch=EPOCH)
+    taken = intake.take(lines, 1)
+    events = [record for record in _records(taken.journal) if record.kind == 0]
+    books = window.books
+    assert [record.seq for record in events] == list(range(1, taken.accepted + 1))
+    assert all(record.payload in lines for record in events)
+    assert books.received == taken.accepted + books.rejected == window.queued + books.rejected
+    assert books.received + books.repeated <= len(lines)
+
+
+def batches(data: bytes) -> None:
+    """What either end of a link may hear: the first bytes tell where reads end."""
+    cuts, data = data[:4], data[4:]
+    whole = _messages([data])
+    assert _messages(_pieces(data, cuts)) == whole
+    for kind, body in whole:
+        _read_message(kind, body)
+
+
+def journal(data: bytes) -> None:
+    """What a journal may find in its folder: two segments, the second from a third of the bytes on."""
+    third = len(data) // 3
+    _scan_segment(data)
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        directory = Path(folder)
+        (directory / Segment(EPOCH - 1, 1, EPOCH - 1).name).write_bytes(data[:third])
+        (directory / Segment(EPOCH, 1 + data[0] if data else 1, EPOCH).name).write_bytes(data[third:])
+        (directory / f"{EPOCH:020}.cursor").write_bytes(data[:24])
+        _use_journal(directory)
+
+
+def configuration(data: bytes) -> None:
+    """A file, as text; what is no UTF-8 is refused earlier."""
+    text = data.decode("utf-8", errors="replace")
+    try:
+        config = parse_config(text, {"NAME": "value"})
+    except ConfigError as error:
+        assert error.problem and error.remedy and str(error).isprintable()
+    else:
+        assert config.streams
+        assert all(one.subject and one.url for one in config.streams)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (frames, payloads, batches, journal, configuration)
+}
+
+
+def _pieces(data: bytes, cuts: bytes) -> Iterator[bytes]:
+    """`data` in pieces as long as the bytes of `cuts` say, over and over."""
+    at = 0
+    for size in itertools.cycle(cuts or b"\xff"):
+        if at >= len(data):
+            return
+        yield data[at : at + size + 1]
+        at += size + 1
+
+
+class _NoPeer(asyncio.Transport):
+    """Takes everything and says nothing."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+async def _payloads_of_feed(pieces: Iterator[bytes] | list[bytes]) -> list[bytes]:
+    found: list[bytes] = []
+    connection = FeedConnection(URL, lambda some, _: found.extend(some))
+    connection.connection_made(_NoPeer())
+    connection.data_received(_response_to(connection._protocol))
+    for piece in pieces:
+        if connection.closed.done():
+            break
+        connection.data_received(piece)
+    return found
+
+
+def _payloads_of_library(data: bytes) -> list[bytes]:
+    protocol = ClientProtocol(parse_uri(URL), max_size=MAX_FRAME_BYTES)
+    protocol.receive_data(_response_to(protocol))
+    protocol.receive_data(data)
+    found, parts = [], []
+    for event in protocol.events_received():
+        if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            parts.append(bytes(event.data))
+            if event.fin:
+                found.append(b"".join(parts))
+                parts = []
+    return found
+
+
+def _response_to(client: ClientProtocol) -> bytes:
+    request = client.connect()
+    client.send_request(request)
+    client.data_to_send()
+    server = ServerProtocol()
+    server.receive_data(request.serialize())
+    server.send_response(server.accept(request))
+    return b"".join(server.data_to_send())
+
+
+def _records(encoded: bytes) -> list[Record]:
+    at, found = 0, []
+    while at < len(encoded):
+        record, at = decode(encoded, at, check=True)
+        found.append(record)
+    return found
+
+
+def _messages(pieces: Iterator[bytes] | list[bytes]) -> list[tuple[int, bytes]]:
+    """Up to the first that is over the limit."""
+    splitter = wire.Splitter(wire.MAX_HELLO_BYTES)
+    found = []
+    try:
+        for piece in pieces:
+            for message in splitter.feed(piece):
+                found.append(message)  # noqa: PERF402 - what came before an error counts
+    except LinkError:
+        pass
+    return found
+
+
+def _read_message(kind: int, body: bytes) -> None:
+    try:
+        if kind == wire.HELLO:
+            wire.read_hello(body, SECRET, NONCE)
+        elif kind == wire.BATCH:
+            session, records = wire.read_batch(body)
+            again = b"".join(map(_encoded, records))
+            _, same = wire.read_batch(wire.batch(session, len(records), again)[5:])
+            assert same == records
+        else:
+            wire.read_down(kind, body)
+    except (LinkError, DamagedRecordError):
+        return
+
+
+def _encoded(record: Record) -> bytes:
+    return encode(
+        record.kind,
+        record.offset,
+        record.epoch,
+        record.seq,
+        record.recv_ns,
+        record.event_id,
+        record.payload,
+    )
+
+
+def _scan_segment(data: bytes) -> None:
+    """Records and gaps fill the bytes without a hole, and reading gives exactly the records."""
+    at, offset, expected = 0, 0, []
+    for item in scan(data, EPOCH, 0, NO_LIMIT):
+        assert item.start == at < item.end <= len(data)
+        if not isinstance(item, Gap):
+            assert item.offset > offset
+            offset = item.offset
+            expected.append(data[item.start : item.end])
+        elif item.next_offset is not None:
+            assert item.next_offset > offset
+        at = item.end
+    segment = Segment(EPOCH, 1, EPOCH)
+    found = survey(segment, data, 0, NO_LIMIT)
+    assert found.records == len(expected) and segment.last_offset == offset
+    assert recovery_of([found], 0, EPOCH).bytes == sum(map(len, expected))
+    assert _taken(data, segment) == expected
+
+
+def _taken(data: bytes, segment: Segment) -> list[bytes]:
+    found: list[bytes] = []
+    at = reached = 0
+    while at < segment.end:
+        part = take(data[at : segment.end], segment, reached, 0, 100)
+        found += part.records
+        reached = part.reached
+        if not part.used and part.gap is None:
+            break
+        at += part.used or part.gap.end
+    return found
+
+
+def _use_journal(directory: Path) -> None:
+    """However damaged, it opens, tells what it has, and keeps what is added."""
+    kept = Journal(directory, epoch=EPOCH + 1, max_bytes=JOURNAL_BYTES)
+    found = _read_all(kept)
+    assert len(found) == kept.recovery.records
+    # Only a forged offset at the end of all offsets leaves none to add behind.
+    if kept.last_offset < NO_LIMIT - 1:
+        added = encode(0, kept.last_offset + 1, EPOCH + 1, 1, 1, 1, b"added")
+        kept.append(added, kept.last_offset + 1)
+        assert _read_all(kept) == [*found, added]
+    kept.close()
+
+
+def _read_all(kept: Journal) -> list[bytes]:
+    found: list[bytes] = []
+    after = kept.acknowledged
+    while records := kept.read_after(after, 100):
+        found += records
+        after = decode(records[-1], 0, check=True)[0].offset
+    return found
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one: a disk would be most of the time."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
