@@ -27,8 +27,8 @@ class FlowLimits:
     turn_bytes: int = 64 * 1024
     # What the kernel has not taken yet waits behind nobody's turn, so little may wait there.
     unsent_bytes: int = 256 * 1024
-    # Waking a calm stream for each acknowledgement costs more than the acknowledgement: it hears with its next
-    # batch, or after this long, or when so many have gathered.
+    # Waking a calm stream costs more than what it hears: it hears with its next batch, or after this long, or
+    # when so many acknowledgements have gathered.
     tell_s: float = 0.02
     untold_messages: int = 128
     # Without progress for this long a stream's messages, or the connection, count as lost.

@@ -105,11 +105,12 @@ class Lane:
         queue, chain = self._queue, self.chain
         used_bytes = 0
         while queue and chain.room:
-            cost_bytes = len(queue[0].payload) + OVERHEAD_BYTES
+            payload_bytes = len(queue[0].payload)
+            cost_bytes = payload_bytes + OVERHEAD_BYTES
             if used_bytes + cost_bytes > budget_bytes:
                 break
             used_bytes += cost_bytes
-            self._queued_bytes -= len(queue[0].payload) + RECORD_OVERHEAD_BYTES
+            self._queued_bytes -= payload_bytes + RECORD_OVERHEAD_BYTES
             self._emit(queue.popleft(), cost_bytes, out, now)
         return used_bytes
 

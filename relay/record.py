@@ -16,6 +16,7 @@ from relay.errors import SluiceError
 
 _HEAD = Struct("<II")
 _BODY = Struct("<BQQQQq")
+_WHOLE = Struct("<IIBQQQQq")
 HEAD_BYTES = _HEAD.size
 OVERHEAD_BYTES = _HEAD.size + _BODY.size
 # Binance's own SDK allows frames of 20 MB; the largest recorded frame has 35 kB.
@@ -73,11 +74,10 @@ def decode(buffer: bytes | memoryview, at: int, *, check: bool) -> tuple[Record,
     Raises DamagedRecordError for a torn, oversized or (with `check`) altered record.
     """
     end = record_end(buffer, at)
-    if check and crc32(buffer[at + HEAD_BYTES : end]) != _HEAD.unpack_from(buffer, at)[1]:
+    _, crc, kind, offset, epoch, seq, recv_ns, event_id = _WHOLE.unpack_from(buffer, at)
+    if check and crc32(buffer[at + HEAD_BYTES : end]) != crc:
         raise DamagedRecordError(at, "checksum differs")
-    kind, offset, epoch, seq, recv_ns, event_id = _BODY.unpack_from(buffer, at + HEAD_BYTES)
-    payload = bytes(buffer[at + OVERHEAD_BYTES : end])
-    return Record(kind, offset, epoch, seq, recv_ns, event_id, payload), end
+    return Record(kind, offset, epoch, seq, recv_ns, event_id, bytes(buffer[at + OVERHEAD_BYTES : end])), end
 
 
 def record_end(buffer: bytes | memoryview, at: int) -> int:

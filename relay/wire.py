@@ -140,25 +140,31 @@ class Splitter:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        # The beginning of a message, and how long it must get before it is worth a look.
         self._rest = bytearray()
+        self._wanted_bytes = _FRAME.size
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yields `(type, body)`; raises LinkError for a length over the limit, not reading on."""
-        self._rest += data
-        at = 0
-        try:
-            while len(self._rest) - at >= _FRAME.size:
-                length, kind = _FRAME.unpack_from(self._rest, at)
-                if not 1 <= length <= self.limit_bytes:
-                    raise LinkError(f"a message of {length} bytes is over the limit of {self.limit_bytes}")
-                end = at + 4 + length
-                if len(self._rest) < end:
-                    break
-                body = bytes(memoryview(self._rest)[at + _FRAME.size : end])
-                at = end
-                yield kind, body
-        finally:
-            del self._rest[:at]
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted_bytes:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        at, total = 0, len(data)
+        self._wanted_bytes = _FRAME.size
+        while total - at >= _FRAME.size:
+            length, kind = _FRAME.unpack_from(data, at)
+            if not 1 <= length <= self.limit_bytes:
+                raise LinkError(f"a message of {length} bytes is over the limit of {self.limit_bytes}")
+            end = at + 4 + length
+            if total < end:
+                self._wanted_bytes = end - at
+                break
+            yield kind, data[at + _FRAME.size : end]
+            at = end
+        self._rest += data[at:]
 
 
 def read_hello(body: bytes, secret: bytes, nonce: bytes) -> Hello:
