@@ -21,15 +21,18 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from relay.backoff import Allowance
 from relay.errors import FeedError
 from relay.record import MAX_RECORD_BYTES
 
-OPEN_TIMEOUT_S = 10.0
+OPEN_TIMEOUT_S = 5.0
 # Any frame can reach 35 kB in recordings; a NATS server takes 1 MiB by default, envelope included.
 MAX_FRAME_BYTES = MAX_RECORD_BYTES // 2
 # Binance pings every 20 s (spot) or 3 min (futures). A peer that answers nothing for this long is gone.
 QUIET_S = 20.0
 PONG_TIMEOUT_S = 10.0
+# Binance cuts a client that sends more than 5 messages in a second, pings and pongs included.
+MESSAGES_PER_S = 4
 MAX_RESPONSE_BYTES = 64 * 1024
 _CLOSE_TIMEOUT_S = 1.0
 # The first byte of a text or binary frame that is final and has no extension's bits.
@@ -37,6 +40,7 @@ _WHOLE = frozenset({0x81, 0x82})
 # By the second byte of a frame: 126 and 127 announce a longer length, and a server must not mask.
 _HEAD_BYTES = {126: 4, 127: 10}
 _MASKED = 128
+_PING, _PONG = 0x89, 0x8A
 
 Sink = Callable[[list[bytes], int], None]
 
@@ -56,8 +60,20 @@ class FeedConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._fragments: list[bytes] = []
         self._rest = b""
+        self._handed_over = False
         self._heard_at = time.monotonic()
         self._pinged = False
+        self._messages = Allowance(MESSAGES_PER_S, 1.0)
+        self._late_pong = b""
+
+    @property
+    def heard_at(self) -> float:
+        """When the peer last sent anything, monotonic."""
+        return self._heard_at
+
+    def divert(self, sink: Sink) -> None:
+        """Give what is read from now on to another sink."""
+        self._sink = sink
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports keep asyncio's contract without inheriting from it.
@@ -70,12 +86,19 @@ class FeedConnection(asyncio.Protocol):
         self._heard_at = time.monotonic()
         self._pinged = False
         payloads: list[bytes] = []
-        data = self._rest + data if self._rest else data
+        if self._rest:
+            data = self._rest + data
         if self._protocol.state is State.CONNECTING:
             data = self._shake_hands(data, payloads)
         self._rest = self._split(data, payloads) if self._protocol.state is State.OPEN else data
         if payloads:
             self._sink(payloads, recv_ns)
+        if self._handed_over:
+            self._handed_over = False
+            self._answer()
+
+    def _answer(self) -> None:
+        """Send what the library has to say to what it was given, and leave if it says that all is over."""
         self._flush()
         state, refused = self._protocol.state, self._protocol.handshake_exc
         over = refused is not None or state in (State.CLOSING, State.CLOSED)
@@ -115,6 +138,7 @@ class FeedConnection(asyncio.Protocol):
 
     def _hand_over(self, data: bytes, payloads: list[bytes]) -> None:
         """To the library: the response, control frames, fragments, and all that breaks the protocol."""
+        self._handed_over = True
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame):
@@ -141,8 +165,16 @@ class FeedConnection(asyncio.Protocol):
     def _flush(self) -> None:
         assert self._transport is not None
         for data in self._protocol.data_to_send():
-            if data and not self._transport.is_closing():
+            if data and not self._transport.is_closing() and self._may_send(data):
                 self._transport.write(data)
+
+    def _may_send(self, data: bytes) -> bool:
+        """Of pongs beyond what a second allows, only the newest goes out, later (RFC 6455, 5.5.3)."""
+        if data[0] not in (_PING, _PONG) or self._messages.take(time.monotonic()):
+            return True
+        if data[0] == _PONG:
+            self._late_pong = data
+        return False
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -175,10 +207,18 @@ class FeedConnection(asyncio.Protocol):
         """Call about once a second with monotonic `now`: pings a silent peer, then leaves it."""
         if self.closed.done() or self._protocol.state is not State.OPEN:
             return
+        if self._late_pong and self._transport is not None and self._messages.take(now):
+            late, self._late_pong = self._late_pong, b""
+            self._transport.write(late)
         silent_s = now - self._heard_at
         if silent_s > QUIET_S + PONG_TIMEOUT_S:
             self.close(f"the exchange answered nothing for {silent_s:.0f} s")
         elif silent_s > QUIET_S and not self._pinged:
+            self.probe()
+
+    def probe(self) -> None:
+        """Ask the peer for a sign of life, which shows in `heard_at`."""
+        if not self.closed.done() and self._protocol.state is State.OPEN and not self._pinged:
             self._pinged = True
             self._protocol.send_ping(b"")
             self._flush()

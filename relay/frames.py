@@ -1,4 +1,4 @@
-"""Checks that a frame is what its stream promises; pure, one parse and a few look-ups a frame.
+"""Checks that a frame is what its stream promises; pure, one match or one parse a frame.
 
 Fields and values that are new are let through: Binance adds them overnight. Fields that identify the event
 must be there and right: a frame of another stream under this name would be worse than a missing one.
@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from relay.record import NO_EVENT_ID
+from relay.shapes import Shape, shape_of
 from relay.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, shown, split_contract
 
 # A record holds the id as a signed 64-bit number.
 _MAX_EVENT_ID = 2**63 - 1
+# A stream whose frames change their shape all the time is judged field by field.
+_MAX_LESSONS = 8
 _K = StreamKind
 _KLINES = frozenset({_K.KLINE, _K.CONTINUOUS_KLINE, _K.INDEX_PRICE_KLINE, _K.MARK_PRICE_KLINE})
 _SYMBOL_ELSEWHERE = (_KLINES - {_K.KLINE}) | {_K.INDEX_PRICE, _K.FORCE_ORDER}
@@ -70,8 +73,20 @@ class FrameClassifier:
         self._kline = spec.kind in _KLINES
         self._checks = tuple(_checks(spec))
         self._state = _STATE if spec.snapshot else _EVENT
+        self._counts_on = bool(self._id_key) and self._previous_key == self._id_key
+        self._shape: Shape | None = None
+        self._lessons = 0
 
     def __call__(self, payload: bytes) -> Verdict:
+        match = self._shape(payload) if self._shape else None
+        if match is None:
+            return self._judge(payload)
+        if not self._id_key:
+            return self._state
+        event_id = int(match[1])
+        return Verdict(Outcome.ACCEPTED, event_id, event_id - 1 if self._counts_on else NO_EVENT_ID)
+
+    def _judge(self, payload: bytes) -> Verdict:
         try:
             frame = orjson.loads(payload)
         except orjson.JSONDecodeError:
@@ -83,7 +98,11 @@ class FrameClassifier:
         reason = self._mismatch(frame) if not self._array else "not a JSON array"
         if reason:
             return _control(frame) or _rejected(_envelope(frame) or reason)
-        return self._judge_id(frame) if self._id_key else self._judge_state(frame)
+        verdict = self._judge_id(frame) if self._id_key else self._judge_state(frame)
+        if verdict.outcome is Outcome.ACCEPTED and self._lessons < _MAX_LESSONS:
+            self._lessons += 1
+            self._shape = shape_of(frame, payload, self._id_key)
+        return verdict
 
     def _judge_all(self, frame: list[Any]) -> Verdict:
         for element in frame:

@@ -186,19 +186,20 @@ class Window:
     def take(self, max_messages: int, max_bytes: int) -> list[Held]:
         """Move the oldest queued records to in flight, up to these limits; at least one if any fits none."""
         taken: list[Held] = []
-        queued, in_flight = self._queued, self._in_flight
-        taken_bytes = 0
+        queued = self._queued
+        taken_bytes = events = 0
         while queued and len(taken) < max_messages:
             size = len(queued[0].encoded)
             if taken and taken_bytes + size > max_bytes:
                 break
             record = queued.popleft()
-            in_flight.append(record)
             taken.append(record)
             taken_bytes += size
-            self._in_flight_events += record.is_event
+            events += record.is_event
+        self._in_flight.extend(taken)
         self.in_flight_bytes += taken_bytes
-        self._queued_events -= sum(record.is_event for record in taken)
+        self._in_flight_events += events
+        self._queued_events -= events
         return taken
 
     def acknowledge(self, offset: int) -> list[int]:
