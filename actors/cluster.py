@@ -25,13 +25,15 @@ from ray.util.metrics import Counter, Gauge
 from relay.config import NatsConfig, StreamSettings
 from relay.errors import ClusterError
 from relay.metrics import Metric, MetricKind
-from relay.ports import ActorId, Host, Look, Role, Silence
+from relay.ports import ActorId, Host, Look, Role, Room, Silence
 from relay.stats import Assignment, PublisherStats, StreamStats
 
 _log = logging.getLogger(__name__)
 
 CONTROLLER_NAME = "sluice/controller"
 CONTROLLER_CPUS = 0.1
+# The label of Ray nodes that `resources.*_nodes` of the configuration speak of.
+NODE_LABEL = "sluice"
 # The fact that tells to make actors at normal priority.
 NICENESS = "niceness"
 # Beyond the deadline that the actor got itself, for the call there and back.
@@ -196,14 +198,14 @@ def named(class_path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def actor_options(namespace: str, name: str, cpus: float, facts: KeyValues) -> dict[str, Any]:
+def actor_options(namespace: str, name: str, room: Room, facts: KeyValues) -> dict[str, Any]:
     """Every actor of the relay is made with these.
 
     Detached: actors outlive the driver, and head-started jobs. Restarted for ever, but a call is never
     repeated. Explicit CPUs: without them an actor holds none, and a cluster would never grow for it. Four
     threads, so that a drain holds up no look. No task events: one look a second would fill the head's memory.
     """
-    options = {
+    options: dict[str, Any] = {
         "name": name,
         "namespace": namespace,
         "lifetime": "detached",
@@ -211,9 +213,11 @@ def actor_options(namespace: str, name: str, cpus: float, facts: KeyValues) -> d
         "max_restarts": -1,
         "max_task_retries": 0,
         "max_concurrency": 4,
-        "num_cpus": cpus,
+        "num_cpus": room.cpus,
         "enable_task_events": False,
     }
+    if room.nodes:
+        options["label_selector"] = {NODE_LABEL: room.nodes}
     if facts.load(NICENESS):
         # Ray starts workers at nice 15 unless told otherwise; this costs half a second at each start.
         options["runtime_env"] = {"env_vars": {"RAY_worker_niceness": "0"}}
@@ -251,8 +255,9 @@ class RayCluster(KeyValues):
     def __reduce__(self) -> tuple[Any, ...]:
         return RayCluster, (self._ray_namespace, self._classes, self._host)
 
-    def create_controller(self) -> None:
-        options = actor_options(self._ray_namespace, CONTROLLER_NAME, CONTROLLER_CPUS, self)
+    def create_controller(self, nodes: str | None) -> None:
+        room = Room(CONTROLLER_CPUS, nodes)
+        options = actor_options(self._ray_namespace, CONTROLLER_NAME, room, self)
         with ray_errors("the controller cannot be created"):
             _remote(self._classes.controller, options).remote(self, self._host)
 
@@ -268,20 +273,20 @@ class RayCluster(KeyValues):
         ours = (one["name"] for one in found if one["namespace"] == self._ray_namespace)
         return frozenset(actor for actor in map(ActorId.from_name, ours) if actor is not None)
 
-    def create_stream(self, settings: StreamSettings, cpus: float) -> None:
+    def create_stream(self, settings: StreamSettings, room: Room) -> None:
         actor = ActorId(Role.STREAM, settings.spec.key)
         arguments = (settings, self._host)
-        self._create(actor, self._classes.stream, cpus, arguments, scheduling_strategy="SPREAD")
+        self._create(actor, self._classes.stream, room, arguments, scheduling_strategy="SPREAD")
 
-    def create_publisher(self, publisher: str, nats: NatsConfig, cpus: float) -> None:
+    def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         actor = ActorId(Role.PUBLISHER, publisher)
         settings = named(self._classes.publisher_settings)(nats=nats)
-        self._create(actor, self._classes.publisher, cpus, (publisher, settings, self._host))
+        self._create(actor, self._classes.publisher, room, (publisher, settings, self._host))
 
     def _create(
-        self, actor: ActorId, class_path: str, cpus: float, arguments: tuple[Any, ...], **more: Any
+        self, actor: ActorId, class_path: str, room: Room, arguments: tuple[Any, ...], **more: Any
     ) -> None:
-        options = actor_options(self._ray_namespace, actor.name, cpus, self) | more
+        options = actor_options(self._ray_namespace, actor.name, room, self) | more
         with ray_errors(f"{actor} cannot be created"):
             self._forget_calls(actor)
             self._handles[actor] = _remote(class_path, options).remote(*arguments)

@@ -119,7 +119,7 @@ class Connection:
         created = not self.running()
         if created:
             self._prepare()
-            self._cluster.create_controller()
+            self._cluster.create_controller(config.resources.stream_nodes)
         changed: tuple[str, ...] = self._ask("apply", config)
         return BringUp(created, changed)
 

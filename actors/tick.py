@@ -15,7 +15,7 @@ from relay.changes import publisher_revision, revision
 from relay.errors import SluiceError
 from relay.facts import Facts, Running
 from relay.observe import Watch, stream_key
-from relay.ports import ActorId, Cluster, Host, Role
+from relay.ports import ActorId, Cluster, Host, Role, Room
 from relay.reconcile import (
     Assign,
     Create,
@@ -210,10 +210,12 @@ class Tick:
         resources = target.config.resources
         if actor.role is Role.STREAM:
             self._remember_revision(actor, target.streams[actor.key])
-            self._cluster.create_stream(target.settings[actor.key], resources.stream_cpus)
+            room = Room(resources.stream_cpus, resources.stream_nodes)
+            self._cluster.create_stream(target.settings[actor.key], room)
         else:
             self._remember_revision(actor, target.publisher_revision)
-            self._cluster.create_publisher(actor.key, target.config.nats, resources.publisher_cpus)
+            room = Room(resources.publisher_cpus, resources.publisher_nodes)
+            self._cluster.create_publisher(actor.key, target.config.nats, room)
 
     def _remember_revision(self, actor: ActorId, made_with: str) -> None:
         self._revisions[actor] = made_with

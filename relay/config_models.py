@@ -12,6 +12,7 @@ from relay.config_values import (
     Count,
     Duration,
     ExchangeUrl,
+    NodeLabel,
     Scale,
     Secret,
     ServerUrl,
@@ -117,10 +118,13 @@ class JournalConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """CPU cores that Ray sets aside for each actor."""
+    """CPU cores that Ray sets aside for each actor, and what a node's Ray label `sluice` must be to take it;
+    None is any node. The controller goes where the streams go."""
 
     stream_cpus: Cores = 0.1
     publisher_cpus: Cores = 0.1
+    stream_nodes: NodeLabel = None
+    publisher_nodes: NodeLabel = None
 
 
 class ExchangeOverride(Section):

@@ -26,6 +26,7 @@ MAX_COUNT = 10**9
 MAX_DURATION_S = 3650 * 86400
 _SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NODE_LABEL = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE)
 
 
@@ -131,6 +132,16 @@ def parse_scale(value: object) -> int | Literal["auto"]:
     return parse_count(value)
 
 
+def parse_node_label(value: object) -> str | None:
+    """Ray takes what Kubernetes takes as a label's value; None stands for any node."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not _NODE_LABEL.fullmatch(value):
+        remedy = "write the nodes' label `sluice`, such as streams, or leave it out"
+        raise ConfigError("", f"{shown(value)} is no value of a node's label", remedy)
+    return value
+
+
 def parse_absolute_path(value: object) -> Path:
     """Actors run in folders of their own, so a relative path would mean another place to each."""
     path = Path(value) if isinstance(value, str | Path) else Path()
@@ -172,6 +183,7 @@ Duration = Annotated[float, _parsed_by(parse_duration)]
 SilenceLimit = Annotated[float | None, _parsed_by(parse_silence_limit)]
 Cores = Annotated[float, _parsed_by(parse_cores)]
 Scale = Annotated[int | Literal["auto"], _parsed_by(parse_scale)]
+NodeLabel = Annotated[str | None, _parsed_by(parse_node_label)]
 AbsolutePath = Annotated[Path, _parsed_by(parse_absolute_path)]
 SubjectTemplate = Annotated[str, _parsed_by(parse_template)]
 ExchangeUrl = Annotated[str | None, _parsed_by(parse_exchange_url)]

@@ -90,6 +90,14 @@ class Host(Protocol):
         """The process title, which Ray's Cluster page shows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What an actor takes of a cluster: CPU cores, and the label of the nodes where; None is any node."""
+
+    cpus: float
+    nodes: str | None = None
+
+
 class Cluster(Protocol):
     """The actors of one relay, by identity, and the facts that outlive the controller.
 
@@ -100,10 +108,10 @@ class Cluster(Protocol):
     def actors(self) -> frozenset[ActorId]:
         """All that exist, including those that start, restart or are mute."""
 
-    def create_stream(self, settings: StreamSettings, cpus: float) -> None:
+    def create_stream(self, settings: StreamSettings, room: Room) -> None:
         """Adopts the one that exists."""
 
-    def create_publisher(self, publisher: str, nats: NatsConfig, cpus: float) -> None:
+    def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         """Adopts the one that exists."""
 
     def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]: ...

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from relay.config import NatsConfig, StreamSettings
-from relay.ports import ActorId, Look, Role, Silence
+from relay.ports import ActorId, Look, Role, Room, Silence
 from relay.stats import Assignment, PublisherStats, StreamState, StreamStats
 
 
@@ -59,12 +59,12 @@ class FakeCluster:
         streams = {ActorId(Role.STREAM, key) for key in self.streams}
         return frozenset(streams | {ActorId(Role.PUBLISHER, name) for name in self.publishers})
 
-    def create_stream(self, settings: StreamSettings, cpus: float) -> None:
+    def create_stream(self, settings: StreamSettings, room: Room) -> None:
         key = settings.spec.key
         self._create(ActorId(Role.STREAM, key))
         self.streams.setdefault(key, stream_stats(key))
 
-    def create_publisher(self, publisher: str, nats: NatsConfig, cpus: float) -> None:
+    def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         self._create(ActorId(Role.PUBLISHER, publisher))
         self.publishers.setdefault(publisher, publisher_stats(publisher))
 

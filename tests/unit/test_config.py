@@ -55,7 +55,7 @@ def test_the_files_keys_are_read() -> None:
         publishers: {min: 2, max: 2, scale: 2}
         queue: {max_messages: 7, max_bytes: 500KB, overflow: drop_oldest}
         journal: {directory: /data, max_bytes: 2MiB}
-        resources: {stream_cpus: 0.5, publisher_cpus: 1}
+        resources: {stream_cpus: 0.5, publisher_cpus: 1, publisher_nodes: publishers}
         shards: [btcusdt@trade, ethusdt@trade]
         """
     )
@@ -67,6 +67,7 @@ def test_the_files_keys_are_read() -> None:
     assert config.publishers.scale == 2
     assert [one.overflow for one in config.streams] == [Overflow.DROP_OLDEST] * 2
     assert config.resources.publisher_cpus == 1
+    assert (config.resources.stream_nodes, config.resources.publisher_nodes) == (None, "publishers")
 
 
 def test_a_shards_own_keys_count_over_the_top_levels() -> None:

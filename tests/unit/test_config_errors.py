@@ -106,6 +106,7 @@ REFUSED = [
         "profile",
         "'huge' is not a choice; write 'conservative', 'recommended' or 'aggressive'",
     ),
+    ("resources: {stream_nodes: 'a b'}", "resources.stream_nodes", "'a b' is no value of a node's label"),
     ("resources: {stream_cpus: -1}", "resources.stream_cpus", "-1 is not a number of CPU cores"),
     (
         "resources: {stream_cpus: '${UNSET}'}",

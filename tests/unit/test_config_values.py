@@ -14,6 +14,7 @@ from relay.config_values import (
     parse_cores,
     parse_count,
     parse_duration,
+    parse_node_label,
     parse_silence_limit,
     parse_size,
 )
@@ -87,6 +88,12 @@ def test_what_is_no_count_is_refused(written: object) -> None:
 def test_what_is_no_number_of_cores_is_refused(written: object) -> None:
     with pytest.raises(ConfigError):
         parse_cores(written)
+
+
+@pytest.mark.parametrize("written", ["-a", "a b", "a=b", "!a", "in(a)", "a" * 64, 5, True])
+def test_what_ray_takes_for_no_label_is_refused(written: object) -> None:
+    with pytest.raises(ConfigError):
+        parse_node_label(written)
 
 
 @pytest.mark.parametrize("written", ["", "a", "~/a", "/a/../b", "/a\x00b", "/a\nb", 5, None])
