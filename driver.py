@@ -111,6 +111,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedded-nats", action="store_true", help="start a nats-server on loopback, on a Ray of its own"
     )
+    parser.add_argument("--watch", action="store_true", help="apply the file again whenever it changes")
 
 
 def _status(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +200,8 @@ COMMANDS = {
     "run": Command(
         "run.run", _run_arguments, "bring the relay to what the configuration says, then watch it",
         "Joins the Ray cluster that runs here, else starts one. On a cluster that it started, SIGTERM or"
-        " Ctrl-C drains the relay and ends it; on one that it joined, the actors stay when it ends.",
+        " Ctrl-C drains the relay and ends it; on one that it joined, the actors stay when it ends. With"
+        " --watch a changed file is applied as `apply` does it, and a wrong one is reported and changes nothing.",
     ),
     "status": Command(
         "look.status", _status, "one look at every stream and publisher", "Fails if no relay runs.",

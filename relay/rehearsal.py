@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relay.config import Config, JetStreamConfig, NatsConfig
+from relay.errors import UsageError
 from relay.streams import Venue
 
 GIB = 1024**3
 
 
 def on_exchange(config: Config, urls: Mapping[Venue, str]) -> Config:
-    """`config` with every stream taken from the exchange that plays its venue."""
+    """`config` with every stream taken from the exchange that plays its venue; UsageError without one."""
+    missing = venues(config).keys() - urls.keys()
+    if missing:
+        raise UsageError(f"no simulated exchange of {', '.join(sorted(missing))} runs; start `run` anew")
     shards = tuple(
         shard.model_copy(
             update={"exchange": shard.exchange.model_copy(update={"url": urls[settings.spec.venue]})}

@@ -20,7 +20,7 @@ from relay.commands.stage import embed_nats, simulate
 from relay.config import Config, load_config
 from relay.errors import ClusterError, UsageError
 from relay.layout import Tone
-from relay.rehearsal import in_directory
+from relay.rehearsal import in_directory, on_exchange, on_server
 from relay.simulator import SimulatedExchange
 from relay.stats import RelayStatus
 from relay.streams import Venue
@@ -51,8 +51,10 @@ def run(args: Namespace) -> int:
         ExitStack() as children,
     ):
         directory = Path(scratch)
-        config = embed_nats(children, in_directory(config, directory / "journal"), directory / "nats")
-        config, exchanges = simulate(children, config, directory, rate_scale=args.rate_scale, hold=True)
+        config = in_directory(config, directory / "journal")
+        config = on_server(config, embed_nats(children, directory / "nats"))
+        exchanges = simulate(children, config, directory, rate_scale=args.rate_scale, hold=True)
+        config = on_exchange(config, {venue: one.url for venue, one in exchanges.items()})
         screen.say("nats-server and the simulated exchange are up; starting Ray, which takes some seconds")
         reader = children.enter_context(BackgroundAudit(config, Audit(), from_start=True))
         with interrupts.breaking_off():

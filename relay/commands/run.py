@@ -1,20 +1,23 @@
-"""`run`: bring the relay to what the configuration says, then watch it until a signal."""
+"""`run`: bring the relay to what the configuration says, then watch it, and its file, until a signal."""
 
 from __future__ import annotations
 
 import os
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from relay.commands.control import left_lines
+from relay.commands.follow import Follower, digest
 from relay.commands.joining import joined_or_started, started
 from relay.commands.screen import Interrupts, Screen
 from relay.commands.stage import embed_nats, simulate, usual_port_or_any
 from relay.config import Config, load_config
 from relay.errors import ClusterError
 from relay.layout import Tone
+from relay.rehearsal import on_exchange, on_server
 from relay.stats import RelayStatus, StreamState
 from relay.table import summary_line
 
@@ -30,38 +33,53 @@ HURRIED_DEADLINE_S = 2.0
 
 
 def run(args: Namespace) -> int:
+    known = digest(args.config)
     config = load_config(args.config, os.environ)
     screen = Screen()
     with Interrupts() as interrupts, ExitStack() as children:
-        config = _staged(args, config, children, screen)
+        fit = _staged(args, config, children, screen)
+        config = fit(config)
         screen.say("looking for a Ray cluster; starting one takes some seconds")
         with interrupts.breaking_off():
             # The actors on a cluster that was here before would outlive our children.
             own = args.simulate or args.embedded_nats
             cluster = started(config, shared=True) if own else joined_or_started(args.address, config)
         with closing(cluster), screen:
-            return _bring_up_and_watch(cluster, config, screen, interrupts)
+            _say_changes(cluster, config, screen)
+            follower = Follower(args.config, known, fit, cluster, screen) if args.watch else None
+            return _watch(cluster, follower, screen, interrupts)
 
 
-def _staged(args: Namespace, config: Config, children: ExitStack, screen: Screen) -> Config:
+def _staged(
+    args: Namespace, config: Config, children: ExitStack, screen: Screen
+) -> Callable[[Config], Config]:
+    """Starts what was asked for around the relay; returns what turns a configuration to it."""
     state = config.journal.directory.parent
+    server, exchanges = "", {}
     if args.embedded_nats:
-        config = embed_nats(children, config, state / "nats", port=usual_port_or_any())
+        server = embed_nats(children, state / "nats", port=usual_port_or_any())
     if args.simulate:
         state.mkdir(parents=True, exist_ok=True)
-        config, exchanges = simulate(children, config, state)
-        for venue, exchange in exchanges.items():
-            screen.say(f"simulated exchange of {venue}: {exchange.url}")
-    return config
+        exchanges = {venue: one.url for venue, one in simulate(children, config, state).items()}
+        for venue, url in exchanges.items():
+            screen.say(f"simulated exchange of {venue}: {url}")
+
+    def fit(found: Config) -> Config:
+        found = on_server(found, server) if server else found
+        return on_exchange(found, exchanges) if exchanges else found
+
+    return fit
 
 
-def _bring_up_and_watch(cluster: Connection, config: Config, screen: Screen, interrupts: Interrupts) -> int:
-    _say_changes(cluster, config, screen)
+def _watch(cluster: Connection, follower: Follower | None, screen: Screen, interrupts: Interrupts) -> int:
+    """Until somebody asks to end or takes the relay down."""
     watch = Watch(cluster, screen)
     while not interrupts.wait(LOOK_EVERY_S):
         if watch.is_over():
             screen.say("the relay was taken down")
             return 0
+        if follower is not None:
+            follower.look()
     if not cluster.started_here:
         screen.say("the actors are detached and go on; `driver.py down` drains and removes them")
         return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relay.config import Config
 from relay.embedded import EmbeddedNats
-from relay.rehearsal import on_exchange, on_server, venues
+from relay.rehearsal import venues
 from relay.simulator import SimulatedExchange
 from relay.streams import Venue
 
@@ -23,21 +23,19 @@ def simulate(
     *,
     rate_scale: float = 1.0,
     hold: bool = False,
-) -> tuple[Config, Mapping[Venue, SimulatedExchange]]:
-    """The configuration turned to one new exchange for each of its venues, which `children` ends."""
-    exchanges = {
+) -> Mapping[Venue, SimulatedExchange]:
+    """One new exchange for each of the configuration's venues, which `children` ends."""
+    return {
         venue: children.enter_context(
             SimulatedExchange(venue, directory / f"exchange-{venue}.log", hold=hold, rate_scale=rate_scale)
         )
         for venue in venues(config)
     }
-    return on_exchange(config, {venue: one.url for venue, one in exchanges.items()}), exchanges
 
 
-def embed_nats(children: ExitStack, config: Config, directory: Path, *, port: int = 0) -> Config:
-    """The configuration turned to a new nats-server that keeps its data in `directory`."""
-    server = children.enter_context(EmbeddedNats(directory, port=port))
-    return on_server(config, server.url)
+def embed_nats(children: ExitStack, directory: Path, *, port: int = 0) -> str:
+    """The URL of a new nats-server that keeps its data in `directory`."""
+    return children.enter_context(EmbeddedNats(directory, port=port)).url
 
 
 def usual_port_or_any() -> int:

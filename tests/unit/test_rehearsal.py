@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from relay.config import parse_config
+from relay.errors import UsageError
 from relay.rehearsal import in_directory, on_exchange, on_server, venues
 from relay.streams import Venue
 
@@ -48,3 +51,8 @@ def test_the_streams_and_their_queues_stay() -> None:
 
 def test_streams_are_listed_by_venue() -> None:
     assert venues(CONFIG) == {Venue.USDM: ["btcusdt@trade", "bnbusdt@trade"], Venue.SPOT: ["ethusdt@trade"]}
+
+
+def test_a_venue_that_nobody_plays_is_refused() -> None:
+    with pytest.raises(UsageError, match="no simulated exchange of spot, usdm runs"):
+        on_exchange(CONFIG, {})
