@@ -12,7 +12,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench bench-quick lock clean
+.PHONY: help env demo test chaos chaos-ci lint bench bench-quick lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,13 @@ demo: env ## the whole relay on this machine, then an audit: SECONDS=60 FLOOD=bt
 
 test: lint ## lint, then every test
 	@$(VENV) -m pytest
+
+# `SLUICE_CHAOS_LONG=1 make chaos` gives each fault its full length.
+chaos: env ## every fault of the table, one after the other, and the table of what was measured
+	@$(VENV) -m pytest tests/chaos -m chaos
+
+chaos-ci: env ## the faults that every change has to survive
+	@$(VENV) -m pytest tests/chaos -m chaos_ci
 
 lint: env ## ruff and mypy
 	@$(VENV) -m ruff check .

@@ -1,0 +1,121 @@
+"""The simulated exchange as a child that also writes down every event that it made, seen by anybody or not.
+
+A record of the wire file is `length u32 | at_ns u64 | seen u8 | name length u8 | name | payload`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from struct import Struct
+from time import time_ns
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import uvloop
+
+import relay.exchange.channel
+from relay.exchange.report import Ledger
+from relay.exchange.server import ExchangeServer
+from relay.exchange.settings import ExchangeSettings
+from relay.simulator import SimulatedExchange
+from relay.streams import StreamKind, Venue
+from tests.chaos.processes import Child, become_child
+
+_HEAD = Struct("<IQBB")
+
+
+class Wired(NamedTuple):
+    """One event of the exchange; `seen` says that some socket got it."""
+
+    at_ns: int
+    seen: bool
+    payload: bytes
+
+
+class WireExchange(SimulatedExchange):
+    """Runs from entering to leaving; `settings` are those of ExchangeSettings.
+
+    Traffic waits for `expected`.
+    """
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        super().__init__(settings.get("venue", Venue.USDM), directory / "exchange.log")
+        self._settings = settings
+        self._wire = directory / "wire"
+
+    def __enter__(self) -> Self:
+        self._server = Child(_serve, (self._settings, self._wire, self._log))
+        self.url = self._server.first
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.end()
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def act(self, what: str, **query: object) -> Any:
+        """Any control that relay/exchange/controls.py offers: silence, close, refuse, inject, shutdown..."""
+        return self._ask("POST", what, **query)
+
+    def report(self) -> Any:
+        return self._ask("GET", "status")
+
+    def wire(self) -> dict[str, list[Wired]]:
+        """By stream name, in the order of making; ask after `stop_traffic`."""
+        found: dict[str, list[Wired]] = {}
+        for name, wired in read_wire(self._wire.read_bytes()):
+            found.setdefault(name, []).append(wired)
+        return found
+
+
+def read_wire(data: bytes) -> Iterator[tuple[str, Wired]]:
+    at = 0
+    while at < len(data):
+        length, at_ns, seen, name_bytes = _HEAD.unpack_from(data, at)
+        start = at + _HEAD.size + name_bytes
+        name = data[at + _HEAD.size : start].decode()
+        yield name, Wired(at_ns, bool(seen), data[start : start + length])
+        at = start + length
+
+
+def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path) -> None:
+    become_child(log)
+    descriptor = os.open(wire, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+
+    class WireLedger(Ledger):
+        def __init__(self, stream: str, kind: StreamKind | None) -> None:
+            super().__init__(stream, kind)
+            self._name = stream.encode()
+
+        def made(self, payloads: list[bytes], now_ns: int) -> None:
+            super().made(payloads, now_ns)
+            self._note(payloads, now_ns, seen=True)
+
+        def missed(self, payloads: list[bytes]) -> None:
+            super().missed(payloads)
+            self._note(payloads, time_ns(), seen=False)
+
+        def _note(self, payloads: list[bytes], now_ns: int, *, seen: bool) -> None:
+            name = self._name
+            parts = [
+                _HEAD.pack(len(payload), now_ns, seen, len(name)) + name + payload for payload in payloads
+            ]
+            os.write(descriptor, b"".join(parts))
+
+    relay.exchange.channel.Ledger = WireLedger  # type: ignore[misc]
+
+    async def serve() -> None:
+        async with ExchangeServer(ExchangeSettings(**settings)) as exchange:
+            pipe.send(exchange.url)
+            asyncio.get_running_loop().add_reader(pipe.fileno(), os._exit, 0)
+            await exchange.serve_forever()
+
+    uvloop.run(serve())

@@ -1,0 +1,331 @@
+"""What must hold after any fault, judged from what the exchange made (W), what was accepted (A), what
+JetStream holds (C) and the loss ledger. The judging is pure; `read_stored` reads, without acknowledging.
+
+I1 A - C is empty             I5 W - C is what the ledger says, exactly
+I2 no duplicates in C         I6 other streams are complete (their latency is a figure, no verdict)
+I3 order strictly rising      I7 memory, descriptors and threads come back
+I4 running hashes are equal   I8 no unhandled exception in any log
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nats
+import orjson
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from relay.audit import open_envelope
+from relay.exchange.payloads import event_id
+from relay.record import Kind
+from relay.segments import Found, in_force, scan, segment_named
+from relay.streams import StreamSpec
+from tests.chaos.exchange import Wired
+
+# The wall clock's word on a loss of a stream without ids, against the exchange's: frames in the kernel.
+LEDGER_SLACK_NS = 1_500_000_000
+TROUBLE = re.compile(r"Traceback \(most recent|\bCRITICAL\b|exception was never retrieved|was never awaited")
+READ_TIMEOUT_S = 10.0
+
+
+class Stored(NamedTuple):
+    """One event in JetStream; `stored_ns` is the server's own time."""
+
+    sequence: int
+    message_id: str
+    epoch: int
+    seq: int
+    recv_ns: int
+    stored_ns: int
+    payload: bytes
+
+    @property
+    def latency_ms(self) -> float:
+        return (self.stored_ns - self.recv_ns) / 1e6
+
+
+class Loss(NamedTuple):
+    """One entry of the ledger; ids are None where the stream has none."""
+
+    stream: str
+    first_id: int | None
+    last_id: int | None
+    count: int | None
+    cause: str
+    from_ns: int
+    to_ns: int
+    healed: bool
+
+    @property
+    def ids(self) -> range:
+        return range(0) if self.first_id is None or self.last_id is None else _span(self)
+
+
+def _span(loss: Loss) -> range:
+    assert loss.first_id is not None and loss.last_id is not None
+    return range(loss.first_id, loss.last_id + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Of one stream. `accepted` are epochs and seqs that an ended incarnation had in its journal;
+    `acknowledged` counts what the last one says is stored, None if nobody is there to ask. `repaired` events
+    were stored beside the stream, out of its order."""
+
+    spec: StreamSpec
+    wired: Sequence[Wired]
+    stored: Sequence[Stored]
+    losses: Sequence[Loss] = ()
+    accepted: Collection[tuple[int, int]] = ()
+    repaired: Sequence[Stored] = ()
+    balanced: bool = True
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """`violations` are sentences that begin with the invariant; the counts are of all streams together."""
+
+    violations: list[str] = field(default_factory=list)
+    wired: int = 0
+    stored: int = 0
+    missing: int = 0
+    repaired: int = 0
+
+    def of(self, invariant: str) -> list[str]:
+        return [one for one in self.violations if one.startswith(invariant)]
+
+
+def judge(evidence: Iterable[Evidence]) -> Findings:
+    findings = Findings()
+    for one in evidence:
+        findings.wired += len(one.wired)
+        findings.stored += len(one.stored)
+        findings.repaired += len(one.repaired)
+        missing = _missing(one)
+        findings.missing += len(missing)
+        findings.violations += (f"{what} ({one.spec.key})" for what in _broken(one, missing))
+    return findings
+
+
+def _broken(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
+    held = {(stored.epoch, stored.seq) for stored in (*one.stored, *one.repaired)}
+    if lost := sorted(set(one.accepted) - held):
+        yield f"I1: {len(lost)} accepted events are not stored, the first is {lost[0]}"
+    if not one.balanced:
+        yield "I1: the actor's books do not balance"
+    counted = Counter(stored.message_id for stored in one.stored)
+    if twice := [name for name, count in counted.items() if count > 1]:
+        yield f"I2: {len(twice)} events are stored twice, the first is {twice[0]}"
+    yield from _disorder(one)
+    yield from _difference(one, missing)
+    yield from _unannounced(one, missing)
+
+
+def _disorder(one: Evidence) -> Iterator[str]:
+    for before, after in pairwise(one.stored):
+        if (after.epoch, after.seq) <= (before.epoch, before.seq):
+            place = f"{(before.epoch, before.seq)} comes {(after.epoch, after.seq)}"
+            yield f"I3: after {place} at sequence {after.sequence}"
+            return
+    ids = [
+        number for number in (_id(one.spec, stored.payload) for stored in one.stored) if number is not None
+    ]
+    for earlier, later in pairwise(ids):
+        if later <= earlier:
+            yield f"I3: after id {earlier} comes {later}"
+            return
+
+
+def _difference(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
+    """The N-th running hash over the payloads must be the same at both ends; what is missing was not sent."""
+    absent = Counter(wired.payload for wired in missing)
+    sent = blake2b(digest_size=16)
+    got = blake2b(digest_size=16)
+    expected = []
+    for wired in one.wired:
+        if absent[wired.payload] > 0:
+            absent[wired.payload] -= 1
+        else:
+            expected.append(wired.payload)
+    if len(expected) != len(one.stored):
+        yield f"I4: {len(expected)} payloads were to arrive and {len(one.stored)} did"
+    for number, (payload, stored) in enumerate(zip(expected, one.stored, strict=False), 1):
+        sent.update(payload)
+        got.update(stored.payload)
+        if sent.digest() != got.digest():
+            yield f"I4: the running hash of event {number} differs"
+            return
+
+
+def _missing(one: Evidence) -> list[Wired]:
+    """W - C, with multiplicity for payloads that repeat."""
+    held = Counter(stored.payload for stored in one.stored)
+    missing = []
+    for wired in one.wired:
+        if held[wired.payload] > 0:
+            held[wired.payload] -= 1
+        else:
+            missing.append(wired)
+    return missing
+
+
+def _unannounced(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
+    announced = [loss for loss in one.losses if not loss.healed]
+    healed = {stored.payload for stored in one.repaired}
+    left = [wired for wired in missing if wired.payload not in healed]
+    if not one.spec.id_key:
+        silent = [wired for wired in left if not any(_covers(loss, wired) for loss in announced)]
+        if silent:
+            yield f"I5: {len(silent)} events of {len(left)} that are missing were not announced"
+        return
+    ids = {_id(one.spec, wired.payload) for wired in left}
+    ledger = set().union(*(loss.ids for loss in announced)) - set().union(
+        *(loss.ids for loss in one.losses if loss.healed)
+    )
+    if secret := ids - ledger:
+        yield f"I5: {len(secret)} missing ids were not announced, the first is {min(map(_int, secret))}"
+    contiguous = one.spec.kind.value in ("trade", "aggTrade", "blockTrade")
+    if contiguous and (false := ledger - ids):
+        yield f"I5: {len(false)} ids were announced as lost and are not, the first is {min(map(_int, false))}"
+    counted = sum(loss.count or 0 for loss in announced)
+    if contiguous and counted != sum(len(loss.ids) for loss in announced):
+        yield f"I5: the ledger counts {counted} events, its ids say otherwise"
+
+
+def _int(number: int | None) -> int:
+    return -1 if number is None else number
+
+
+def _covers(loss: Loss, wired: Wired) -> bool:
+    return loss.from_ns - LEDGER_SLACK_NS <= wired.at_ns <= loss.to_ns + LEDGER_SLACK_NS
+
+
+def _id(spec: StreamSpec, payload: bytes) -> int | None:
+    return event_id(spec.kind, payload) if spec.id_key else None
+
+
+def log_troubles(logs: Path) -> list[str]:
+    """I8: the lines that tell of what nobody expected, with the file that they stand in."""
+    found = []
+    for path in sorted(logs.glob("*.log")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        found += [f"I8: {path.name}: {line.strip()}" for line in lines if TROUBLE.search(line)]
+    return found
+
+
+def journalled(directory: Path) -> set[tuple[int, int]]:
+    """Epoch and seq of every event that the files of a journal hold; those that are acknowledged too."""
+    found: set[tuple[int, int]] = set()
+    if not directory.exists():
+        return found
+    named = (segment_named(path.name) for path in directory.iterdir())
+    for segment, limit in in_force(one for one in named if one is not None):
+        data = (directory / segment.name).read_bytes()
+        for item in scan(data, segment.epoch, segment.last_offset, limit):
+            if isinstance(item, Found) and item.kind == Kind.EVENT:
+                # epoch and seq follow length, crc, kind and offset, see relay/record.py.
+                at = item.start + 17
+                epoch, seq = (int.from_bytes(data[at + n : at + n + 8], "little") for n in (0, 8))
+                found.add((epoch, seq))
+    return found
+
+
+class Reading(NamedTuple):
+    events: dict[str, list[Stored]]
+    repaired: dict[str, list[Stored]]
+    losses: list[Loss]
+
+
+def read_stored(url: str, sources: Mapping[str, str]) -> Reading:
+    """Everything that JetStream holds; `sources` maps the JetStream name to the subject of its events."""
+    return asyncio.run(_read_stored(url, sources))
+
+
+async def _read_stored(url: str, sources: Mapping[str, str]) -> Reading:
+    client = await nats.connect(url, allow_reconnect=False)
+    try:
+        events: dict[str, list[Stored]] = {}
+        repaired: dict[str, list[Stored]] = {}
+        for name, subject in sources.items():
+            for found in await _messages(client, name):
+                if found.subject == subject:
+                    key, stored = _event(found)
+                    events.setdefault(key, []).append(stored)
+                elif found.subject.endswith(".repair"):
+                    key, stored = _event(found)
+                    repaired.setdefault(key, []).append(stored)
+        side = await _messages(client, "SLUICE_SIDE")
+        losses = [_loss(found.data) for found in side if found.subject.startswith("sluice.loss.")]
+        return Reading(events, repaired, losses)
+    finally:
+        await client.close()
+
+
+async def _messages(client: Any, name: str) -> list[Any]:
+    js = client.jetstream(timeout=READ_TIMEOUT_S)
+    info = await js.stream_info(name)
+    found: list[Any] = []
+    if not info.state.messages:
+        return found
+    done = asyncio.Event()
+
+    async def take(message: Any) -> None:
+        found.append(message)
+        if message.metadata.sequence.stream >= info.state.last_seq:
+            done.set()
+
+    config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
+    subscription = await js.subscribe("", stream=name, ordered_consumer=True, cb=take, config=config)
+    async with asyncio.timeout(60.0):
+        await done.wait()
+    await subscription.unsubscribe()
+    return found
+
+
+def _event(message: Any) -> tuple[str, Stored]:
+    headers, envelope = message.headers or {}, open_envelope(message.data)
+    stamp: datetime = message.metadata.timestamp
+    return envelope.key, Stored(
+        message.metadata.sequence.stream,
+        headers.get("Nats-Msg-Id", envelope.message_id),
+        int(headers.get("Sluice-Epoch", 0)),
+        int(headers.get("Sluice-Seq", 0)),
+        int(headers.get("Sluice-Recv-Ns", 0)),
+        int(stamp.timestamp() * 1e9),
+        envelope.data,
+    )
+
+
+def _loss(data: bytes) -> Loss:
+    fields = orjson.loads(data)
+    return Loss(
+        fields["stream"],
+        fields["first_id"],
+        fields["last_id"],
+        fields["count"],
+        fields["cause"],
+        _ns(fields["from"]),
+        _ns(fields["to"]),
+        bool(fields["healed"]),
+    )
+
+
+def _ns(utc: str) -> int:
+    return int(datetime.fromisoformat(utc).timestamp() * 1e9)
+
+
+def quantile_ms(
+    stored: Iterable[Stored], share: float, from_ns: int = 0, to_ns: int = 1 << 63
+) -> float | None:
+    """Of the time from the socket to the store, over events that were read in the given span."""
+    latencies = sorted(one.latency_ms for one in stored if from_ns <= one.recv_ns < to_ns)
+    return latencies[min(len(latencies) - 1, int(share * len(latencies)))] if latencies else None

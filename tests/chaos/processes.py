@@ -1,0 +1,469 @@
+"""The relay's actors as processes of their own, kept alive as Ray keeps them, without Ray.
+
+A child is forked from a server that has everything imported, so it is there in milliseconds. It holds the
+actor as a plain object and answers calls of its methods over a pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from actors.publisher import PublisherActor, PublisherSettings
+from actors.stream import StreamActor
+from relay.assign import decode_assignment
+from relay.config import NatsConfig, StreamSettings
+from relay.facts import assignment_fact
+from relay.metrics import NoMetrics
+from relay.ports import ActorId, Look, Role, Room, Silence
+from relay.stats import Assignment
+from tests.chaos.mutants import switch_off
+
+# What Ray takes from the death of an actor's process to the answer of the next one.
+RESTART_S = 1.9
+SLICE_S = 0.02
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+SECRET = b"a secret of the chaos rig"
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__, "relay.exchange.server", "uvloop"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seams:
+    """What a test does to a process before its actor starts: guards that are switched off (see `mutants`), a
+    limit on the size of its files, the network namespace that it enters."""
+
+    without: tuple[str, ...] = ()
+    file_size_bytes: int | None = None
+    network: str = ""
+
+
+class FileFacts:
+    """The key-value store of the cluster's head, as files."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(exist_ok=True)
+
+    def load(self, fact: str) -> bytes | None:
+        with suppress(FileNotFoundError):
+            return self._path(fact).read_bytes()
+        return None
+
+    def load_all(self, prefix: str) -> Mapping[str, bytes]:
+        names = [unquote(path.name) for path in self._directory.iterdir() if path.suffix != ".new"]
+        found = {name.removeprefix(prefix): self.load(name) for name in names if name.startswith(prefix)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def save(self, fact: str, value: bytes) -> None:
+        new = self._path(fact).with_suffix(".new")
+        new.write_bytes(value)
+        new.rename(self._path(fact))
+
+    def forget(self, fact: str) -> None:
+        self._path(fact).unlink(missing_ok=True)
+
+    def _path(self, fact: str) -> Path:
+        return self._directory / quote(fact, safe="").replace(".", "%2E")
+
+
+class ProcessHost:
+    """One node; travels to each child."""
+
+    node = "node-1"
+    address = "127.0.0.1"
+    secret = SECRET
+
+    def __init__(self, facts: Path, sockets: Path) -> None:
+        self._facts = facts
+        self.socket_directory = sockets
+
+    @cached_property
+    def metrics(self) -> NoMetrics:
+        return NoMetrics()
+
+    def assignment(self, stream: str) -> Assignment | None:
+        encoded = FileFacts(self._facts).load(assignment_fact(stream))
+        return decode_assignment(encoded) if encoded else None
+
+    def set_title(self, text: str) -> None:
+        """Nobody looks at these."""
+
+
+class GoneError(Exception):
+    """The process has ended, or was never there."""
+
+
+class MuteError(Exception):
+    """The process did not answer in time."""
+
+
+def become_child(log: Path) -> None:
+    """Out of the terminal's process group, dead with the server that forked it, everything into `log`."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _live(make: Callable[[], Any], pipe: Connection, log: Path, seams: Seams) -> None:
+    become_child(log)
+    try:
+        _apply(seams)
+        actor = make()
+    except BaseException:  # noqa: BLE001 - the log is all that is left of a child
+        traceback.print_exc()
+        os._exit(1)
+    lock = threading.Lock()
+    while True:
+        try:
+            request = pipe.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        threading.Thread(target=_answer, args=(actor, pipe, lock, *request), daemon=True).start()
+
+
+def _answer(actor: Any, pipe: Connection, lock: threading.Lock, number: int, method: str, args: Any) -> None:
+    try:
+        result = getattr(actor, method)(*args)
+    except Exception as error:  # noqa: BLE001 - Ray answers the caller and goes on, too
+        logging.getLogger(__name__).warning("%s failed: %r", method, error)
+        result = None
+    with lock, suppress(OSError):
+        pipe.send((number, result))
+
+
+def _apply(seams: Seams) -> None:
+    if seams.network:
+        descriptor = os.open(f"/run/netns/{seams.network}", os.O_RDONLY)
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(descriptor)
+    if seams.file_size_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (seams.file_size_bytes, resource.RLIM_INFINITY))
+    for guard in seams.without:
+        switch_off(guard)
+
+
+class ActorProcess:
+    """The parent's end; calls may come from several threads."""
+
+    def __init__(self, make: Callable[[], Any], log: Path, seams: Seams) -> None:
+        self._pipe, theirs = _context.Pipe()
+        self._process = _context.Process(target=_live, args=(make, theirs, log, seams), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._lock = threading.Lock()
+        self._answers: dict[int, Any] = {}
+        self._last = 0
+        self.pid = self._process.pid or 0
+        self.answered = False
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.exitcode
+
+    def ask(self, method: str, *arguments: Any) -> int:
+        with self._lock:
+            self._last += 1
+            try:
+                self._pipe.send((self._last, method, arguments))
+            except OSError as error:
+                raise GoneError from error
+            return self._last
+
+    def answer(self, number: int, deadline: float) -> Any:
+        """Raises MuteError at the monotonic `deadline`, GoneError if the process has ended."""
+        while True:
+            with self._lock:
+                self._receive()
+                if number in self._answers:
+                    self.answered = True
+                    return self._answers.pop(number)
+            if time.monotonic() > deadline:
+                raise MuteError
+
+    def _receive(self) -> None:
+        try:
+            if self._pipe.poll(SLICE_S):
+                number, result = self._pipe.recv()
+                self._answers[number] = result
+        except (EOFError, OSError) as error:
+            raise GoneError from error
+
+    def call(self, method: str, *arguments: Any, within_s: float = 5.0) -> Any:
+        return self.answer(self.ask(method, *arguments), time.monotonic() + within_s)
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def end(self) -> None:
+        if self._process.exitcode is None:
+            self._process.kill()
+        self._process.join(10)
+        self._process.close()
+        self._pipe.close()
+
+
+@dataclass
+class _Kept:
+    """One actor over its incarnations; `process` is None while none runs."""
+
+    make: Callable[[], Any]
+    process: ActorProcess | None = None
+    restart_at: float | None = None
+    held: bool = False
+    asked: int | None = None
+    drain: tuple[int, float] | None = None
+    drained: Look | None = None
+
+
+@dataclass
+class Death:
+    actor: ActorId
+    pid: int
+    exitcode: int
+    at: float
+
+
+@dataclass(frozen=True)
+class _MakeStream:
+    settings: StreamSettings
+    host: ProcessHost
+
+    def __call__(self) -> StreamActor:
+        return StreamActor(self.settings, self.host)
+
+
+@dataclass(frozen=True)
+class _MakePublisher:
+    name: str
+    nats: NatsConfig
+    host: ProcessHost
+
+    def __call__(self) -> PublisherActor:
+        return PublisherActor(self.name, PublisherSettings(nats=self.nats), self.host)
+
+
+class ProcessCluster(FileFacts):
+    """Implements relay.ports.Cluster. A process that ends without being removed comes back after RESTART_S.
+
+    `seams` holds what is special about an actor's processes, `servers` another NATS address of a publisher.
+    """
+
+    def __init__(self, directory: Path, sockets: Path) -> None:
+        super().__init__(directory / "facts")
+        self.host = ProcessHost(directory / "facts", sockets)
+        self.logs = directory / "logs"
+        self.logs.mkdir()
+        self.seams: dict[ActorId, Seams] = {}
+        self.servers: dict[str, str] = {}
+        self.deaths: list[Death] = []
+        self._kept: dict[ActorId, _Kept] = {}
+        self._lock = threading.RLock()
+        self._ending = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._keeper.start()
+
+    def close(self) -> None:
+        self._ending.set()
+        self._keeper.join()
+        for actor in self.actors():
+            self.remove(actor)
+
+    # What a test does
+
+    def process(self, actor: ActorId) -> ActorProcess:
+        """Raises GoneError while none runs."""
+        with self._lock:
+            process = self._kept[actor].process if actor in self._kept else None
+        if process is None:
+            raise GoneError
+        return process
+
+    def hold(self, actor: ActorId) -> None:
+        """Once its process ends, start no other one until `release`."""
+        with self._lock:
+            self._kept[actor].held = True
+
+    def release(self, actor: ActorId) -> None:
+        with self._lock:
+            kept = self._kept[actor]
+            kept.held, kept.restart_at = False, time.monotonic()
+
+    def abandon(self, actor: ActorId) -> ActorProcess:
+        """Forget a process that still runs and start its successor, as after a wrong verdict of death."""
+        with self._lock:
+            kept = self._kept[actor]
+            assert kept.process is not None
+            old = kept.process
+            self._start(actor, kept)
+        return old
+
+    # What the controller does
+
+    def actors(self) -> frozenset[ActorId]:
+        with self._lock:
+            return frozenset(self._kept)
+
+    def create_stream(self, settings: StreamSettings, room: Room) -> None:
+        self._create(ActorId(Role.STREAM, settings.spec.key), _MakeStream(settings, self.host))
+
+    def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
+        if publisher in self.servers:
+            nats = nats.model_copy(update={"servers": (self.servers[publisher],)})
+        self._create(ActorId(Role.PUBLISHER, publisher), _MakePublisher(publisher, nats, self.host))
+
+    def _create(self, actor: ActorId, make: Callable[[], Any]) -> None:
+        with self._lock:
+            if actor not in self._kept:
+                kept = self._kept[actor] = _Kept(make)
+                self._start(actor, kept)
+
+    def _start(self, actor: ActorId, kept: _Kept) -> None:
+        log = self.logs / f"{actor.role}-{quote(actor.key, safe='')}.log"
+        kept.process = ActorProcess(kept.make, log, self.seams.get(actor, Seams()))
+        kept.restart_at = kept.asked = kept.drain = kept.drained = None
+
+    def _keep(self) -> None:
+        while not self._ending.wait(SLICE_S):
+            now = time.monotonic()
+            with self._lock:
+                for actor, kept in tuple(self._kept.items()):
+                    self._restart(actor, kept, now)
+
+    def _restart(self, actor: ActorId, kept: _Kept, now: float) -> None:
+        process = kept.process
+        if process is not None and process.exitcode is not None:
+            self.deaths.append(Death(actor, process.pid, process.exitcode, now))
+            process.end()
+            kept.process, kept.restart_at = None, now + RESTART_S
+        if kept.process is None and not kept.held and now >= (kept.restart_at or 0.0):
+            self._start(actor, kept)
+
+    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]:
+        asked = {actor: self._ask(actor) for actor in actors}
+        deadline = time.monotonic() + deadline_s
+        return {actor: self._look(actor, found, deadline) for actor, found in asked.items()}
+
+    def _ask(self, actor: ActorId) -> tuple[ActorProcess, int] | None:
+        """One call at a time: a stopped process does not collect calls to answer all at once."""
+        with self._lock:
+            kept = self._kept.get(actor)
+            if kept is None or kept.process is None:
+                return None
+            with suppress(GoneError):
+                kept.asked = kept.asked or kept.process.ask("stats")
+                return kept.process, kept.asked
+        return None
+
+    def _look(self, actor: ActorId, asked: tuple[ActorProcess, int] | None, deadline: float) -> Look:
+        if actor not in self._kept:
+            return Silence.GONE
+        if asked is None:
+            return Silence.STARTING
+        process, number = asked
+        try:
+            stats: Look | None = process.answer(number, deadline)
+        except MuteError:
+            return Silence.MUTE if process.answered else Silence.STARTING
+        except (GoneError, ValueError):
+            stats = None
+        with self._lock:
+            if actor in self._kept and self._kept[actor].asked == number:
+                self._kept[actor].asked = None
+        return stats or Silence.STARTING
+
+    def assign(self, stream: str, assignment: Assignment) -> None:
+        with suppress(GoneError):
+            self.process(ActorId(Role.STREAM, stream)).ask("assign", assignment)
+
+    def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
+        with self._lock, suppress(GoneError):
+            kept = self._kept[actor]
+            if kept.drain is None and kept.process is not None:
+                kept.drain = kept.process.ask("drain", deadline_s), time.monotonic() + deadline_s + 6.0
+
+    def drained(self, actor: ActorId) -> Look | None:
+        with self._lock:
+            kept = self._kept.get(actor)
+            if kept is None or kept.drain is None or kept.process is None:
+                return Silence.GONE
+            if kept.drained is None:
+                number, deadline = kept.drain
+                with suppress(MuteError, GoneError):
+                    kept.drained = kept.process.answer(number, 0.0)
+                if kept.drained is None and time.monotonic() > deadline:
+                    kept.drained = Silence.MUTE
+            return kept.drained
+
+    def remove(self, actor: ActorId) -> None:
+        with self._lock:
+            kept = self._kept.pop(actor, None)
+            if kept is not None and kept.process is not None:
+                kept.process.end()
+
+
+@dataclass
+class Footprint:
+    """Of one process; from /proc."""
+
+    rss_bytes: int
+    descriptors: int
+    threads: int
+
+
+def footprint(pid: int) -> Footprint:
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+    )
+    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return Footprint(int(fields["VmRSS"].split()[0]) * 1024, descriptors, int(fields["Threads"]))
+
+
+@dataclass
+class Child:
+    """Any other function as a process of the same kind; `first` is what it sends once it is ready."""
+
+    target: Callable[..., None]
+    arguments: tuple[Any, ...]
+    first: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pipe, theirs = _context.Pipe()
+        self.process = _context.Process(target=self.target, args=(theirs, *self.arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+        if not self._pipe.poll(20.0):
+            raise GoneError(f"{self.target.__name__} did not start")
+        self.first = self._pipe.recv()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join(10)
+        self.process.close()
+        self._pipe.close()
