@@ -21,14 +21,12 @@ from actors.cluster import (
     ray_errors,
     worker_niceness,
 )
-from actors.controller import TAKE_DOWN_GRACE_S, Controller
 from actors.host import SECRET, SOCKETS, ActorHost, private_directory
-from actors.tick import TakenDown
 from relay.changes import differences
 from relay.config import Config
 from relay.errors import ClusterError
 from relay.facts import Facts
-from relay.stats import RelayStatus, ScaleStatus
+from relay.stats import TAKE_DOWN_GRACE_S, RelayStatus, ScaleStatus, TakenDown
 
 _log = logging.getLogger(__name__)
 
@@ -173,6 +171,9 @@ class Connection:
         return ended
 
     def _drain_from_here(self, deadline_s: float) -> TakenDown:
+        # Seldom needed, and a quarter of a second to import for every command.
+        from actors.controller import Controller
+
         # Without a configuration the stand-in makes nothing anew.
         self._facts.forget_running()
         stand_in = Controller(self._cluster, self._host)

@@ -17,18 +17,16 @@ from dataclasses import replace
 
 from actors.jetstream_keeper import Ensure, ensure_now
 from actors.pool import Plan
-from actors.tick import TICK_S, TakenDown, Tick
+from actors.tick import TICK_S, Tick
 from relay.changes import differences
 from relay.config import Config
 from relay.errors import ClusterError, SluiceError, UsageError
 from relay.facts import Facts, Running, Scaling
 from relay.ports import Cluster, Host
-from relay.stats import RelayStatus, ScaleStatus
+from relay.stats import TAKE_DOWN_GRACE_S, RelayStatus, ScaleStatus, TakenDown
 
 _log = logging.getLogger(__name__)
 
-# What a drain may take beyond its own deadline: calls, the publishers after the streams, and the removal.
-TAKE_DOWN_GRACE_S = 6.0
 RECOVERY_S = 10.0
 
 

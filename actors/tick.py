@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypedDict
 
 from actors.jetstream_keeper import Ensure, JetStreamKeeper
@@ -29,7 +29,7 @@ from relay.reconcile import (
     unsettled,
 )
 from relay.scale import DRAIN_S
-from relay.stats import Assignment, PublisherStats, RelayStatus, ScaleStatus, StreamStats
+from relay.stats import Assignment, PublisherStats, RelayStatus, ScaleStatus, StreamStats, TakenDown
 
 _log = logging.getLogger(__name__)
 
@@ -40,19 +40,6 @@ BUSY_FOR_S = 10.0
 LOOK_DEADLINE_S = 1.0
 STREAM_DRAIN_S = 10.0
 PUBLISHER_DRAIN_S = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakenDown:
-    """What the drain of everything ended with. `silent` streams gave no final figures."""
-
-    streams: tuple[StreamStats, ...]
-    silent: tuple[str, ...]
-
-    @property
-    def left(self) -> int:
-        """Events that stayed in the journals, or are gone where a stream has none."""
-        return sum(stats.backlog_count for stats in self.streams)
 
 
 class Figures(TypedDict):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+# What a drain of everything may take beyond its own deadline: calls, then the publishers, then the removal.
+TAKE_DOWN_GRACE_S = 6.0
+
 
 class StreamState(StrEnum):
     """`live` means that data has come on this connection; an open socket alone is `connecting`."""
@@ -22,7 +25,9 @@ class StreamStats:
 
     The books balance: `received = acknowledged + queued + in_flight + spilled + conflated + dropped
     + rejected`. `recovered` is the part of `received` that came out of the journal at the start; `repeated`
-    events (the exchange sent an id again) were received before, so they stand outside. `subscribed_at_ns` and
+    events (the exchange sent an id again) were received before, so they stand outside. `reconnects` came
+    after a time without a connection; `rotations` replaced one without a seam, `silences` one that was dead,
+    and `unaligned` one whose overlap with the next could not be made out. `subscribed_at_ns` and
     `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
     """
 
@@ -49,6 +54,9 @@ class StreamStats:
     repeated: int
     lost: int
     reconnects: int
+    rotations: int
+    silences: int
+    unaligned: int
     failovers: int
     backlog_bytes: int
     backlog_age_s: float
@@ -134,6 +142,19 @@ class RelayStatus:
     problems: tuple[str, ...] = field(default=())
     pending: tuple[str, ...] = ()
     ended: tuple[StreamStats, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenDown:
+    """What the drain of everything ended with. `silent` streams gave no final figures."""
+
+    streams: tuple[StreamStats, ...]
+    silent: tuple[str, ...]
+
+    @property
+    def left(self) -> int:
+        """Events that stayed in the journals, or are gone where a stream has none."""
+        return sum(stats.backlog_count for stats in self.streams)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

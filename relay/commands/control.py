@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 from relay.commands.joining import joined
 from relay.errors import ClusterError
 from relay.layout import count
-from relay.stats import ScaleStatus
+from relay.stats import ScaleStatus, TakenDown
 from relay.table import scale_line
 
 if TYPE_CHECKING:
     from actors.connection import Connection
-    from actors.tick import TakenDown
 
 # Pods may have to be added for publishers that do not fit; on one machine it takes under 5 s.
 SCALE_DEADLINE_S = 120.0
