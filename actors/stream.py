@@ -12,10 +12,13 @@ import logging
 import os
 import time
 
+from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
 from actors.link_keeper import LinkKeeper
 from actors.loop import ActorLoop
 from relay.config import StreamSettings
+from relay.connect_ledger import ConnectLedger
+from relay.connects import Claim
 from relay.errors import JournalError
 from relay.histogram import RateMeter
 from relay.intake import Intake, Taken
@@ -92,7 +95,7 @@ class StreamRelay:
             overflow=settings.overflow,
         )
         self._intake = self._start_intake()
-        self.feed = FeedKeeper(settings.url, self._take, self._intake.disconnected)
+        self.feed = FeedKeeper(settings, _gate(settings, host), self._take, self._intake.disconnected)
         self.links = LinkKeeper(
             settings,
             host,
@@ -281,6 +284,9 @@ class StreamRelay:
             repeated=books.repeated,
             lost=self._intake.lost,
             reconnects=self.feed.reconnects,
+            rotations=self.feed.rotations,
+            silences=self.feed.silences,
+            unaligned=self.feed.unaligned,
             failovers=self.links.failovers,
             backlog_bytes=self.window.memory_bytes,
             backlog_age_s=max(0.0, (time.time_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0,
@@ -296,6 +302,16 @@ class StreamRelay:
             first_data_at_ns=self.feed.first_data_at_ns,
             last_error=self._journal_problem or self.feed.last_error,
         )
+
+
+def _gate(settings: StreamSettings, host: Host) -> ConnectGate:
+    claim = Claim(
+        stream=settings.spec.key,
+        total=settings.connects_per_5min,
+        streams=settings.streams,
+        shared=settings.nodes_share_address,
+    )
+    return ConnectGate(ConnectLedger(host.socket_directory), claim)
 
 
 def _ms(ns: float | None) -> float | None:

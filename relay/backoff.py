@@ -1,4 +1,4 @@
-"""When to try again: back-off of one connection, and the budget of attempts that all connections share."""
+"""When to try again: back-off of one connection, and how often things may be done; pure."""
 
 from __future__ import annotations
 
@@ -32,8 +32,23 @@ class Backoff:
         self._ceiling_s = self._first_s
 
 
+class Allowance:
+    """At most `count` in any half-open window of `window_s`; what is refused is not remembered."""
+
+    def __init__(self, count: int, window_s: float) -> None:
+        self._window_s = window_s
+        self._taken: deque[float] = deque(maxlen=count)
+
+    def take(self, now: float) -> bool:
+        taken = self._taken
+        if len(taken) == taken.maxlen and now < taken[0] + self._window_s:
+            return False
+        taken.append(now)
+        return True
+
+
 class ConnectBudget:
-    """At most `attempts` in any half-open window of `window_s`. Binance bans an address above 300 in 300 s.
+    """At most `attempts` in any half-open window of `window_s`, for a stream that is on its own.
 
     Reservations are served in the order in which they were asked for; one that is not used is spent all the
     same.

@@ -11,6 +11,8 @@ from relay.config import Config, JetStreamConfig, NatsConfig, StreamSettings
 _SECRETS = frozenset({"password", "token"})
 # Said per stream, where they take effect.
 _PER_STREAM = frozenset({"shards", "exchange", "queue", "journal"})
+# Of a stream's settings what other streams decide: its actor runs on with what it was told.
+_ELSEWHERE = {"streams"}
 
 
 def differences(old: Config, new: Config) -> tuple[str, ...]:
@@ -53,13 +55,13 @@ def _streams(old: Config, new: Config) -> Iterator[str]:
         if key not in before:
             yield f"{settings.spec.name} is added"
         else:
-            was, now = before[key].model_dump(mode="json"), settings.model_dump(mode="json")
+            was, now = (one.model_dump(mode="json", exclude=_ELSEWHERE) for one in (before[key], settings))
             yield from _changed(f"{settings.spec.name}: ", was, now)
 
 
 def revision(settings: StreamSettings | NatsConfig) -> str:
     """Changes exactly when an actor with these settings has to be made anew."""
-    return sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+    return sha256(settings.model_dump_json(exclude=_ELSEWHERE).encode()).hexdigest()[:16]
 
 
 def publisher_revision(nats: NatsConfig) -> str:

@@ -26,7 +26,7 @@ from relay.config_models import (
     ShardConfig,
 )
 from relay.config_overlay import complete, origins, venue_note
-from relay.config_rules import check_nats, settle_publishers, settle_queue
+from relay.config_rules import check_exchange, check_nats, settle_publishers, settle_queue
 from relay.errors import ConfigError
 from relay.stream_settings import Resolver, StreamSettings
 
@@ -80,6 +80,7 @@ def parse_config(text: str, environ: Mapping[str, str]) -> Config:
 def _configured(raw: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     try:
         config = _validated(complete(interpolate(raw, environ), environ))
+        check_exchange(config.exchange)
         check_nats(config.nats)
         count = len(config.streams)
         publishers = settle_publishers(config.publishers, config.profile, count)

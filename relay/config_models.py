@@ -62,11 +62,18 @@ class Section(BaseModel):
 
 
 class ExchangeConfig(Section):
-    """`url` replaces Binance's own hosts, `silence_limit_s` the limits by kind; 0, or `off`, is no limit."""
+    """`url` replaces Binance's own hosts, `silence_limit_s` the limits by kind; 0, or `off`, is no limit.
+
+    A connection is replaced at the age of `rotate_after_s` or somewhat earlier; Binance cuts it at 24 h.
+    `connects_per_5min` is for the whole cluster, or for each node where nodes have addresses of their own.
+    """
 
     venue: Venue = Venue.USDM
     url: ExchangeUrl = None
     silence_limit_s: SilenceLimit = None
+    rotate_after_s: Duration = 23 * 3600.0
+    connects_per_5min: Count = 150
+    nodes_share_address: bool = True
 
 
 class JetStreamConfig(Section):

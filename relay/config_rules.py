@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from relay.config_models import Delivery, NatsConfig, Profile, PublishersConfig, QueueConfig
+from relay.config_models import (
+    Delivery,
+    ExchangeConfig,
+    NatsConfig,
+    Profile,
+    PublishersConfig,
+    QueueConfig,
+)
 from relay.errors import ConfigError
 
 # Publishers and queue size of the old client's three profiles.
@@ -13,6 +20,14 @@ _PROFILES = {
 }
 # NATS keeps no more copies of a stream.
 _MAX_REPLICAS = 5
+# Above this Binance bans the address.
+_MAX_CONNECTS_PER_5MIN = 300
+
+
+def check_exchange(exchange: ExchangeConfig) -> None:
+    if exchange.url is None and exchange.connects_per_5min > _MAX_CONNECTS_PER_5MIN:
+        problem = f"Binance bans an address after {_MAX_CONNECTS_PER_5MIN}, not {exchange.connects_per_5min}"
+        raise ConfigError("exchange.connects_per_5min", problem, "write 150, or leave it out")
 
 
 def check_nats(nats: NatsConfig) -> None:

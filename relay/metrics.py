@@ -71,6 +71,9 @@ class Metric(Enum):
     STREAM_REPEATED = _stream_counter("repeated_events", "events whose id had come before")
     STREAM_LOST = _stream_counter("lost_events", "events that the exchange sent and nobody received, by id")
     STREAM_RECONNECTS = _stream_counter("reconnects", "connections to the exchange after the first")
+    STREAM_ROTATIONS = _stream_counter("rotations", "connections replaced by a successor without a seam")
+    STREAM_SILENCES = _stream_counter("silences", "connections left dead, as a second one was not silent")
+    STREAM_UNALIGNED = _stream_counter("unaligned_replacements", "replaced connections with a possible hole")
     STREAM_FAILOVERS = _stream_counter("failovers", "links to a publisher that ended unplanned")
     PUBLISHER_LOAD = _publisher_gauge("load_ratio", "share of one core that the process uses")
     PUBLISHER_RATE = _publisher_gauge("events_per_second", "events published")
@@ -166,6 +169,9 @@ class StreamMetrics:
                 Metric.STREAM_REPEATED: stats.repeated,
                 Metric.STREAM_LOST: stats.lost,
                 Metric.STREAM_RECONNECTS: stats.reconnects,
+                Metric.STREAM_ROTATIONS: stats.rotations,
+                Metric.STREAM_SILENCES: stats.silences,
+                Metric.STREAM_UNALIGNED: stats.unaligned,
                 Metric.STREAM_FAILOVERS: stats.failovers,
             }
         )

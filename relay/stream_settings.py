@@ -31,7 +31,8 @@ class StreamSettings(Section):
     """All that the actor of one stream has to know.
 
     Consumers see `subject`; events are published on `stored_subject`, which differs where several streams
-    share a subject and JetStream republishes to it.
+    share a subject and JetStream republishes to it. `streams` is how many the relay had when this was worked
+    out; an actor is not made anew when the number changes.
     """
 
     spec: StreamSpec
@@ -44,6 +45,10 @@ class StreamSettings(Section):
     journal_directory: Path
     journal_max_bytes: int
     critical: bool
+    rotate_after_s: float
+    connects_per_5min: int
+    nodes_share_address: bool
+    streams: int
 
 
 class Resolver:
@@ -58,14 +63,14 @@ class Resolver:
         self._journal = journal
 
     def resolve(self, shards: Sequence[ShardConfig]) -> tuple[StreamSettings, ...]:
-        settings = [self._settings(shard, f"shards[{at}]") for at, shard in enumerate(shards)]
+        settings = [self._settings(shard, f"shards[{at}]", len(shards)) for at, shard in enumerate(shards)]
         _refuse_twins(settings)
         if self._nats.delivery is Delivery.CORE:
             return tuple(settings)
         users = Counter(one.subject for one in settings)
         return tuple(_stored_apart(one) if users[one.subject] > 1 else one for one in settings)
 
-    def _settings(self, shard: ShardConfig, path: str) -> StreamSettings:
+    def _settings(self, shard: ShardConfig, path: str, streams: int) -> StreamSettings:
         spec = self._spec(shard, path)
         subject = spec.subject(self._nats.subject)
         check_subject(subject, subject, path="nats.subject")
@@ -82,6 +87,10 @@ class Resolver:
             journal_directory=journal.directory,
             journal_max_bytes=journal.max_bytes,
             critical=shard.critical,
+            rotate_after_s=self._exchange.rotate_after_s,
+            connects_per_5min=self._exchange.connects_per_5min,
+            nodes_share_address=self._exchange.nodes_share_address,
+            streams=streams,
         )
 
     def _spec(self, shard: ShardConfig, path: str) -> StreamSpec:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.backoff import FIRST_RETRY_S, Backoff, ConnectBudget
+from relay.backoff import FIRST_RETRY_S, Allowance, Backoff, ConnectBudget
 
 seeds = st.integers(0, 2**32)
 
@@ -98,3 +98,13 @@ def test_a_clock_that_steps_back_gives_nothing_away():
     budget.reserve(100.0)
     assert budget.reserve(50.0) == 50.0
     assert budget.reserve(100.0) == 300.0
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 40), min_size=1, max_size=60))
+def test_an_allowance_grants_all_that_its_window_has_room_for_and_no_more(count: int, pauses: list[int]):
+    allowance, now, taken = Allowance(count, 50), 0, []
+    for pause in pauses:
+        now += pause
+        room = sum(at > now - 50 for at in taken) < count
+        assert allowance.take(now) is room
+        taken += [now] if room else []

@@ -1,0 +1,146 @@
+"""The budget of connection attempts that all streams on one address share; pure.
+
+Binance bans an address above 300 attempts in five minutes, refused ones included. Two strict rolling windows
+keep far below: the whole budget in five minutes, and in one minute a fifth of it for attempts that came to
+nothing so far. So a hundred streams that were cut off together are back within seconds when the exchange
+takes them, and knock 30 times a minute, all together, while it does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import orjson
+
+WINDOW_S, STORM_S = 300.0, 60.0
+STORM_SHARE = 5
+# Streams tell once a minute that they are there.
+ALIVE_S = 180.0
+REPORT_S = 60.0
+# Binance's longest ban.
+MAX_CLOSED_S = 3 * 86400.0
+
+
+class Outcome(IntEnum):
+    PENDING = 0
+    OPENED = 1
+    FAILED = 2
+
+
+@dataclass(slots=True)
+class Attempt:
+    at: float
+    number: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one stream knows of the budget. `streams` is how many the relay had when this one was made.
+
+    With `shared` all nodes have one address, and each node gets the part of its streams. The newest of a
+    node's streams knows the number best; a node without a new one may have an old, smaller number, for which
+    half of Binance's limit is left unused.
+    """
+
+    stream: str
+    total: int
+    streams: int
+    shared: bool
+
+    @property
+    def alone(self) -> int:
+        """The attempts in five minutes that are safe for a stream that knows nothing of the others."""
+        return max(1, self.total // max(1, self.streams))
+
+
+class ConnectLog:
+    """The attempts of one node's streams. Times are of a clock that all its processes share."""
+
+    def __init__(self) -> None:
+        self._attempts: list[Attempt] = []
+        # Of each stream: when it was last here, and how many streams it knows of.
+        self._streams: dict[str, tuple[float, int]] = {}
+        self._closed_until = 0.0
+        self._number = 0
+
+    def report(self, claim: Claim, now: float) -> None:
+        """The stream is here, and counts for the node's part."""
+        self._forget(now)
+        seen = self._streams.get(claim.stream)
+        if seen is None or now - seen[0] >= REPORT_S or seen[1] != claim.streams:
+            self._streams[claim.stream] = (now, claim.streams)
+
+    def ask(self, claim: Claim, now: float, *, spare: bool) -> float:
+        """Seconds until it is worth asking again; 0 allows an attempt, whose number is `granted`.
+
+        A `spare` attempt can wait: it gets none of the second half of the budget.
+        """
+        self.report(claim, now)
+        limit = self.limit(claim)
+        unopened = [one.at for one in self._attempts if one.outcome is not Outcome.OPENED]
+        waits_s = (
+            self._closed_until - now,
+            _full_for_s([one.at for one in self._attempts], limit if not spare else max(1, limit // 2))
+            + WINDOW_S
+            - now,
+            _full_for_s(unopened, max(1, limit // STORM_SHARE)) + STORM_S - now,
+        )
+        wait_s = max(0.0, *waits_s)
+        if wait_s == 0.0:
+            self._number += 1
+            self._attempts.append(Attempt(now, self._number, Outcome.PENDING))
+        return wait_s
+
+    @property
+    def granted(self) -> int:
+        return self._number
+
+    def limit(self, claim: Claim) -> int:
+        """Attempts in five minutes for this node."""
+        if not claim.shared:
+            return claim.total
+        everywhere = max(known for _, known in self._streams.values())
+        here = len(self._streams)
+        return max(1, claim.total * here // max(everywhere, here))
+
+    def settle(self, number: int, outcome: Outcome) -> None:
+        for attempt in self._attempts:
+            if attempt.number == number:
+                attempt.outcome = outcome
+
+    def close(self, until: float, now: float) -> None:
+        """The exchange told this address to stay away."""
+        self._closed_until = max(self._closed_until, min(until, now + MAX_CLOSED_S))
+
+    def _forget(self, now: float) -> None:
+        """What is too old to count, or of a time before the machine's last start."""
+        self._attempts = [one for one in self._attempts if now - WINDOW_S < one.at <= now]
+        self._streams = {
+            stream: seen for stream, seen in self._streams.items() if now - ALIVE_S < seen[0] <= now
+        }
+        if self._closed_until > now + MAX_CLOSED_S:
+            self._closed_until = 0.0
+
+    def encode(self) -> bytes:
+        attempts = [(one.at, one.number, one.outcome) for one in self._attempts]
+        return orjson.dumps((attempts, self._streams, self._closed_until, self._number))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> ConnectLog:
+        """A log that cannot be read is begun anew: the budget is half of what Binance allows."""
+        log = cls()
+        try:
+            attempts, streams, closed_until, number = orjson.loads(encoded)
+            log._attempts = [Attempt(float(at), int(each), Outcome(how)) for at, each, how in attempts]
+            log._streams = {str(name): (float(at), int(known)) for name, (at, known) in streams.items()}
+            log._closed_until, log._number = float(closed_until), int(number)
+        except (ValueError, TypeError, AttributeError):
+            return cls()
+        return log
+
+
+def _full_for_s(times: list[float], limit: int) -> float:
+    """When the attempt was made that has to leave its window before another; long ago if none has to."""
+    return times[-limit] if len(times) >= limit else float("-inf")
