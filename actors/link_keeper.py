@@ -19,7 +19,7 @@ from relay.histogram import RollingHistogram
 from relay.journal import Journal
 from relay.link import Link, open_link
 from relay.ports import Host
-from relay.record import Record, decode
+from relay.record import NO_EVENT_ID, Record, decode
 from relay.stats import Assignment
 from relay.streams import message_id
 from relay.window import Window
@@ -40,7 +40,8 @@ RETRY_S = (0.05, 0.25)
 
 class LinkKeeper:
     """`on_room` is called when records left the window, `on_refused` when NATS can never take one, and
-    `on_predecessor(event_id, recv_ns)` with the last stored event of an earlier incarnation."""
+    `on_predecessor(event_id, recv_ns)` with the last stored event of an earlier incarnation, or with
+    NO_EVENT_ID and 0 if NATS knows of no event."""
 
     def __init__(
         self,
@@ -188,6 +189,8 @@ class LinkKeeper:
             self._window.resume(message.epoch, message.seq)
             if message.epoch < self._epoch:
                 self._on_predecessor(message.event_id, message.recv_ns)
+        else:
+            self._on_predecessor(NO_EVENT_ID, 0)
         self._limits = message
         self._failover.worked(link.publisher)
         self._settle()

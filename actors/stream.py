@@ -14,6 +14,7 @@ import time
 
 from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
+from actors.healer import Healer
 from actors.link_keeper import LinkKeeper
 from actors.loop import ActorLoop
 from relay.config import StreamSettings
@@ -96,6 +97,7 @@ class StreamRelay:
         )
         self._intake = self._start_intake()
         self.feed = FeedKeeper(settings, _gate(settings, host), self._take, self._intake.disconnected)
+        self.healer = Healer(settings, self._intake, self._put)
         self.links = LinkKeeper(
             settings,
             host,
@@ -117,8 +119,15 @@ class StreamRelay:
         self._journal_problem = ""
 
     def _start_intake(self) -> Intake:
+        settings = self.settings
         if self._journal is None:
-            return Intake(self.settings.spec, self.window, epoch=self.epoch)
+            return Intake(
+                settings.spec,
+                self.window,
+                epoch=self.epoch,
+                heals=settings.heal,
+                subject=settings.subject,
+            )
         recovery = self._journal.recovery
         self.window.recover(recovery.events, recovery.acknowledged_offset, recovery.last_offset)
         for damage in recovery.damages:
@@ -126,11 +135,13 @@ class StreamRelay:
         if recovery.events:
             _log.info("resumed with %d events from the journal", recovery.events)
         return Intake(
-            self.settings.spec,
+            settings.spec,
             self.window,
             epoch=self.epoch,
             last_offset=recovery.last_offset,
             last_event_id=recovery.last_event_id,
+            heals=settings.heal,
+            subject=settings.subject,
         )
 
     async def run(self) -> None:
@@ -140,6 +151,7 @@ class StreamRelay:
                 self._tasks = [
                     group.create_task(self.feed.run()),
                     group.create_task(self.links.run()),
+                    group.create_task(self.healer.run()),
                     group.create_task(self._tick()),
                 ]
         finally:
@@ -150,13 +162,17 @@ class StreamRelay:
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
         taken = self._intake.take(payloads, recv_ns)
-        if taken.accepted:
+        if taken.accepted or taken.held:
             self.feed.delivered()
-        self._store(taken)
-        self.links.pump()
+        self._put(taken)
+        self.healer.saw(taken)
         self._reconsider_reading()
         if taken.shutdown:
             self.feed.renew("the exchange announced its shutdown")
+
+    def _put(self, taken: Taken) -> None:
+        self._store(taken)
+        self.links.pump()
 
     def _store(self, taken: Taken) -> None:
         if self._journal is None or not taken.journal:
@@ -202,7 +218,9 @@ class StreamRelay:
         self._store(self._intake.refused(record.payload, record.recv_ns, reason))
 
     def _preceded(self, event_id: int, recv_ns: int) -> None:
-        self._store(self._intake.preceded_by(event_id, recv_ns))
+        taken = self._intake.preceded_by(event_id, recv_ns)
+        self._store(taken)
+        self.healer.saw(taken)
 
     async def _tick(self) -> None:
         ticks = 0
@@ -230,6 +248,7 @@ class StreamRelay:
         if self._tasks:
             self._tasks[0].cancel()
         self.feed.close("draining")
+        self.healer.stop()
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline_s):
                 await self.links.settled()
@@ -283,6 +302,8 @@ class StreamRelay:
             rejected=books.rejected,
             repeated=books.repeated,
             lost=self._intake.lost,
+            healed=self._intake.healed,
+            repaired=self._intake.repaired,
             reconnects=self.feed.reconnects,
             rotations=self.feed.rotations,
             silences=self.feed.silences,

@@ -14,6 +14,11 @@ OFFICIAL_URLS = {
     Venue.USDM: "wss://fstream.binance.com",
     Venue.COINM: "wss://dstream.binance.com",
 }
+OFFICIAL_REST_URLS = {
+    Venue.SPOT: "https://api.binance.com",
+    Venue.USDM: "https://fapi.binance.com",
+    Venue.COINM: "https://dapi.binance.com",
+}
 _VENUE_OF_HOST = {
     "stream.binance.com": Venue.SPOT,
     "data-stream.binance.vision": Venue.SPOT,
@@ -21,6 +26,7 @@ _VENUE_OF_HOST = {
     "dstream.binance.com": Venue.COINM,
 }
 _EXCHANGE_EXAMPLE = "write wss://fstream.binance.com, ws://127.0.0.1:9001 or the like"
+_REST_EXAMPLE = "write https://fapi.binance.com, http://127.0.0.1:9001 or the like"
 # The old client wanted the first two in its BINANCE_WS_URL; the paths of streams bring their own.
 _STREAM_PATHS = ("ws", "stream", "public", "market")
 _LOCAL_DOMAINS = ("localhost", "local", "internal", "svc", "test")
@@ -30,18 +36,40 @@ def parse_exchange_url(value: object) -> str | None:
     """The base that the paths of streams are added to; None stands for Binance's own hosts."""
     if value is None or value == "":
         return None
-    parts = _split(value, ("ws", "wss"), _EXCHANGE_EXAMPLE)
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError("", f"{_masked(value)} has more than host, port and path", _EXCHANGE_EXAMPLE)
-    if parts.scheme == "ws" and not _is_private(parts.hostname or ""):
-        remedy = "write wss://; ws:// is for private addresses and names"
-        raise ConfigError("", f"{_masked(value)} would cross public networks unprotected", remedy)
-    folders = [folder for folder in parts.path.split("/") if folder]
+    parts, folders = _base(value, ("ws", "wss"), _EXCHANGE_EXAMPLE)
     while folders and folders[-1] in _STREAM_PATHS:
         folders.pop()
-    if not all(re.fullmatch(r"[\w.~-]+", folder, re.ASCII) for folder in folders):
-        raise ConfigError("", f"{_masked(value)} has a strange path", _EXCHANGE_EXAMPLE)
     return "/".join([f"{parts.scheme}://{parts.netloc}", *folders])
+
+
+def parse_rest_url(value: object) -> str | None:
+    """The base that the paths of REST are added to; None stands for the one that belongs to the exchange."""
+    if value is None or value == "":
+        return None
+    parts, folders = _base(value, ("http", "https"), _REST_EXAMPLE)
+    return "/".join([f"{parts.scheme}://{parts.netloc}", *folders])
+
+
+def rest_url_of(url: str, venue: Venue) -> str:
+    """Where the REST side of the exchange at `url` is: Binance's own, else the same host and port."""
+    if official_venue(url) is not None:
+        return OFFICIAL_REST_URLS[venue]
+    return re.sub(r"^ws", "http", url)
+
+
+def _base(value: object, schemes: tuple[str, str], example: str) -> tuple[SplitResult, list[str]]:
+    """The address and the folders of its path; `schemes` are the plain one and the protected one."""
+    parts = _split(value, schemes, example)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError("", f"{_masked(value)} has more than host, port and path", example)
+    plain, protected = schemes
+    if parts.scheme == plain and not _is_private(parts.hostname or ""):
+        remedy = f"write {protected}://; {plain}:// is for private addresses and names"
+        raise ConfigError("", f"{_masked(value)} would cross public networks unprotected", remedy)
+    folders = [folder for folder in parts.path.split("/") if folder]
+    if not all(re.fullmatch(r"[\w.~-]+", folder, re.ASCII) for folder in folders):
+        raise ConfigError("", f"{_masked(value)} has a strange path", example)
+    return parts, folders
 
 
 def official_venue(url: str) -> Venue | None:

@@ -13,6 +13,7 @@ from relay.config_values import (
     Duration,
     ExchangeUrl,
     NodeLabel,
+    RestUrl,
     Scale,
     Secret,
     ServerUrl,
@@ -66,6 +67,8 @@ class ExchangeConfig(Section):
 
     A connection is replaced at the age of `rotate_after_s` or somewhat earlier; Binance cuts it at 24 h.
     `connects_per_5min` is for the whole cluster, or for each node where nodes have addresses of their own.
+    With `heal` a hole in the ids of trades is filled over REST, at `rest_url` where that is neither Binance's
+    own nor beside `url`; the key in `api_key_file` lets futures give single trades of any age.
     """
 
     venue: Venue = Venue.USDM
@@ -74,6 +77,9 @@ class ExchangeConfig(Section):
     rotate_after_s: Duration = 23 * 3600.0
     connects_per_5min: Count = 150
     nodes_share_address: bool = True
+    heal: bool = True
+    rest_url: RestUrl = None
+    api_key_file: AbsolutePath | None = None
 
 
 class JetStreamConfig(Section):
@@ -138,6 +144,7 @@ class ExchangeOverride(Section):
     venue: Venue | None = None
     url: ExchangeUrl = None
     silence_limit_s: SilenceLimit = None
+    rest_url: RestUrl = None
 
 
 class QueueOverride(Section):

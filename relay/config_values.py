@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import GetCoreSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema, core_schema
 
-from relay.addresses import parse_exchange_url, parse_server
+from relay.addresses import parse_exchange_url, parse_rest_url, parse_server
 from relay.config_file import FromEnvironment
 from relay.errors import ConfigError
 from relay.streams import shown
@@ -187,4 +187,5 @@ NodeLabel = Annotated[str | None, _parsed_by(parse_node_label)]
 AbsolutePath = Annotated[Path, _parsed_by(parse_absolute_path)]
 SubjectTemplate = Annotated[str, _parsed_by(parse_template)]
 ExchangeUrl = Annotated[str | None, _parsed_by(parse_exchange_url)]
+RestUrl = Annotated[str | None, _parsed_by(parse_rest_url)]
 ServerUrl = Annotated[str, _parsed_by(parse_server)]

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 import orjson
 
-from relay.record import Record
+from relay.record import Kind, Record
+
+_FROM_REST = frozenset({Kind.HEALED, Kind.REPAIR})
 
 
 class Envelope:
@@ -39,7 +41,8 @@ class Envelope:
 
 def headers(message_id: str, condition: str, record: Record) -> bytes:
     """The header block of one message; `condition` is the chain's header line, or empty."""
+    healed = "Sluice-Healed: 1\r\n" if record.kind in _FROM_REST else ""
     return (
         f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{condition}Sluice-Seq: {record.seq}\r\n"
-        f"Sluice-Epoch: {record.epoch}\r\nSluice-Recv-Ns: {record.recv_ns}\r\n\r\n"
+        f"Sluice-Epoch: {record.epoch}\r\nSluice-Recv-Ns: {record.recv_ns}\r\n{healed}\r\n"
     ).encode()

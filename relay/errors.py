@@ -7,10 +7,12 @@ SluiceError
         BusError            NATS refused, timed out or went away
         LinkError           the connection between a stream actor and its publisher failed
         FeedError           the exchange refused, closed or broke the protocol
+        RestError           the exchange's REST side did not answer, or asked for patience
         ClusterError        an actor did not answer in time
     FatalError              trying again cannot work
         FencedError         a later incarnation of the same stream has taken over
         JournalError        the journal's disk refused a write or a read
+        RestRefusedError    the exchange's REST side will never answer this
 
 Exceptions may cross an actor boundary, so each passes all its arguments to `super().__init__`.
 """
@@ -68,6 +70,19 @@ class FeedError(TransientError):
         return self.reason
 
 
+class RestError(TransientError):
+    """REST did not answer. `limited` means that too much was asked; `retry_after_s` may be None."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None, limited: bool = False) -> None:
+        super().__init__(reason, retry_after_s, limited)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        self.limited = limited
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class ClusterError(TransientError):
     """An actor or the cluster did not answer in time."""
 
@@ -86,6 +101,10 @@ class FencedError(FatalError):
 
     def __str__(self) -> str:
         return f"{self.stream} is served by a later incarnation, epoch {self.epoch}"
+
+
+class RestRefusedError(FatalError):
+    """REST refused for good: no key, no such symbol, no such call."""
 
 
 class JournalError(FatalError):

@@ -40,7 +40,8 @@ class Verdict(NamedTuple):
     """`event_id` is NO_EVENT_ID for kinds without a unique id; `reason` says why a frame was rejected.
 
     `previous_id` is the id that the event before this one must have had, NO_EVENT_ID where no field tells.
-    `conflatable` means that a later event of the stream makes this one needless.
+    `conflatable` means that a later event of the stream makes this one needless. `link_id` is what the event
+    after this one names as its predecessor, where that is no unique id.
     """
 
     outcome: Outcome
@@ -48,6 +49,7 @@ class Verdict(NamedTuple):
     previous_id: int = NO_EVENT_ID
     conflatable: bool = False
     reason: str = ""
+    link_id: int = NO_EVENT_ID
 
 
 _EVENT = Verdict(Outcome.ACCEPTED)
@@ -137,10 +139,18 @@ class FrameClassifier:
         return previous - 1 if self._previous_key == "U" else previous
 
     def _judge_state(self, frame: dict[str, Any]) -> Verdict:
+        if self._previous_key:
+            return self._judge_link(frame)
         # The last state of a finished kline is the kline itself: no later event repeats it.
         if self._kline and frame["k"]["x"]:
             return _EVENT
         return self._state
+
+    def _judge_link(self, frame: dict[str, Any]) -> Verdict:
+        link_id = frame.get("u")
+        if type(link_id) is not int or not 0 <= link_id <= _MAX_EVENT_ID:
+            return _rejected(f"id u is {_brief(link_id)}")
+        return Verdict(Outcome.ACCEPTED, previous_id=self._previous_id(frame, link_id), link_id=link_id)
 
 
 def _symbol_expected(spec: StreamSpec) -> str:
@@ -155,6 +165,8 @@ def _previous_key(spec: StreamSpec) -> str:
     """The field that tells the id of the event before: trades count on, a spot diff starts after the last."""
     if spec.kind is _K.DEPTH_DIFF:
         return "U" if spec.venue is Venue.SPOT else "pu"
+    if spec.kind is _K.RPI_DEPTH:
+        return "pu"
     return spec.id_key if spec.kind in (_K.TRADE, _K.AGG_TRADE) else ""
 
 

@@ -3,34 +3,51 @@
 `seq` counts the events of this epoch from 1, `offset` counts all records of the stream for ever. An event
 whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in ids that name
 their predecessor becomes a loss record; so does a spell without a connection on a stream without such ids.
+
+Where REST can heal, a hole first holds up what was read behind it, so that what REST gives comes in its
+place. Held payloads are not accepted yet: a kill loses them, and the next incarnation finds the same hole,
+but longer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import orjson
 
 from relay.frames import FrameClassifier, Outcome, Verdict
-from relay.record import NO_EVENT_ID, Kind, encode
-from relay.streams import StreamKind, StreamSpec
+from relay.gap import Gap, Waiting
+from relay.heal import Fate, Hole, Piece, joined
+from relay.ledger import LossEntry, utc
+from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, encode
+from relay.streams import StreamKind, StreamSpec, Venue
 from relay.window import Admission, Held, Window
 
 # Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
 _COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
 MAX_RAW_BYTES = 64 * 1024
+NOT_HEALABLE = "REST gives no events of this kind by their ids"
+NO_IDS = "the stream has no ids that count its events"
+HEALING_OFF = "exchange.heal is off"
+TOO_MUCH = "too much was read while REST was asked; what it gives later goes to the subject of repairs"
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one read came to. `journal` is to be appended in one piece, up to record `last_offset`."""
+    """What one call came to. `journal` is to be appended in one piece, up to record `last_offset`.
+
+    `held` events of this call wait for their predecessors. `hole` is one that was found in it and that REST
+    may heal: in its place as long as it is `Intake.hole`, else beside the stream.
+    """
 
     journal: bytes
     last_offset: int
     accepted: int
     shutdown: bool
+    held: int = 0
+    hole: Hole | None = None
 
 
 class _First(NamedTuple):
@@ -38,10 +55,14 @@ class _First(NamedTuple):
 
     previous_id: int
     recv_ns: int
+    payload: bytes
 
 
 class Intake:
-    """`last_event_id` is the newest id of an earlier incarnation, where the journal still knew it."""
+    """`last_event_id` is the newest id of an earlier incarnation, where the journal still knew it.
+
+    With `heals` somebody asks REST about each `Taken.hole`. `subject` is where consumers find the events.
+    """
 
     def __init__(
         self,
@@ -51,9 +72,13 @@ class Intake:
         epoch: int,
         last_offset: int = 0,
         last_event_id: int = NO_EVENT_ID,
+        heals: bool = False,
+        subject: str = "",
     ) -> None:
         self.lost = 0
         self.losses = 0
+        self.healed = 0
+        self.repaired = 0
         self.received_bytes = 0
         self._classify = FrameClassifier(spec)
         self._spec = spec
@@ -62,6 +87,8 @@ class Intake:
         self._offset = last_offset
         self._seq = 0
         self._last_id = last_event_id
+        # What a later event must name as its predecessor: the last id, also where that is not unique.
+        self._last_link = last_event_id
         # Ids from here to `_last_id` have all been accepted: one of them again is a repeat.
         self._run_start = last_event_id
         self._last_recv_ns = 0
@@ -69,28 +96,67 @@ class Intake:
         self._pending: list[bytes] = []
         self._predecessor_known = last_event_id != NO_EVENT_ID
         self._first: _First | None = None
+        self._heals = heals and spec.healable
+        self._subject = subject
+        self._gap = Gap(None) if self._heals and not self._predecessor_known else None
+        self._found: Hole | None = None
+        self._held = 0
+
+    @property
+    def hole(self) -> Hole | None:
+        """The one that holds up later events; None if there is none, or if it is not known yet."""
+        return self._gap.hole if self._gap else None
+
+    @property
+    def holding(self) -> bool:
+        return self._gap is not None
 
     def preceded_by(self, event_id: int, recv_ns: int) -> Taken:
         """The last event that is stored of earlier incarnations: what came between it and our first is lost.
 
-        Call when NATS told; it may have been known from the journal, or our first event may be here already.
+        Call when NATS told, with 0 for `recv_ns` if nothing is stored; it may have been known from the
+        journal, or our first event may be here already.
         """
         if self._predecessor_known:
-            return self.take([], recv_ns)
+            return self._taken()
         self._predecessor_known = True
+        if recv_ns:
+            self._follow_on(event_id, recv_ns)
+        if self._gap is not None and self._gap.hole is None:
+            self._release()
+        return self._taken()
+
+    def _follow_on(self, event_id: int, recv_ns: int) -> None:
         first = self._first
         if first is None:
             self._dark_since_ns = recv_ns
-            self._run_start = self._last_id = event_id
+            self._run_start = self._last_id = self._last_link = event_id
         elif event_id == NO_EVENT_ID:
-            self._lose(None, None, "disconnect", recv_ns, first.recv_ns)
+            self._lose(None, None, "disconnect", recv_ns, first.recv_ns, NO_IDS)
         elif first.previous_id > event_id:
-            self._lose(event_id + 1, first.previous_id, "disconnect", recv_ns, first.recv_ns)
-        return self.take([], recv_ns)
+            hole = Hole(
+                first_id=event_id + 1,
+                last_id=first.previous_id,
+                cause="disconnect",
+                from_ns=recv_ns,
+                to_ns=first.recv_ns,
+                sample=first.payload,
+            )
+            self._miss(hole)
+
+    def _miss(self, hole: Hole) -> None:
+        """What comes behind the hole is accepted already."""
+        if self._heals:
+            self._found = hole
+            self._lose_hole(hole.first_id, hole, "events behind it were accepted first")
+        else:
+            self._lose_hole(hole.first_id, hole, HEALING_OFF if self._spec.healable else NOT_HEALABLE)
 
     def disconnected(self) -> None:
         """The connection ended; call once for each."""
-        if self._last_recv_ns and self._dark_since_ns is None:
+        if self._gap is not None:
+            self._gap.disconnected()
+        elif self._last_recv_ns and self._dark_since_ns is None:
             self._dark_since_ns = self._last_recv_ns
 
     def take(self, payloads: list[bytes], recv_ns: int) -> Taken:
@@ -100,64 +166,188 @@ class Intake:
             self.received_bytes += len(payload)
             verdict = self._classify(payload)
             if verdict.outcome is Outcome.ACCEPTED:
-                accepted += self._accept(payload, recv_ns, verdict)
+                if self._gap is None:
+                    accepted += self._accept(payload, recv_ns, verdict)
+                else:
+                    self._hold(self._gap, Waiting(payload, recv_ns, verdict))
             elif verdict.outcome is Outcome.REJECTED:
                 self._reject(payload, recv_ns, verdict.reason)
             elif verdict.outcome is Outcome.SHUTDOWN:
                 shutdown = True
+        return self._taken(accepted, shutdown)
+
+    def _taken(self, accepted: int = 0, shutdown: bool = False) -> Taken:
         journal = b"".join(self._pending)
         self._pending.clear()
-        return Taken(journal, self._offset, accepted, shutdown)
+        found, self._found = self._found, None
+        held, self._held = self._held, 0
+        return Taken(journal, self._offset, accepted, shutdown, held, found)
+
+    def _hold(self, gap: Gap, waiting: Waiting) -> None:
+        gap.hold(waiting)
+        self._held += 1
+        if gap.full:
+            self._end_gap(TOO_MUCH)
 
     def _accept(self, payload: bytes, recv_ns: int, verdict: Verdict) -> bool:
-        if verdict.event_id != NO_EVENT_ID and self._is_repeat(verdict):
+        if verdict.event_id != NO_EVENT_ID and self._run_start <= verdict.event_id <= self._last_id:
             self._window.books.repeated += 1
             return False
-        self._note_loss(verdict, recv_ns)
-        if verdict.event_id != NO_EVENT_ID:
-            self._last_id = verdict.event_id
+        hole = self._hole_before(payload, recv_ns, verdict)
+        if hole is not None and self._heals:
+            self._found = hole
+            self._gap = Gap(hole)
+            self._hold(self._gap, Waiting(payload, recv_ns, verdict))
+            return False
+        if hole is not None:
+            self._miss(hole)
         if self._first is None:
-            self._first = _First(verdict.previous_id, recv_ns)
-        self._last_recv_ns = recv_ns
-        self._seq += 1
-        self._offer(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
+            self._first = _First(verdict.previous_id, recv_ns, payload)
+        if verdict.event_id != NO_EVENT_ID:
+            self._advance(verdict.event_id, verdict.previous_id)
+        else:
+            self._last_link = verdict.link_id
+        self._append(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
         return True
 
-    def _is_repeat(self, verdict: Verdict) -> bool:
-        if self._run_start <= verdict.event_id <= self._last_id:
-            return True
-        if verdict.event_id < self._run_start or verdict.previous_id != self._last_id:
-            self._run_start = verdict.event_id
-        return False
+    def _advance(self, event_id: int, previous_id: int) -> None:
+        if event_id < self._run_start or previous_id != self._last_id:
+            self._run_start = event_id
+        self._last_id = self._last_link = event_id
 
-    def _note_loss(self, verdict: Verdict, recv_ns: int) -> None:
-        """What was missed before this event: by its ids where they tell, else only by the clock."""
+    def _append(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
+        self._last_recv_ns = recv_ns
+        self._seq += 1
+        self._offer(kind, recv_ns, event_id, payload, conflatable)
+
+    def _hole_before(self, payload: bytes, recv_ns: int, verdict: Verdict) -> Hole | None:
+        """What was missed before this event by its ids; where they do not tell, the time is written down."""
         dark_since_ns, self._dark_since_ns = self._dark_since_ns, None
-        known = verdict.previous_id != NO_EVENT_ID and self._last_id != NO_EVENT_ID
-        if known and verdict.previous_id > self._last_id:
+        known = verdict.previous_id != NO_EVENT_ID and self._last_link != NO_EVENT_ID
+        if known and verdict.previous_id > self._last_link:
             cause = "upstream" if dark_since_ns is None and self._last_recv_ns else "disconnect"
             since_ns = dark_since_ns or self._last_recv_ns or recv_ns
-            self._lose(self._last_id + 1, verdict.previous_id, cause, since_ns, recv_ns)
-        elif dark_since_ns is not None and not known:
-            self._lose(None, None, "disconnect", dark_since_ns, recv_ns)
+            return Hole(
+                first_id=self._last_link + 1,
+                last_id=verdict.previous_id,
+                cause=cause,
+                from_ns=since_ns,
+                to_ns=recv_ns,
+                sample=payload,
+            )
+        if dark_since_ns is not None and not known:
+            self._lose(None, None, "disconnect", dark_since_ns, recv_ns, NO_IDS)
+        return None
 
-    def _lose(self, first_id: int | None, last_id: int | None, cause: str, from_ns: int, to_ns: int) -> None:
+    def heal(self, pieces: Sequence[Piece], recv_ns: int) -> Taken:
+        """What REST tells of `hole`, from where it told last; the events take their place."""
+        assert self._gap is not None
+        for piece in pieces:
+            self._gap.settled.append(piece)
+            for event_id, payload in enumerate(piece.payloads, piece.first_id):
+                self._advance(event_id, event_id - 1)
+                self.healed += 1
+                self._append(Kind.HEALED, recv_ns, event_id, payload, False)
+        return self._taken()
+
+    def end_hold(self, reason: str) -> Taken:
+        """What is not healed by now is lost, for this `reason`, and the held events go on."""
+        self._end_gap(reason)
+        return self._taken()
+
+    def _end_gap(self, reason: str) -> None:
+        gap = self._gap
+        assert gap is not None
+        if gap.hole is not None:
+            self._write_down(gap.hole, joined(gap.settled), reason)
+            self._run_on(gap.hole.last_id)
+        self._release()
+
+    def _write_down(self, hole: Hole, pieces: Sequence[Piece], reason: str) -> None:
+        next_id = hole.first_id
+        for piece in pieces:
+            self._settle(hole, piece, self._subject, reason)
+            next_id = piece.last_id + 1
+        if next_id <= hole.last_id:
+            self._lose_hole(next_id, hole, reason)
+
+    def _settle(self, hole: Hole, piece: Piece, subject: str, reason: str) -> None:
+        if piece.fate is Fate.UNREACHED:
+            self._lose(piece.first_id, piece.last_id, hole.cause, hole.from_ns, hole.to_ns, reason)
+            return
+        absent = piece.fate is Fate.ABSENT
+        self._write(
+            LossEntry(
+                stream=self._spec.key,
+                first_id=piece.first_id,
+                last_id=piece.last_id,
+                count=len(piece.payloads),
+                cause=hole.cause,
+                from_ns=hole.from_ns,
+                to_ns=hole.to_ns,
+                healed=True,
+                subject=None if absent else subject,
+                reason="REST lists the events around these ids and none with them" if absent else "",
+            )
+        )
+
+    def _run_on(self, hole_end: int) -> None:
+        """The hole is over, filled or not: the next event is its successor."""
+        if self._last_id != hole_end:
+            self._run_start = hole_end + 1
+        self._last_id = self._last_link = hole_end
+
+    def _release(self) -> None:
+        """The held events go on, up to the next hole."""
+        gap, self._gap = self._gap, None
+        assert gap is not None
+        while gap.waiting and self._gap is None:
+            waiting = gap.waiting.popleft()
+            if waiting.verdict is not None:
+                self._accept(waiting.payload, waiting.recv_ns, waiting.verdict)
+            elif self._dark_since_ns is None:
+                self._dark_since_ns = waiting.recv_ns
+        if self._gap is not None:
+            for waiting in gap.waiting:
+                self._gap.hold(waiting)
+
+    def repair(self, hole: Hole, pieces: Sequence[Piece], recv_ns: int) -> Taken:
+        """What REST tells too late of a hole that is announced: it goes out beside the stream."""
+        for piece in pieces:
+            for event_id, payload in enumerate(piece.payloads, piece.first_id):
+                self.repaired += 1
+                self._offer(Kind.REPAIR, recv_ns, event_id, payload, False)
+            if piece.fate is not Fate.UNREACHED:
+                self._settle(hole, piece, f"{self._subject}.repair", "")
+        return self._taken()
+
+    def _lose_hole(self, first_id: int, hole: Hole, reason: str) -> None:
+        self._lose(first_id, hole.last_id, hole.cause, hole.from_ns, hole.to_ns, reason)
+
+    def _lose(
+        self, first_id: int | None, last_id: int | None, cause: str, from_ns: int, to_ns: int, reason: str
+    ) -> None:
         self.losses += 1
         count = None
         if first_id is not None and last_id is not None and self._spec.kind in _COUNTABLE:
             count = last_id - first_id + 1
             self.lost += count
-        entry = {
-            "stream": self._spec.key,
-            "first_id": first_id,
-            "last_id": last_id,
-            "count": count,
-            "cause": cause,
-            "from": _utc(from_ns),
-            "to": _utc(to_ns),
-            "healed": False,
-        }
-        self._offer(Kind.LOSS, to_ns, NO_EVENT_ID, orjson.dumps(entry), False)
+        self._write(
+            LossEntry(
+                stream=self._spec.key,
+                first_id=first_id,
+                last_id=last_id,
+                count=count,
+                cause=cause,
+                from_ns=from_ns,
+                to_ns=to_ns,
+                suspect=count is not None and self._spec.venue is not Venue.SPOT,
+                reason=reason,
+            )
+        )
+
+    def _write(self, entry: LossEntry) -> None:
+        self._offer(Kind.LOSS, entry.to_ns, NO_EVENT_ID, entry.encode(), False)
 
     def _reject(self, payload: bytes, recv_ns: int, reason: str) -> None:
         self._window.books.received += 1
@@ -167,14 +357,14 @@ class Intake:
     def refused(self, payload: bytes, recv_ns: int, reason: str) -> Taken:
         """NATS can never take an accepted event, which the window has counted as rejected: report it."""
         self._report_rejected(payload, recv_ns, reason)
-        return self.take([], recv_ns)
+        return self._taken()
 
     def _report_rejected(self, payload: bytes, recv_ns: int, reason: str) -> None:
         entry = {
             "stream": self._spec.key,
             "reason": reason,
             "bytes": len(payload),
-            "at": _utc(recv_ns),
+            "at": utc(recv_ns),
             "raw": payload[:MAX_RAW_BYTES].decode("utf-8", errors="backslashreplace"),
         }
         self._offer(Kind.REJECTED, recv_ns, NO_EVENT_ID, orjson.dumps(entry), False)
@@ -182,10 +372,6 @@ class Intake:
     def _offer(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
         self._offset += 1
         encoded = encode(kind, self._offset, self._epoch, self._seq, recv_ns, event_id, payload)
-        held = Held(self._offset, recv_ns, encoded, kind is Kind.EVENT, conflatable)
+        held = Held(self._offset, recv_ns, encoded, kind in EVENT_KINDS, conflatable)
         if self._window.offer(held) is not Admission.DROPPED:
             self._pending.append(encoded)
-
-
-def _utc(ns: int) -> str:
-    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

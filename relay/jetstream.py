@@ -1,7 +1,7 @@
 """Creates the JetStream streams that a configuration needs, and brings existing ones to what it says.
 
-One for each Binance stream and one, SLUICE_SIDE, for the losses and rejected frames of all. An update changes
-what the server lets it change; where it does not, the error says what to do.
+One for each Binance stream and one, SLUICE_SIDE, for the losses, rejected frames and repairs of all. An
+update changes what the server lets it change; where it does not, the error says what to do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def ensure_streams(nats: NatsConfig, streams: Sequence[StreamSettings]) ->
         return ()
     connection = await _connect(nats)
     try:
-        wanted = [_side_fields(nats.stream), *(_stream_fields(nats.stream, one) for one in streams)]
+        wanted = [*(_stream_fields(nats.stream, one) for one in streams), _side_fields(nats, streams)]
         return tuple([fields["name"] for fields in wanted if await _ensure(connection, fields)])
     finally:
         await connection.close()
@@ -59,8 +59,9 @@ def _stream_fields(limits: JetStreamConfig, stream: StreamSettings) -> Fields:
     return fields
 
 
-def _side_fields(limits: JetStreamConfig) -> Fields:
-    return _fields(limits, SIDE_NAME, list(SIDE_SUBJECTS))
+def _side_fields(nats: NatsConfig, streams: Sequence[StreamSettings]) -> Fields:
+    repairs = {one.spec.repair_subject(nats.subject) for one in streams if one.spec.healable}
+    return _fields(nats.stream, SIDE_NAME, [*SIDE_SUBJECTS, *sorted(repairs)])
 
 
 def _fields(limits: JetStreamConfig, name: str, subjects: list[str]) -> Fields:
@@ -84,6 +85,10 @@ async def _ensure(bus: Requests, wanted: Fields) -> bool:
     if present is None:
         await _apply(bus, "CREATE", wanted)
         return True
+    if wanted["name"] == SIDE_NAME:
+        # Other relays may store their side records here as well.
+        others = set(present.get("subjects", ())) - set(wanted["subjects"])
+        wanted = wanted | {"subjects": [*wanted["subjects"], *sorted(others)]}
     if _agree(present, wanted):
         return False
     kept = {name: value for name, value in present.items() if name != "republish"}
@@ -102,9 +107,9 @@ async def _present(bus: Requests, name: str) -> Fields | None:
 
 
 def _agree(present: Fields, wanted: Fields) -> bool:
-    return all(present.get(name) == value for name, value in wanted.items()) and _republish(
-        present
-    ) == _republish(wanted)
+    same = all(present.get(name) == value for name, value in wanted.items() if name != "subjects")
+    subjects = set(present.get("subjects", ())) == set(wanted["subjects"])
+    return same and subjects and _republish(present) == _republish(wanted)
 
 
 def _republish(fields: Fields) -> tuple[str, str] | None:

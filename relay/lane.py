@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from relay.chain import Chain
 from relay.envelope import Envelope, headers
 from relay.errors import LinkError
-from relay.record import MAX_RECORD_BYTES, Kind, Record
+from relay.record import EVENT_KINDS, MAX_RECORD_BYTES, Kind, Record
 from relay.record import OVERHEAD_BYTES as RECORD_OVERHEAD_BYTES
 from relay.streams import StreamSpec, message_id
 
@@ -41,6 +41,7 @@ class Route:
     """How messages reach NATS in one session. Core delivery has no answers, and no `reply_prefix`."""
 
     subject: str
+    repair_subject: str
     reply_prefix: str
     with_headers: bool
     max_payload: int
@@ -119,11 +120,15 @@ class Lane:
         assert route is not None
         identity = message_id(self.spec, record)
         number = chain.send(record.offset, cost_bytes, now)
-        if record.kind == Kind.EVENT:
+        in_chain = record.kind in EVENT_KINDS
+        if in_chain:
             subject, condition = route.subject, chain.condition
+        else:
+            subject, condition = self._side_subject(record, route), ""
+        if in_chain or record.kind == Kind.REPAIR:
             head, tail = self._envelope.head, self._envelope.tail(record.recv_ns, identity)
         else:
-            subject, condition, head, tail = self._side_subject(record), "", b"", b""
+            head, tail = b"", b""
         block = headers(identity, condition, record) if route.with_headers else b""
         size = len(block) + len(head) + len(record.payload) + len(tail)
         if size > route.max_payload:
@@ -131,8 +136,8 @@ class Lane:
             self.refused.append((record.offset, reason))
             chain.acknowledge(number, now)
             return
-        if record.kind == Kind.EVENT and condition:
-            chain.expect_id(identity)
+        if in_chain and condition:
+            chain.expect_next()
         out += (self._command(subject, number, len(block), size), block, head, record.payload, tail, b"\r\n")
 
     def _command(self, subject: str, number: int, header_bytes: int, total_bytes: int) -> bytes:
@@ -143,5 +148,7 @@ class Lane:
             return f"HPUB {subject}{reply} {header_bytes} {total_bytes}\r\n".encode()
         return f"PUB {subject}{reply} {total_bytes}\r\n".encode()
 
-    def _side_subject(self, record: Record) -> str:
+    def _side_subject(self, record: Record, route: Route) -> str:
+        if record.kind == Kind.REPAIR:
+            return route.repair_subject
         return self.spec.loss_subject if record.kind == Kind.LOSS else self.spec.rejected_subject

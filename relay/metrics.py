@@ -70,6 +70,8 @@ class Metric(Enum):
     STREAM_REJECTED = _stream_counter("rejected_frames", "frames that are not what the stream promises")
     STREAM_REPEATED = _stream_counter("repeated_events", "events whose id had come before")
     STREAM_LOST = _stream_counter("lost_events", "events that the exchange sent and nobody received, by id")
+    STREAM_HEALED = _stream_counter("healed_events", "missing events that REST gave, in their place")
+    STREAM_REPAIRED = _stream_counter("repaired_events", "lost events that REST gave later, elsewhere")
     STREAM_RECONNECTS = _stream_counter("reconnects", "connections to the exchange after the first")
     STREAM_ROTATIONS = _stream_counter("rotations", "connections replaced by a successor without a seam")
     STREAM_SILENCES = _stream_counter("silences", "connections left dead, as a second one was not silent")
@@ -168,6 +170,8 @@ class StreamMetrics:
                 Metric.STREAM_REJECTED: stats.rejected,
                 Metric.STREAM_REPEATED: stats.repeated,
                 Metric.STREAM_LOST: stats.lost,
+                Metric.STREAM_HEALED: stats.healed,
+                Metric.STREAM_REPAIRED: stats.repaired,
                 Metric.STREAM_RECONNECTS: stats.reconnects,
                 Metric.STREAM_ROTATIONS: stats.rotations,
                 Metric.STREAM_SILENCES: stats.silences,

@@ -25,11 +25,19 @@ NO_EVENT_ID = -1
 
 
 class Kind(IntEnum):
-    """What a record is; side records are published on `sluice.*` subjects."""
+    """What a record is. Side records are all but EVENT and HEALED; they have subjects of their own.
+
+    HEALED is an event in its place that REST gave, REPAIR one that REST gave after its place was taken.
+    """
 
     EVENT = 0
     REJECTED = 1
     LOSS = 2
+    HEALED = 3
+    REPAIR = 4
+
+
+EVENT_KINDS = frozenset({Kind.EVENT, Kind.HEALED})
 
 
 class DamagedRecordError(SluiceError):

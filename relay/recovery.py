@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.record import NO_EVENT_ID, Kind, decode
+from relay.record import EVENT_KINDS, NO_EVENT_ID, decode
 from relay.segments import Damage, Gap, Segment, damage_of, scan
 
 
@@ -54,11 +54,11 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
             continue
         last_start, end, kind, offset = item
         segment.extend(offset, end)
-        if kind == Kind.EVENT:
+        if kind in EVENT_KINDS:
             last_event_start = last_start
         if offset > acknowledged:
             records += 1
-            events += kind == Kind.EVENT
+            events += kind in EVENT_KINDS
             unacknowledged_bytes += end - last_start
     last_seq = decode(data, last_start, check=False)[0].seq if last_start >= 0 else 0
     last_event_id = NO_EVENT_ID

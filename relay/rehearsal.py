@@ -19,7 +19,11 @@ def on_exchange(config: Config, urls: Mapping[Venue, str]) -> Config:
         raise UsageError(f"no simulated exchange of {', '.join(sorted(missing))} runs; start `run` anew")
     shards = tuple(
         shard.model_copy(
-            update={"exchange": shard.exchange.model_copy(update={"url": urls[settings.spec.venue]})}
+            update={
+                "exchange": shard.exchange.model_copy(
+                    update={"url": urls[settings.spec.venue], "rest_url": None}
+                )
+            }
         )
         for shard, settings in zip(config.shards, config.streams, strict=True)
     )

@@ -25,10 +25,11 @@ class StreamStats:
 
     The books balance: `received = acknowledged + queued + in_flight + spilled + conflated + dropped
     + rejected`. `recovered` is the part of `received` that came out of the journal at the start; `repeated`
-    events (the exchange sent an id again) were received before, so they stand outside. `reconnects` came
-    after a time without a connection; `rotations` replaced one without a seam, `silences` one that was dead,
-    and `unaligned` one whose overlap with the next could not be made out. `subscribed_at_ns` and
-    `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
+    events (the exchange sent an id again) were received before, so they stand outside. `healed` is the part
+    of `received` that came over REST in its place; `repaired` is the part of `lost` that came later and
+    stands outside. `reconnects` came after a time without a connection; `rotations` replaced one without a
+    seam, `silences` one that was dead, and `unaligned` one whose overlap with the next could not be made out.
+    `subscribed_at_ns` and `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
     """
 
     stream: str
@@ -53,6 +54,8 @@ class StreamStats:
     rejected: int
     repeated: int
     lost: int
+    healed: int
+    repaired: int
     reconnects: int
     rotations: int
     silences: int

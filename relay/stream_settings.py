@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from relay.addresses import OFFICIAL_URLS, official_venue
+from relay.addresses import OFFICIAL_URLS, official_venue, rest_url_of
 from relay.config_models import (
     Delivery,
     ExchangeConfig,
@@ -48,6 +48,9 @@ class StreamSettings(Section):
     rotate_after_s: float
     connects_per_5min: int
     nodes_share_address: bool
+    heal: bool
+    rest_url: str
+    api_key_file: Path | None
     streams: int
 
 
@@ -74,11 +77,12 @@ class Resolver:
         spec = self._spec(shard, path)
         subject = spec.subject(self._nats.subject)
         check_subject(subject, subject, path="nats.subject")
+        base_url = self._base_url(shard, spec, path)
         queue = _merged(self._queue, shard.queue)
         journal = _merged(self._journal, shard.journal)
         return StreamSettings(
             spec=spec,
-            url=self._base_url(shard, spec, path) + spec.path,
+            url=base_url + spec.path,
             subject=subject,
             stored_subject=subject,
             queue=queue,
@@ -90,6 +94,9 @@ class Resolver:
             rotate_after_s=self._exchange.rotate_after_s,
             connects_per_5min=self._exchange.connects_per_5min,
             nodes_share_address=self._exchange.nodes_share_address,
+            heal=self._exchange.heal,
+            rest_url=self._rest_url(shard, spec) or rest_url_of(base_url, spec.venue),
+            api_key_file=self._exchange.api_key_file,
             streams=streams,
         )
 
@@ -116,6 +123,13 @@ class Resolver:
             problem = f"{url} serves {host_venue}, but {shown(spec.name)} is to come from {spec.venue}"
             raise ConfigError(where, problem, f"leave it out, or write {OFFICIAL_URLS[spec.venue]}")
         return url
+
+    def _rest_url(self, shard: ShardConfig, spec: StreamSpec) -> str | None:
+        """None where it follows from the URL of the stream: one of its own has a REST side of its own."""
+        own = shard.exchange
+        if own.rest_url or own.url or spec.venue is not self._exchange.venue:
+            return own.rest_url
+        return self._exchange.rest_url
 
 
 def _first_set(*values: float | None) -> float | None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from relay.errors import ConfigError
 from relay.grammar import SYMBOLLESS, WITH_SYMBOL, StreamKind, Venue, cure
-from relay.record import NO_EVENT_ID, Kind, Record
+from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, Record
 
 __all__ = [
     "ALL_SYMBOLS",
@@ -109,9 +109,18 @@ class StreamSpec:
     def _tokens(self) -> str:
         return f"{self.venue}.{self.symbol}.{self.channel}"
 
+    @property
+    def healable(self) -> bool:
+        """REST gives events of this kind by their ids."""
+        return self.kind in (_K.TRADE, _K.AGG_TRADE)
+
     def subject(self, template: str) -> str:
         """`template` has passed `relay.subjects.parse_template`."""
         return template.format(venue=self.venue.value, symbol=self.symbol, channel=self.channel)
+
+    def repair_subject(self, template: str) -> str:
+        """Where events go that were healed too late for their place."""
+        return f"{self.subject(template)}.repair"
 
 
 def parse_stream(venue: Venue, name: str) -> StreamSpec:
@@ -142,7 +151,7 @@ def parse_stream(venue: Venue, name: str) -> StreamSpec:
 
 def message_id(spec: StreamSpec, record: Record) -> str:
     """Names the record and not its delivery; a natural id is the same from every socket and incarnation."""
-    if record.kind != Kind.EVENT:
+    if record.kind not in EVENT_KINDS and record.kind != Kind.REPAIR:
         return f"{spec.key}:{Kind(record.kind).name.lower()}:{record.epoch}-{record.offset}"
     if record.event_id != NO_EVENT_ID:
         return f"{spec.key}:{record.event_id}"

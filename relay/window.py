@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from relay.config import Overflow
-from relay.record import Kind, decode
+from relay.record import EVENT_KINDS, decode
 
 
 class Admission(Enum):
@@ -300,4 +300,4 @@ class Window:
 
 def _held(encoded: bytes) -> Held:
     record, _ = decode(encoded, 0, check=False)
-    return Held(record.offset, record.recv_ns, encoded, record.kind == Kind.EVENT, False)
+    return Held(record.offset, record.recv_ns, encoded, record.kind in EVENT_KINDS, False)

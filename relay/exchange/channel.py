@@ -59,6 +59,7 @@ class Channel:
         self._arrivals: Arrivals = Uniform(0.0, 0.0)
         self._ordinary: Arrivals = self._arrivals
         self._extra = 0
+        self._skipped = 0
         self._listeners: list[Listener] = []
         self._muted: list[Listener] = []
         self._mute_all = False
@@ -88,6 +89,10 @@ class Channel:
         """Make `count` more events due at once."""
         self._extra += count
         self._look_ahead()
+
+    def skip(self, count: int) -> None:
+        """Make the next `count` events unseen, whoever listens: a hole that REST can still fill."""
+        self._skipped += count
 
     def stop(self) -> None:
         self._extra = 0
@@ -142,6 +147,12 @@ class Channel:
         return count == quantum
 
     def _hand_out(self, payloads: list[bytes], now_ns: int) -> None:
+        if self._skipped:
+            unseen, payloads = payloads[: self._skipped], payloads[self._skipped :]
+            self._skipped -= len(unseen)
+            self.ledger.missed(unseen)
+            if not payloads:
+                return
         listeners = tuple(self._listeners) if self.listened else ()
         accepted = [listener.push(self, payloads) for listener in listeners]
         if not any(accepted):

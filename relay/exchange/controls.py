@@ -85,16 +85,28 @@ def _close(exchange: Operations, query: Query) -> dict[str, int]:
 
 
 def _refuse(exchange: Operations, query: Query) -> None:
+    exchange.refuse(_how(query), query.whole("count"), query.whole("retry_after_s"))
+
+
+def _how(query: Query) -> int | str:
     how = query.maybe("how") or "503"
-    exchange.refuse(
-        how if how in (HANG, RESET) else query.whole("how", 503) or 503,
-        query.whole("count"),
-        query.whole("retry_after_s"),
-    )
+    return how if how in (HANG, RESET) else query.whole("how", 503) or 503
 
 
 def _accept(exchange: Operations, query: Query) -> None:
     exchange.accept()
+
+
+def _skip(exchange: Operations, query: Query) -> None:
+    exchange.skip(query.text("stream"), query.whole("count", 1) or 0)
+
+
+def _refuse_rest(exchange: Operations, query: Query) -> None:
+    exchange.refuse_rest(_how(query), query.whole("count"), query.whole("retry_after_s"))
+
+
+def _accept_rest(exchange: Operations, query: Query) -> None:
+    exchange.accept_rest()
 
 
 def _inject(exchange: Operations, query: Query) -> dict[str, int]:
@@ -125,6 +137,9 @@ _ACTIONS: dict[str, Callable[[Operations, Query], Any]] = {
     "close": _close,
     "refuse": _refuse,
     "accept": _accept,
+    "skip": _skip,
+    "refuse-rest": _refuse_rest,
+    "accept-rest": _accept_rest,
     "inject": _inject,
     "start-traffic": _start,
     "stop-traffic": _stop,

@@ -21,6 +21,8 @@ from relay.exchange.rest import History
 from relay.exchange.settings import ExchangeSettings
 
 _POLL_S = 0.005
+# REST counts weight and not requests.
+NO_LIMIT = 10**9
 SHUTDOWN_STREAM = b"!serverShutdown"
 
 
@@ -34,6 +36,7 @@ class Operations:
         self.settings = settings
         self.final = False
         self.door = Door(settings.connects_per_5min)
+        self.rest_door = Door(NO_LIMIT)
         self.outlets: dict[Outlet, float] = {}
         self._recorder = Recorder(settings.record) if settings.record else None
         recording = load_recording(settings.recording) if settings.recording else None
@@ -188,6 +191,19 @@ class Operations:
 
     def accept(self) -> None:
         self.door.accept()
+
+    def skip(self, stream: str, count: int) -> None:
+        """Leave the next `count` events of a stream out, to everybody; REST has them all the same."""
+        self._channel(stream).skip(count)
+
+    def refuse_rest(
+        self, how: int | str = 503, count: int | None = None, retry_after_s: int | None = None
+    ) -> None:
+        """As `refuse`, for REST requests."""
+        self.rest_door.refuse(Refusal(how, retry_after_s), count)
+
+    def accept_rest(self) -> None:
+        self.rest_door.accept()
 
     def _channel(self, stream: str) -> Channel:
         if stream not in self.catalog.channels:

@@ -7,7 +7,7 @@ above the limit, and whoever goes on is banned with 418.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -110,6 +110,7 @@ class Rest:
             "ping": lambda call: b"{}",
             "time": lambda call: b'{"serverTime":%d}' % call.now_ms,
             "depth": self._depth,
+            "trades": self._recent_trades,
             "historicalTrades": self._trades,
             "aggTrades": self._agg_trades,
         }
@@ -143,6 +144,8 @@ class Rest:
             return 25 if spot else 200
         if call.name == "aggTrades":
             return 4 if spot else 20
+        if call.name == "trades":
+            return 25 if spot else 5
         if call.name == "depth":
             limit = call.number("limit", 100 if spot else 500) or 0
             return next((weight for most, weight in _DEPTH_WEIGHTS[self._venue] if limit <= most), 250)
@@ -161,6 +164,11 @@ class Rest:
         if self._venue is not Venue.SPOT and not call.api_key:
             raise _RefusedError(401, -2014, "API-key format invalid.")
         return orjson.dumps([self._trade_row(event) for event in self._events(call, f"{symbol}@trade")])
+
+    def _recent_trades(self, call: _Call) -> bytes:
+        newest = replace(call, query={key: each for key, each in call.query.items() if key != "fromId"})
+        events = self._events(newest, f"{self._symbol(call)}@trade")
+        return orjson.dumps([self._trade_row(event) for event in events])
 
     def _trade_row(self, event: dict[str, Any]) -> dict[str, Any]:
         amount = format(Decimal(event["p"]) * Decimal(event["q"]), "f")

@@ -94,6 +94,9 @@ class ExchangeServer(Operations):
         if request.path.startswith(controls.PREFIX):
             return _response(await controls.answer(self, request.method, request.path))
         if self._rest.serves(request.path):
+            refusal = self.rest_door.knock(self._pump.now_s())
+            if refusal is not None:
+                return await self._refused(socket, refusal)
             return _response(self._rest.answer(request.path, request.headers.get("X-MBX-APIKEY"), now_ms))
         if parse_target(self.settings.venue, request.path) is None:
             return _response(RestAnswer(404, b'{"error":"no such path"}'))

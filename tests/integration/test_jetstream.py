@@ -64,7 +64,20 @@ def test_each_stream_gets_its_own_and_all_share_one_for_side_records(nats_server
         "binance.usdm.btcusdt.trade",
         "sluice.fence.usdm.btcusdt.trade",
     ]
-    assert config_of(config, SIDE_NAME)["subjects"] == ["sluice.loss.>", "sluice.rejected.>"]
+    assert config_of(config, SIDE_NAME)["subjects"] == [
+        "sluice.loss.>",
+        "sluice.rejected.>",
+        "binance.usdm.btcusdt.trade.repair",
+    ]
+
+
+def test_two_relays_keep_their_repairs_in_one_stream(nats_server: EmbeddedNats) -> None:
+    ensure(a_config(nats_server, "subject: 'one.{symbol}.{channel}'"))
+    config = a_config(nats_server, "subject: 'two.{symbol}.{channel}'")
+    ensure(config)
+    subjects = config_of(config, SIDE_NAME)["subjects"]
+    assert {"one.btcusdt.trade.repair", "two.btcusdt.trade.repair"} < set(subjects)
+    assert ensure(config) == ()
 
 
 def test_limits_are_what_the_configuration_says(nats_server: EmbeddedNats) -> None:
@@ -116,7 +129,7 @@ def test_a_shared_subject_is_stored_apart_and_republished(nats_server: EmbeddedN
 def test_another_subject_template_moves_existing_streams(nats_server: EmbeddedNats) -> None:
     ensure(a_config(nats_server, "subject: binance.websocket.data"))
     config = a_config(nats_server, "subject: 'md.{symbol}.{channel}'")
-    assert set(ensure(config)) == {TRADE, BOOK}
+    assert set(ensure(config)) == {TRADE, BOOK, SIDE_NAME}
     found = config_of(config, TRADE)
     assert found["subjects"][0] == "md.btcusdt.trade"
     assert "republish" not in found
@@ -145,7 +158,7 @@ def test_what_the_server_will_not_change_is_said_with_a_remedy(nats_server: Embe
 
 
 def test_too_little_room_is_said_with_a_remedy(nats_server: EmbeddedNats) -> None:
-    with pytest.raises(BusError, match=r"no room for SLUICE_SIDE of \d+ bytes.*nats\.stream\.max_bytes"):
+    with pytest.raises(BusError, match=r"no room for SLUICE_\w+ of \d+ bytes.*nats\.stream\.max_bytes"):
         ensure(a_config(nats_server, "stream: {max_bytes: 100GiB}"))
 
 

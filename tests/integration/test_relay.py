@@ -7,142 +7,23 @@ reads back from JetStream, whose payloads are compared byte for byte by their di
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from actors.publisher import PublisherActor, PublisherSettings
-from actors.stream import StreamActor
 from relay.audit import Audit
 from relay.commands.background import BackgroundAudit
-from relay.config import Config, Delivery, parse_config
+from relay.config import Delivery, parse_config
 from relay.embedded import EmbeddedNats
-from relay.exchange.server import ExchangeServer
 from relay.exchange.settings import ExchangeSettings
 from relay.jetstream import ensure_streams
-from relay.stats import Assignment, PublisherEndpoint, StreamStats
 from relay.streams import Venue
 from relay.verdict import Sent, judge
-from tests.hosts import PlainHost
+from tests.relay_rig import ExchangeThread, Relay, configured, until
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 TEN = Path(__file__).parents[2] / "shards.yaml"
-
-
-class ExchangeThread:
-    """The exchange on an event loop of its own."""
-
-    def __init__(self, settings: ExchangeSettings) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self.server = ExchangeServer(settings)
-        self.run(self.server.__aenter__())
-
-    def run(self, coroutine: object, timeout_s: float = 60.0) -> object:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
-
-    def call(self, function: Callable[[], object]) -> object:
-        async def run() -> object:
-            return function()
-
-        return self.run(run())
-
-    def sent(self, venue: str) -> dict[str, Sent]:
-        report = self.call(self.server.sent)
-        return {f"{venue}:{name}": Sent(one.events, one.digest) for name, one in report.items()}
-
-    def close(self) -> None:
-        self.run(self.server.__aexit__(None, None, None))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-
-class Relay:
-    """The actors of one configuration, without Ray and without a controller."""
-
-    def __init__(self, config: Config, publishers: int) -> None:
-        self.config = config
-        self.host = PlainHost()
-        self.publishers = {f"p{n}": self._publisher(f"p{n}") for n in range(publishers)}
-        self.streams: dict[str, StreamActor] = {}
-        self._version = 0
-        self._assign()
-        for settings in config.streams:
-            self.streams[settings.spec.key] = StreamActor(settings, self.host)
-
-    def _publisher(self, name: str) -> PublisherActor:
-        return PublisherActor(name, PublisherSettings(nats=self.config.nats), self.host)
-
-    def _assign(self) -> None:
-        """Evenly over the publishers that there are."""
-        self._version += 1
-        names = list(self.publishers)
-        endpoints = tuple(_endpoint(self.host, publisher) for publisher in self.publishers.values())
-        for place, settings in enumerate(self.config.streams):
-            key = settings.spec.key
-            chosen = names[place % len(names)]
-            assignment = Assignment(version=self._version, publisher=chosen, endpoints=endpoints)
-            self.host.assignments[key] = assignment
-            if key in self.streams:
-                self.streams[key].assign(assignment)
-
-    def add(self, name: str) -> None:
-        self.publishers[name] = self._publisher(name)
-        self._assign()
-
-    def retire(self, name: str) -> None:
-        """As the controller does: its streams leave first."""
-        leaver = self.publishers.pop(name)
-        self._assign()
-        until(lambda: not leaver.stats().streams)
-        leaver.stop()
-
-    def kill(self, name: str) -> None:
-        """Its loop ends in the middle of whatever it does, and nobody is told."""
-        self.publishers.pop(name).stop()
-
-    def stats(self) -> list[StreamStats]:
-        return [actor.stats() for actor in self.streams.values()]
-
-    def settled(self) -> bool:
-        return all(one.backlog_count == 0 and one.balanced for one in self.stats())
-
-    def close(self) -> None:
-        for actor in (*self.streams.values(), *self.publishers.values()):
-            actor.stop()
-        self.host.close()
-
-
-def _endpoint(host: PlainHost, publisher: PublisherActor) -> PublisherEndpoint:
-    stats = publisher.stats()
-    return PublisherEndpoint(
-        publisher=stats.publisher,
-        node=host.node,
-        unix_path=stats.unix_path,
-        tcp_address=stats.tcp_address,
-    )
-
-
-def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
-    """Poll, since the sides share no event."""
-    deadline = time.monotonic() + within_s
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        pause.wait(0.01)
-
-
-def configured(text: str, exchange: ExchangeThread, nats: EmbeddedNats, directory: Path) -> Config:
-    environ = {"BINANCE_WS_URL": exchange.server.url, "NATS_URL": nats.url}
-    config = parse_config(text, environ)
-    return config.model_copy(
-        update={"journal": config.journal.model_copy(update={"directory": directory / "journal"})}
-    )
 
 
 def assert_books_balance(relay: Relay, sent: dict[str, Sent], audit: Audit) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,11 @@ from relay.scheduler import DeficitRoundRobin
 from relay.streams import Venue, parse_stream
 
 SPEC = parse_stream(Venue.USDM, "btcusdt@trade")
-CHAINED = Route("binance.usdm.btcusdt.trade", "_INBOX.x.1.", with_headers=True, max_payload=100_000)
-CORE = Route("binance.usdm.btcusdt.trade", "", with_headers=False, max_payload=100_000)
+SUBJECT = "binance.usdm.btcusdt.trade"
+REPAIR_SUBJECT = f"{SUBJECT}.repair"
+CHAINED = Route(SUBJECT, REPAIR_SUBJECT, "_INBOX.x.1.", with_headers=True, max_payload=100_000)
+CORE = Route(SUBJECT, REPAIR_SUBJECT, "", with_headers=False, max_payload=100_000)
+NARROW = replace(CHAINED, max_payload=1000)
 NOW = 5.0
 
 
@@ -79,7 +84,7 @@ def test_side_records_go_to_their_own_subject_and_leave_the_chain_alone() -> Non
 
 
 def test_what_is_over_the_servers_limit_is_refused_and_the_chain_skips_it() -> None:
-    lane = a_lane(Route(CHAINED.subject, CHAINED.reply_prefix, with_headers=True, max_payload=1000))
+    lane = a_lane(NARROW)
     accept(lane, a_record(1), a_record(2, b"x" * 1000), a_record(3))
     lane.chain.expect_sequence(0)
     first, last = published(lane)
@@ -90,7 +95,7 @@ def test_what_is_over_the_servers_limit_is_refused_and_the_chain_skips_it() -> N
 
 
 def test_a_refused_record_counts_as_acknowledged_in_its_place() -> None:
-    lane = a_lane(Route(CHAINED.subject, CHAINED.reply_prefix, with_headers=True, max_payload=1000))
+    lane = a_lane(NARROW)
     accept(lane, a_record(1), a_record(2, b"x" * 1000))
     published(lane)
     assert lane.chain.advance() is None

@@ -32,7 +32,7 @@ def update_everything(recorded: Recorded, *, received: int = 10) -> None:
     StreamMetrics(recorded, "btcusdt@trade").update(
         stream_stats(
             "usdm:btcusdt@trade", received=received, conflated=1, dropped=1, rejected=1, repeated=1,
-            lost=1, reconnects=1, rotations=1, silences=1, unaligned=1, failovers=1,
+            lost=1, healed=1, repaired=1, reconnects=1, rotations=1, silences=1, unaligned=1, failovers=1,
         )
     )  # fmt: skip
     PublisherMetrics(recorded, "p0").update(publisher_stats("p0", duplicates=1, errors=1, reconnects=1))
