@@ -172,6 +172,7 @@ class Publishing:
         self._last_session = session = self._last_session + 1
         route = Route(
             subject=standing.subject,
+            repair_subject=served.lane.spec.repair_subject(self._settings.nats.subject),
             reply_prefix=f"{connection.inbox}.{session}." if self._chained else "",
             with_headers=self._settings.nats.headers,
             max_payload=connection.max_payload,
