@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from actors.publisher import PublisherActor, PublisherSettings
@@ -31,9 +31,12 @@ from relay.assign import decode_assignment
 from relay.config import NatsConfig, StreamSettings
 from relay.facts import assignment_fact
 from relay.metrics import NoMetrics
-from relay.ports import ActorId, Look, Role, Room, Silence
+from relay.ports import ActorId, Look, Role, Silence
 from relay.stats import Assignment
 from tests.chaos.mutants import switch_off
+
+if TYPE_CHECKING:
+    from relay.ports import Room
 
 # What Ray takes from the death of an actor's process to the answer of the next one.
 RESTART_S = 1.9
@@ -182,10 +185,15 @@ class ActorProcess:
         self._last = 0
         self.pid = self._process.pid or 0
         self.answered = False
+        self._exitcode: int | None = None
 
     @property
     def exitcode(self) -> int | None:
-        return self._process.exitcode
+        """None while it runs."""
+        if self._exitcode is None:
+            with suppress(ValueError):  # another thread has let go of it
+                self._exitcode = self._process.exitcode
+        return self._exitcode
 
     def ask(self, method: str, *arguments: Any) -> int:
         with self._lock:
@@ -225,6 +233,7 @@ class ActorProcess:
         if self._process.exitcode is None:
             self._process.kill()
         self._process.join(10)
+        self._exitcode = self._process.exitcode
         self._process.close()
         self._pipe.close()
 

@@ -22,8 +22,8 @@ the lengths of the fault table; without it a row takes some 30 s at most. `ci=Tr
 `make chaos-ci`.
 
 What can be had: `rig.kill(actor)`, `rig.stop(actor)` and `rig.wake(process)` by signal;
-`rig.cluster.hold(actor)` to keep a dead one down, `rig.cluster.abandon(actor)` to start a successor beside it,
-`rig.cluster.seams` for switched-off guards, file limits and network namespaces; `rig.nats_proxies` and
+`rig.cluster.hold(actor)` to keep a dead one down, `rig.cluster.abandon(actor)` to start a successor beside
+it, `rig.cluster.seams` for switched-off guards, file limits and network namespaces; `rig.nats_proxies` and
 `rig.exchange_proxy` for the network (see proxy.py); `rig.exchange.act` for what the exchange itself can do;
 `rig.controller` and `rig.status` for what people see. Rows on Ray use `Bench` alone, which has both ends and
 the oracle.
@@ -31,8 +31,11 @@ the oracle.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -42,6 +45,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+import nats
 
 from actors.controller import Controller
 from relay.config import Config, parse_config
@@ -100,6 +105,11 @@ def until(met: Callable[[], T], what: str, within_s: float = 60.0, pause_s: floa
     return found
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(base)
     for key, value in over.items():
@@ -108,11 +118,21 @@ def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
+class ReloadableNats(EmbeddedNats):
+    """The embedded server, and a change of its settings while it runs."""
+
+    def reload(self, extra_config: str) -> None:
+        """All but its port and its store, which a running server does not change."""
+        self._extra_config = extra_config
+        (self._directory / "nats-server.conf").write_text(self._settings(), encoding="utf-8")
+        os.kill(self.pid, signal.SIGHUP)
+
+
 class Bench:
     """Both ends and the oracle, whatever runs between them. `directory` takes every file."""
 
     exchange: WireExchange
-    nats: EmbeddedNats
+    nats: ReloadableNats
     config: Config
 
     def __init__(self, directory: Path, row: Row) -> None:
@@ -145,7 +165,9 @@ class Bench:
         exchange: Mapping[str, Any] | None = None,
     ) -> None:
         where = nats_directory or self.directory / "nats"
-        self.nats = self._stack.enter_context(EmbeddedNats(where, extra_config=nats_config))
+        # A server that chose its port itself could not read its settings again.
+        nats_server = ReloadableNats(where, port=free_port(), extra_config=nats_config)
+        self.nats = self._stack.enter_context(nats_server)
         self.exchange = self._stack.enter_context(
             WireExchange(
                 self.directory,
@@ -218,6 +240,27 @@ class Bench:
         """From the socket to the store, of events read in the given span of the wall clock."""
         return quantile_ms((one for key in keys for one in self.events(key)), 0.99, from_ns, to_ns)
 
+    def longest_s(self, keys: Collection[str], from_ns: int, to_ns: int) -> float | None:
+        """The longest way of an event that was read in the given span, socket to store."""
+        slowest = quantile_ms((one for key in keys for one in self.events(key)), 1.0, from_ns, to_ns)
+        return None if slowest is None else slowest / 1e3
+
+    def api(self, call: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """JetStream's own API, as an administrator would use it."""
+
+        async def ask() -> dict[str, Any]:
+            client = await nats.connect(self.nats.url, allow_reconnect=False)
+            try:
+                payload = json.dumps(query).encode() if query else b""
+                answer = await client.request(f"$JS.API.{call}", payload, timeout=5)
+                return dict(json.loads(answer.data))
+            finally:
+                await client.close()
+
+        found = asyncio.run(ask())
+        assert "error" not in found, found
+        return found
+
 
 @dataclass
 class Outage:
@@ -248,19 +291,21 @@ class Rig(Bench):
         *,
         rate_per_s: float = RATE_PER_S,
         publishers: int = 2,
-        proxied: Collection[str] = (),
+        proxied: Mapping[str, str] | Collection[str] = (),
         proxied_exchange: bool = False,
         config: Mapping[str, Any] | None = None,
         **ends: Any,
     ) -> None:
         """Bring everything up until each stream delivers. Publishers named in `proxied` reach NATS through
-        `nats_proxies`, streams the exchange through `exchange_proxy`. `ends` go to `open_ends`."""
+        `nats_proxies` (a mapping gives the address to listen on), streams the exchange through
+        `exchange_proxy`. `ends` go to `open_ends`."""
         self.open_ends(streams, rate_per_s, **ends)
         over: dict[str, Any] = {"publishers": {"min": 1, "max": min(8, len(streams)), "scale": publishers}}
         for name in proxied:
-            proxy = FaultProxy(("127.0.0.1", self.nats.port), seed=self.row.seed)
+            host = proxied[name] if isinstance(proxied, Mapping) else "127.0.0.1"
+            proxy = FaultProxy(("127.0.0.1", self.nats.port), seed=self.row.seed, host=host)
             self.nats_proxies[name] = self._stack.enter_context(proxy)
-            self.cluster.servers[name] = f"nats://127.0.0.1:{proxy.port}"
+            self.cluster.servers[name] = f"nats://{host}:{proxy.port}"
         if proxied_exchange:
             proxy = FaultProxy(("127.0.0.1", self.exchange.port), seed=self.row.seed)
             self.exchange_proxy = self._stack.enter_context(proxy)
@@ -369,6 +414,13 @@ class Rig(Bench):
         outage = Outage(time.time_ns())
         yield outage
         outage.ended_ns = time.time_ns()
+
+    def keep(self, key: str) -> None:
+        """Read a stream now, since what JetStream has of it is about to go."""
+        spec = self.specs()[key]
+        subject = next(one.stored_subject for one in self.config.streams if one.spec.key == key)
+        reading = read_stored(self.nats.url, {spec.jetstream_name: subject})
+        self.kept = reading._replace(losses=[])
 
     # Judging
 
