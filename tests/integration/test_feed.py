@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from relay.errors import FeedError
-from relay.feed import PONG_TIMEOUT_S, QUIET_S, FeedConnection, open_feed
+from relay.feed import MESSAGES_PER_S, PONG_TIMEOUT_S, QUIET_S, FeedConnection, open_feed
 
 Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -204,6 +205,45 @@ def test_a_ping_is_answered_with_its_payload() -> None:
             await sink.wait_for(1)
             connection.close("enough")
         assert answered == [True]
+
+    asyncio.run(main())
+
+
+def test_a_flood_of_pings_gets_four_pongs_a_second_and_the_newest_later() -> None:
+    """Binance cuts a client that sends more than five messages in a second."""
+
+    async def main() -> None:
+        pongs: list[bytes] = []
+        changed = asyncio.Event()
+
+        async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"".join(text(b"%02d" % number, opcode=0x9) for number in range(50)) + text(b"end"))
+            while True:
+                head = await reader.readexactly(6)
+                assert head[:2] == b"\x8a\x82"
+                masked = await reader.readexactly(2)
+                pongs.append(bytes(byte ^ key for byte, key in zip(masked, head[2:], strict=False)))
+                changed.set()
+                if pongs[-1] == b"49":
+                    return
+
+        async def pongs_are(count: int) -> None:
+            async with asyncio.timeout(5):
+                while len(pongs) < count:
+                    changed.clear()
+                    await changed.wait()
+
+        sink = Sink()
+        async with raw_server(flood) as url:
+            connection = await open_feed(url, sink)
+            await sink.wait_for(1)
+            await pongs_are(MESSAGES_PER_S)
+            now = time.monotonic()
+            connection.check(now)
+            connection.check(now + 1.0)
+            await pongs_are(MESSAGES_PER_S + 1)
+            connection.close("enough")
+        assert pongs == [b"00", b"01", b"02", b"03", b"49"]
 
     asyncio.run(main())
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from actors.stream import StreamActor
 from relay import wire
@@ -66,6 +68,12 @@ class Exchange:
             await self.changed.wait()
         for number in numbers:
             await self.connections[-1].send(trade(number))
+
+    async def broadcast(self, numbers: range) -> None:
+        for number in numbers:
+            for connection in list(self.connections):
+                with suppress(ConnectionClosed):
+                    await connection.send(trade(number))
 
     async def cut(self) -> None:
         for connection in list(self.connections):
@@ -357,6 +365,22 @@ def test_the_feed_comes_back_after_a_cut(rig: Rig) -> None:
     until(lambda: actor.stats().acknowledged == 20)
     assert publisher.numbers() == list(range(1, 21))
     assert (actor.stats().reconnects, actor.stats().lost) == (1, 0)
+
+
+def test_a_replaced_connection_shows_in_the_figures_and_in_no_event(rig: Rig) -> None:
+    publisher = rig.publisher("p0")
+    rig.host.assignments[KEY] = rig.assignment("p0")
+    actor = StreamActor(rig.settings().model_copy(update={"rotate_after_s": 0.1}), rig.host)
+    rig.actors.append(actor)
+    until(lambda: bool(rig.exchange.connections))
+    sent = 0
+    while actor.stats().rotations < 2:
+        rig.run(rig.exchange.broadcast(range(sent + 1, sent + 11)))
+        sent += 10
+    until(lambda: actor.stats().acknowledged == sent)
+    assert publisher.numbers() == list(range(1, sent + 1))
+    stats = actor.stats()
+    assert (stats.repeated, stats.lost, stats.reconnects, stats.unaligned) == (0, 0, 0, 0)
 
 
 def test_a_block_stream_stops_reading_and_goes_on_without_a_loss(rig: Rig) -> None:

@@ -48,6 +48,14 @@ def test_one_streams_change_is_no_change_of_another():
     assert revision(before[1]) == revision(after[1])
 
 
+def test_a_stream_more_makes_none_of_the_others_anew():
+    """Though each is told how many share the budget of connections."""
+    more = parse("publishers: {max: 2}\n", STREAMS.replace("]", ", {stream: solusdt@trade}]"))
+    assert [one.streams for one in more.streams] == [3, 3, 3]
+    assert [revision(one) for one in more.streams[:2]] == [revision(one) for one in parse().streams]
+    assert differences(parse(), more) == ("solusdt@trade is added",)
+
+
 def test_secrets_are_not_told():
     text = "nats: {user: u, password: '${PASSWORD}'}\n" + STREAMS
     old, new = (parse_config(text, {**ENVIRON, "PASSWORD": word}) for word in ("canary-1", "canary-2"))

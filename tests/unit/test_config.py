@@ -114,6 +114,17 @@ def test_the_silence_limit_can_be_set_and_switched_off(written: str, limit_s: fl
     assert only_stream(text).spec.silence_limit_s == limit_s
 
 
+def test_connections_are_replaced_within_the_day_and_share_half_of_what_binance_allows() -> None:
+    stream = only_stream("shards: [btcusdt@trade]")
+    assert (stream.rotate_after_s, stream.connects_per_5min) == (23 * 3600, 150)
+    assert (stream.nodes_share_address, stream.streams) == (True, 1)
+
+
+def test_an_exchange_of_ones_own_may_take_more_connections_than_binance() -> None:
+    own = "exchange: {connects_per_5min: 5000, url: 'ws://127.0.0.1:1'}\nshards: [btcusdt@trade]"
+    assert only_stream(own).connects_per_5min == 5000
+
+
 @pytest.mark.parametrize(
     ("stream", "overflow"),
     [

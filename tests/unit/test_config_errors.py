@@ -51,6 +51,12 @@ REFUSED = [
         "'drop' is not a choice; write 'auto', 'spill', 'conflate'",
     ),
     ("queue: {overflow: conflate}", "queue.overflow", "conflate keeps the latest event alone"),
+    (
+        "exchange: {connects_per_5min: 301}",
+        "exchange.connects_per_5min",
+        "Binance bans an address after 300, not 301; write 150",
+    ),
+    ("exchange: {rotate_after_s: 0}", "exchange.rotate_after_s", "0 is out of range; write a duration"),
     ("queue: 5", "queue", "5 is not a mapping of keys; indent its keys below it"),
     ("journal: 5", "journal", "5 is not a mapping of keys"),
     ("journal: {max_bytes: 0}", "journal.max_bytes", "0 is out of range"),
