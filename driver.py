@@ -201,7 +201,7 @@ COMMANDS = {
         "run.run", _run_arguments, "bring the relay to what the configuration says, then watch it",
         "Joins the Ray cluster that runs here, else starts one. On a cluster that it started, SIGTERM or"
         " Ctrl-C drains the relay and ends it; on one that it joined, the actors stay when it ends. With"
-        " --watch a changed file is applied as `apply` does it, and a wrong one is reported and changes nothing.",
+        " --watch a changed file is applied as `apply` does it, a wrong one is reported and changes nothing.",
     ),
     "status": Command(
         "look.status", _status, "one look at every stream and publisher", "Fails if no relay runs.",

@@ -24,8 +24,9 @@ from actors.cluster import (
 from actors.host import SECRET, SOCKETS, ActorHost, private_directory
 from relay.changes import differences
 from relay.config import Config
-from relay.errors import ClusterError
+from relay.errors import ClusterError, ConfigError
 from relay.facts import Facts
+from relay.nats_login import login_proofs
 from relay.stats import TAKE_DOWN_GRACE_S, RelayStatus, ScaleStatus, TakenDown
 
 _log = logging.getLogger(__name__)
@@ -118,7 +119,13 @@ class Connection:
         if created:
             self._prepare()
             self._cluster.create_controller(config.resources.stream_nodes)
-        changed: tuple[str, ...] = self._ask("apply", config)
+        proofs = login_proofs(config.nats, self._cluster.load(SECRET) or b"")
+        try:
+            changed: tuple[str, ...] = self._ask("apply", config, proofs)
+        except ConfigError:
+            if created:
+                self._forget_idle_controller()
+            raise
         return BringUp(created, changed)
 
     def status(self) -> RelayStatus:
@@ -190,6 +197,13 @@ class Connection:
             self._cluster.save(SOCKETS, str(sockets).encode())
         elif worker_niceness(ANSWER_S) > 0:
             self._cluster.save(NICENESS, b"lift")
+
+    def _forget_idle_controller(self) -> None:
+        """It was made for a configuration that it refused."""
+        controller = self._cluster.controller()
+        if controller is not None:
+            controller.kill()
+        self._cluster.forget_all()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         """Repeated while the controller restarts: each of its methods may be called twice without harm."""

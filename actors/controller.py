@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from actors.jetstream_keeper import Ensure, ensure_now
@@ -20,8 +20,9 @@ from actors.pool import Plan
 from actors.tick import TICK_S, Tick
 from relay.changes import differences
 from relay.config import Config
-from relay.errors import ClusterError, SluiceError, UsageError
+from relay.errors import ClusterError, ConfigError, SluiceError, UsageError
 from relay.facts import Facts, Running, Scaling
+from relay.nats_login import login_proofs
 from relay.ports import Cluster, Host
 from relay.stats import TAKE_DOWN_GRACE_S, RelayStatus, ScaleStatus, TakenDown
 
@@ -42,6 +43,7 @@ class Controller:
         end: Callable[[int], object] = os._exit,
     ) -> None:
         self._facts = Facts(cluster)
+        self._host = host
         self._started_at = time.monotonic()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -79,12 +81,15 @@ class Controller:
         _log.info("publishers set to %s by %s", "auto" if count is None else count, who)
         return self._tick.pool.status(self._plan)
 
-    def apply(self, config: Config) -> tuple[str, ...]:
+    def apply(self, config: Config, proofs: Mapping[str, str] | None = None) -> tuple[str, ...]:
         """The differences from before, as sentences; empty when there is nothing to do.
 
-        What changed is drained, removed and made anew; everything else goes on untouched.
+        What changed is drained, removed and made anew; everything else goes on untouched. `proofs` are of the
+        secrets where the caller runs: raises ConfigError, and changes nothing, unless they are the same here.
         """
         self._wait_recovered()
+        if proofs is not None:
+            self._check_secrets(config, proofs)
         with self._lock:
             before = self._plan
             if self._drain_s is not None:
@@ -113,6 +118,12 @@ class Controller:
         self._wake.set()
         self._thread.join()
         self._tick.close()
+
+    def _check_secrets(self, config: Config, proofs: Mapping[str, str]) -> None:
+        for path, proof in login_proofs(config.nats, self._host.secret).items():
+            if proofs.get(path) != proof:
+                problem = "its environment variable has another value where the relay runs"
+                raise ConfigError(path, problem, "set it there and restart Ray, or name a file instead")
 
     def _needed_plan(self) -> Plan:
         if self._plan is None:

@@ -31,10 +31,10 @@ def _changed(path: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
         where = f"{path}{name}"
         if was == now:
             continue
-        if isinstance(was, Mapping) and isinstance(now, Mapping):
-            yield from _changed(f"{where}.", was, now)
-        elif name in _SECRETS:
+        if name in _SECRETS:
             yield f"{where} is another one"
+        elif isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from _changed(f"{where}.", was, now)
         else:
             yield f"{where}: {_shown(was)} is now {_shown(now)}"
 

@@ -51,7 +51,7 @@ __all__ = [
 
 
 class Config(Section):
-    """A whole, checked configuration; JSON keeps all of it, secrets too."""
+    """A whole, checked configuration. It names where secrets are and holds none, nor does its JSON."""
 
     shards: tuple[ShardConfig, ...]
     exchange: ExchangeConfig = ExchangeConfig()

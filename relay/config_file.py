@@ -36,9 +36,15 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class FromEnvironment(str):
-    """Text that holds the value of an environment variable, so that it may be a secret."""
+    """Text that holds the value of an environment variable, so that it may be a secret; `template` is how the
+    variable was referred to."""
 
-    __slots__ = ()
+    template: str
+
+    def __new__(cls, text: str, template: str) -> FromEnvironment:
+        made = super().__new__(cls, text)
+        made.template = template
+        return made
 
 
 def read_file(path: Path) -> str:
@@ -108,7 +114,7 @@ def _fill_in(text: str, environ: Mapping[str, str], path: str) -> str:
     filled = "".join(parts)
     if len(filled) > MAX_TEXT_CHARACTERS:
         raise ConfigError(path, f"it grows beyond {MAX_TEXT_CHARACTERS} characters", "use shorter variables")
-    return FromEnvironment(filled) if secret else filled
+    return FromEnvironment(filled, text) if secret else filled
 
 
 def _refuse_early(text: str) -> None:

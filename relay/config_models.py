@@ -15,7 +15,7 @@ from relay.config_values import (
     NodeLabel,
     RestUrl,
     Scale,
-    Secret,
+    SecretReference,
     ServerUrl,
     SilenceLimit,
     Size,
@@ -100,9 +100,9 @@ class NatsConfig(Section):
     headers: bool = True
     stream: JetStreamConfig = JetStreamConfig()
     user: str | None = None
-    password: Secret | None = None
+    password: SecretReference | None = None
     password_file: AbsolutePath | None = None
-    token: Secret | None = None
+    token: SecretReference | None = None
     token_file: AbsolutePath | None = None
     creds_file: AbsolutePath | None = None
     nkey_file: AbsolutePath | None = None

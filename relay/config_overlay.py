@@ -12,6 +12,7 @@ from typing import Any
 from relay.addresses import official_venue, parse_exchange_url, split_credentials
 from relay.config_file import FromEnvironment, below
 from relay.errors import ConfigError
+from relay.secret import Part, Secret, is_written_out
 from relay.streams import shown
 
 SECTIONS = ("exchange", "nats", "publishers", "queue", "journal", "resources")
@@ -65,13 +66,20 @@ def _section(path: str, value: Any) -> dict[str, Any]:
 
 def _lay_on_top(done: dict[str, Any], environ: Mapping[str, str]) -> None:
     for path, name in origins(environ).items():
-        value: Any = FromEnvironment(environ[name].strip())
+        value: Any = FromEnvironment(environ[name].strip(), f"${{{name}}}")
         if name in _LISTS:
-            value = [FromEnvironment(part.strip()) for part in value.split(",") if part.strip()]
+            value = _listed(value)
         section, _, key = path.partition(".")
         (done[section] if key else done)[key or section] = value
     if "BINANCE_WS_URL" in origins(environ).values():
         _follow_host(done["exchange"])
+
+
+def _listed(text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if isinstance(text, FromEnvironment):
+        return [FromEnvironment(part, text.template) for part in parts]
+    return parts
 
 
 def _follow_host(exchange: dict[str, Any]) -> None:
@@ -117,15 +125,16 @@ def _split_servers(nats: dict[str, Any]) -> None:
     """Credentials that came from the environment move to where they are kept secret."""
     servers = nats.get("servers")
     if isinstance(servers, str):
-        servers = [type(servers)(part.strip()) for part in servers.split(",")]
+        servers = _listed(servers)
     if not isinstance(servers, list):
         return
-    logins = set()
+    logins: dict[tuple[str, str], str] = {}
     bare: list[Any] = []
     for server in servers:
         if isinstance(server, FromEnvironment):
             address, user, password = split_credentials(server)
-            logins |= {(user, password)} - {("", "")}
+            if user or password:
+                logins.setdefault((user, password), server.template)
             bare.append(address)
         else:
             bare.append(server)
@@ -133,11 +142,13 @@ def _split_servers(nats: dict[str, Any]) -> None:
         raise ConfigError(
             "nats.servers", "the servers have different logins", "use one login for all of them"
         )
-    for user, password in logins:
-        if password:
-            nats.update(user=user, password=FromEnvironment(password))
-        else:
-            nats["token"] = FromEnvironment(user)
+    for (user, password), template in logins.items():
+        part = Part.PASSWORD if password else Part.USER
+        if is_written_out(template, part):
+            remedy = "take it from the environment as ${...}, without a default, or use nats.password_file"
+            raise ConfigError("nats.servers", "a secret may not stand in the file", remedy)
+        secret = Secret(template, part)
+        nats.update({"user": user, "password": secret} if password else {"token": secret})
     nats["servers"] = bare
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import GetCoreSchemaHandler, PlainValidator
-from pydantic_core import CoreSchema, core_schema
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 
 from relay.addresses import parse_exchange_url, parse_rest_url, parse_server
 from relay.config_file import FromEnvironment
 from relay.errors import ConfigError
+from relay.secret import Part, Secret, is_written_out
 from relay.streams import shown
 from relay.subjects import parse_template
 
@@ -38,40 +39,13 @@ class Refusal(ValueError):
         self.error = error
 
 
-class Secret:
-    """Text that no repr, log line or message shows; `reveal` is for the moment of use.
-
-    Pickles and JSON do hold the text, so that a configuration stays whole when it is stored or sent.
-    """
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        reveal = core_schema.plain_serializer_function_ser_schema(cls.reveal, when_used="json")
-        return core_schema.with_info_plain_validator_function(_to_secret, serialization=reveal)
-
-
-def _to_secret(value: Any, info: core_schema.ValidationInfo) -> Secret:
+def _to_secret(value: Any, info: ValidationInfo) -> Secret:
     if isinstance(value, Secret):
         return value
-    if isinstance(value, FromEnvironment) or (info.mode == "json" and isinstance(value, str)):
-        return Secret(str(value))
+    if isinstance(value, FromEnvironment) and not is_written_out(value.template):
+        return Secret(value.template)
+    if info.mode == "json" and isinstance(value, dict):
+        return Secret(str(value["template"]), Part(value["part"]))
     key = info.field_name or "secret"
     remedy = f"take it from the environment, as ${{NATS_{key.upper()}}}, or use {key}_file"
     raise Refusal(ConfigError("", "a secret may not stand in the file", remedy))
@@ -188,4 +162,9 @@ AbsolutePath = Annotated[Path, _parsed_by(parse_absolute_path)]
 SubjectTemplate = Annotated[str, _parsed_by(parse_template)]
 ExchangeUrl = Annotated[str | None, _parsed_by(parse_exchange_url)]
 RestUrl = Annotated[str | None, _parsed_by(parse_rest_url)]
+SecretReference = Annotated[
+    Secret,
+    PlainValidator(_to_secret),
+    PlainSerializer(asdict, return_type=dict[str, str], when_used="json"),
+]
 ServerUrl = Annotated[str, _parsed_by(parse_server)]

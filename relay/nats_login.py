@@ -1,8 +1,9 @@
-"""How to introduce oneself to NATS: the login options of nats-py, read from the files that the configuration
-names. Read anew for every connection, so that rotated secrets work."""
+"""How to introduce oneself to NATS: the login options of nats-py, from the files and variables that the
+configuration names. Read anew for every connection, so that rotated files work."""
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from relay.nkey import credentials, user_key
 
 if TYPE_CHECKING:
     from relay.config import NatsConfig
-    from relay.config_values import Secret
+    from relay.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ def read_login(config: NatsConfig) -> Login:
     if config.nkey_file is not None:
         key = user_key(_read("nats.nkey_file", config.nkey_file))
         return Login({"signature_cb": key.sign}, key.public)
-    if token := _secret("token", config.token, config.token_file):
+    if token := _secret("nats.token", config.token, config.token_file):
         return Login({"token": token})
-    if password := _secret("password", config.password, config.password_file):
+    if password := _secret("nats.password", config.password, config.password_file):
         return Login({"user": config.user, "password": password})
     return Login({})
 
@@ -58,10 +59,19 @@ def shown_server(server: str) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def _secret(name: str, given: Secret | None, file: Path | None) -> str:
+def login_proofs(config: NatsConfig, key: bytes) -> dict[str, str]:
+    """Of the secrets in this process's environment, by setting; the same where the same ones are found.
+
+    Raises ConfigError for one that is not set here.
+    """
+    given = {"nats.password": config.password, "nats.token": config.token}
+    return {path: one.proof(os.environ, path, key) for path, one in given.items() if one is not None}
+
+
+def _secret(path: str, given: Secret | None, file: Path | None) -> str:
     if given is not None:
-        return given.reveal()
-    return _read(f"nats.{name}_file", file) if file is not None else ""
+        return given.reveal(os.environ, path)
+    return _read(f"{path}_file", file) if file is not None else ""
 
 
 def _read(path: str, file: Path) -> str:

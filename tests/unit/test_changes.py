@@ -57,8 +57,8 @@ def test_a_stream_more_makes_none_of_the_others_anew():
 
 
 def test_secrets_are_not_told():
-    text = "nats: {user: u, password: '${PASSWORD}'}\n" + STREAMS
-    old, new = (parse_config(text, {**ENVIRON, "PASSWORD": word}) for word in ("canary-1", "canary-2"))
+    text = "nats: {user: u, password: '${%s}'}\n" + STREAMS
+    old, new = (parse_config(text % name, {**ENVIRON, name: "canary"}) for name in ("FIRST", "SECOND"))
     assert differences(old, new) == ("nats.password is another one",)
 
 

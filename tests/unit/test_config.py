@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.config import Config, Delivery, Overflow, StreamSettings, load_config, parse_config
+from relay.secret import Part, Secret
 from relay.streams import Venue
 
 ENVIRON = {"HOME": "/home/u", "PASSWORD": "hunter2"}
@@ -174,14 +175,26 @@ def test_without_a_url_streams_come_from_binances_own_hosts(venue: str, stream: 
 def test_secrets_come_from_the_environment_and_are_never_shown() -> None:
     config = parse(TWO + "nats: {user: me, password: '${PASSWORD}'}")
     assert config.nats.password is not None
-    assert config.nats.password.reveal() == "hunter2"
-    assert "hunter2" not in f"{config!r} {config} {config.model_dump()} {config.nats.password}"
+    assert config.nats.password.reveal({"PASSWORD": "hunter2"}, "nats.password") == "hunter2"
+    shown = f"{config!r} {config} {config.model_dump()} {config.nats.password} {config.model_dump_json()}"
+    assert "hunter2" not in shown + str(pickle.dumps(config))
 
 
 def test_credentials_in_a_server_from_the_environment_are_kept_apart_from_the_address() -> None:
     config = parse(TWO + "nats: {servers: ['nats://me:${PASSWORD}@h1', 'nats://h2']}")
     assert config.nats.servers == ("nats://h1:4222", "nats://h2:4222")
-    assert (config.nats.user, config.nats.password and config.nats.password.reveal()) == ("me", "hunter2")
+    assert (config.nats.user, config.nats.password) == (
+        "me",
+        Secret("nats://me:${PASSWORD}@h1", Part.PASSWORD),
+    )
+
+
+def test_the_old_clients_url_is_kept_as_a_reference() -> None:
+    found = {url: parse(TWO, NATS_URL=url).nats for url in ("nats://me:pw@h1,nats://h2", "t@h")}
+    assert [(nats.user, nats.password, nats.token) for nats in found.values()] == [
+        ("me", Secret("${NATS_URL}", Part.PASSWORD), None),
+        (None, None, Secret("${NATS_URL}", Part.USER)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +205,7 @@ def test_an_empty_secret_is_none(text: str) -> None:
     assert (nats.password, nats.token) == (None, None)
 
 
-def test_a_config_survives_json_and_pickling_secrets_included() -> None:
+def test_a_config_survives_json_and_pickling_references_to_secrets_included() -> None:
     config = parse(
         "shards: [a@trade, {stream: b@ticker, venue: spot, queue: {max_bytes: 1}, journal: off}]\n"
         "nats: {user: me, password: '${PASSWORD}'}\nprofile: aggressive\nexchange: {silence_limit_s: off}"

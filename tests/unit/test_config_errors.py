@@ -180,6 +180,10 @@ def test_a_wrong_shard_is_refused_with_its_place_in_the_list(shards: str, path: 
         "nats: {user: me, password: hunter2}",
         "nats: {token: hunter2}",
         "nats: {user: me, password: '${UNSET:-hunter2}'}",
+        "nats: {user: me, password: '${PASSWORD:-hunter2}'}",
+        "nats: {servers: ['nats://me:hunter2@${HOST}']}",
+        "nats: {servers: ['nats://me:${PASSWORD:-hunter2}@h']}",
+        "nats: {servers: ['${NATS:-nats://me:hunter2@h}']}",
         "nats: {servers: ['nats://me:hunter2@h']}",
         "nats: {servers: 'nats://me:hunter2/@h'}",
         "nats: {servers: ['http://me:hunter2@h'], token: '${PASSWORD}'}",
@@ -190,7 +194,8 @@ def test_a_wrong_shard_is_refused_with_its_place_in_the_list(shards: str, path: 
     ],
 )
 def test_no_refusal_shows_a_secret(text: str) -> None:
-    assert "hunter2" not in str(refusal(TWO + text))
+    found = refusal(TWO + text, HOST="h", NATS="nats://me:other@h")
+    assert "hunter2" not in str(found)
 
 
 KEYS = [

@@ -1,7 +1,6 @@
 """Sizes, durations, numbers, paths and secrets, as they are written and as they come out."""
 
 import math
-import pickle
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.config_values import (
-    Secret,
     parse_absolute_path,
     parse_cores,
     parse_count,
@@ -104,13 +102,6 @@ def test_a_path_that_is_not_a_full_one_is_refused(written: object) -> None:
 
 def test_a_full_path_is_kept() -> None:
     assert parse_absolute_path("/var/lib/sluice") == Path("/var/lib/sluice")
-
-
-def test_a_secret_shows_itself_only_when_asked() -> None:
-    secret = Secret("hunter2")
-    assert (repr(secret), str(secret), f"{secret}") == ("***", "***", "***")
-    assert secret.reveal() == "hunter2"
-    assert pickle.loads(pickle.dumps(secret)) == secret != Secret("other")
 
 
 MEASURES = st.from_regex(r"\d+(\.\d+)?[a-zA-Z]*")

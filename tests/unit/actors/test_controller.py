@@ -10,7 +10,8 @@ import pytest
 
 from actors.controller import Controller
 from relay.config import parse_config
-from relay.errors import ClusterError, UsageError
+from relay.errors import ClusterError, ConfigError, UsageError
+from relay.nats_login import login_proofs
 from tests.fakes import FakeCluster
 from tests.hosts import PlainHost
 
@@ -183,3 +184,34 @@ def test_a_defect_ends_the_process_for_ray_to_start_another(monkeypatch):
     assert ended.wait(DEADLINE_S)
     controller.stop()
     host.close()
+
+
+def locked():
+    """With a password from the environment."""
+    text = "nats: {user: u, password: '${SLUICE_TEST_PASSWORD}'}\nshards: [btcusdt@trade]\n"
+    return parse_config(text, {"HOME": "/home/somebody", "SLUICE_TEST_PASSWORD": "canary"})
+
+
+def test_a_secret_that_is_another_one_here_changes_nothing(rig, monkeypatch):
+    monkeypatch.setenv("SLUICE_TEST_PASSWORD", "canary")
+    proofs = login_proofs(locked().nats, rig.host.secret)
+    monkeypatch.setenv("SLUICE_TEST_PASSWORD", "another canary")
+    with pytest.raises(
+        ConfigError, match=r"^nats\.password: .* another value where the relay runs"
+    ) as refused:
+        rig.controller.apply(locked(), proofs)
+    assert "canary" not in str(refused.value)
+    monkeypatch.delenv("SLUICE_TEST_PASSWORD")
+    with pytest.raises(
+        ConfigError, match="SLUICE_TEST_PASSWORD is not set; set the variable for the Ray nodes"
+    ):
+        rig.controller.apply(locked(), proofs)
+    assert rig.cluster.facts == {}
+
+
+def test_the_same_secret_here_is_taken_and_not_kept(rig, monkeypatch):
+    monkeypatch.setenv("SLUICE_TEST_PASSWORD", "canary")
+    rig.controller.apply(locked(), login_proofs(locked().nats, rig.host.secret))
+    rig.until(served(1))
+    assert b"${SLUICE_TEST_PASSWORD}" in rig.cluster.facts["config"]
+    assert not any(b"canary" in value for value in rig.cluster.facts.values())
