@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from relay.commands.arguments import port, positive, publisher_count
+from relay.commands.arguments import moment, port, positive, publisher_count
 from relay.errors import ConfigError, SluiceError, UsageError
 
 DONE, FAILED, MISUSED = 0, 1, 2
@@ -156,6 +156,15 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stored", action="store_true", help="read all that is stored instead")
 
 
+def _losses(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    _json(parser)
+    parser.add_argument(
+        "--since", type=moment, metavar="WHEN", help="holes that ended since then: 30m, 24h, or a UTC time"
+    )
+    parser.add_argument("--stream", metavar="NAME", help="one stream alone, such as btcusdt@trade")
+
+
 def _exchange(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, default=9001, metavar="P", help="0 takes a free one (9001)")
     parser.add_argument("--venue", choices=("spot", "usdm", "coinm"), default="usdm", help="(usdm)")
@@ -228,6 +237,11 @@ COMMANDS = {
     "audit": Command(
         "audit.run", _audit, "consume from NATS alone: loss, duplicates, order, latency",
         "Reads without acknowledging, for some seconds from now on. Exits 1 if it finds anything.",
+    ),
+    "losses": Command(
+        "losses.run", _losses, "the loss ledger: what was missed, and what of it was healed",
+        "Reads the ledger back from JetStream, as far back as nats.stream.max_age and max_bytes keep it."
+        " Exits with 0 whatever stands in it. Core delivery keeps none: it says what to do instead.",
     ),
     "exchange": Command(
         "exchange.run", _exchange, "the simulated exchange alone, for consumers and tests",

@@ -1,7 +1,8 @@
 """What a consumer can say about the relay from NATS alone: loss, duplicates, order, bytes, latency. Pure.
 
 Two numberings are followed. The exchange's own ids, where a stream has them, show what never arrived here;
-`Sluice-Epoch` and `Sluice-Seq` show what was accepted and is not in NATS, for every stream.
+`Sluice-Epoch` and `Sluice-Seq` show what was accepted and is not in NATS, for every stream. A missing id that
+is on the subject of repairs is not lost, nor one of which the loss ledger says that it never was.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import orjson
 
 from relay.errors import SluiceError
 from relay.histogram import LatencyHistogram
+from relay.ledger import LossEntry, read_entry
+from relay.ranges import Range, RangeSet
 from relay.streams import StreamKind, Venue, parse_stream
 
 # A repeat further back than this shows as out of order, since its number does not rise.
 REMEMBERED_IDS = 20_000
 DIGEST_BYTES = 16
 _FENCE_PREFIX = "fence:"
+OWN_PREFIX, LEDGER_PREFIX = "sluice.", "sluice.loss."
 
 GapRule = Callable[[int, int, Any], int]
 
@@ -32,7 +36,9 @@ class StreamAudit:
 
     `missing_ids` is None where the exchange numbers nothing. Diff depth has linked ids, not contiguous ones:
     there it counts broken links. `skipped` are missing sequences of a stream whose overflow policy may leave
-    events out. `digest` covers the payloads in the order of arrival, repeats left out.
+    events out. `digest` covers the payloads in the order of arrival, repeats left out. `healed` events are
+    stored and came over REST; of the missing ids, `repaired` are on the subject of repairs, and `absent`
+    never were. `mended` are the ids of all that came over REST.
     """
 
     stream: str
@@ -49,10 +55,15 @@ class StreamAudit:
     p50_ms: float | None
     p99_ms: float | None
     max_ms: float | None
+    healed: int = 0
+    repaired: int = 0
+    absent: int = 0
+    mended: tuple[Range, ...] = ()
 
     @property
     def lost(self) -> int:
-        return max((self.missing_ids or 0) - self.skipped, self.missing_seqs)
+        settled = self.skipped + self.repaired + self.absent
+        return max((self.missing_ids or 0) - settled, self.missing_seqs)
 
     @property
     def clean(self) -> bool:
@@ -76,6 +87,7 @@ class Marks(NamedTuple):
     epoch: int
     seq: int
     recv_ns: int | None
+    healed: bool = False
 
 
 class MalformedError(SluiceError):
@@ -91,6 +103,7 @@ class Audit:
     def __init__(self, skipping: Collection[str] = ()) -> None:
         self._skipping = frozenset(skipping)
         self._streams: dict[str, _Follower] = {}
+        self._beside: dict[str, _Beside] = {}
         self.malformed = 0
         self.last_problem = ""
 
@@ -106,13 +119,43 @@ class Audit:
             self.malformed += 1
             self.last_problem = f"{error} in {body[:120]!r}"
 
+    def take_side(self, subject: str, headers: Mapping[str, str] | None, body: bytes) -> None:
+        """A message of a subject beside the streams: of the loss ledger, of rejected frames, or a repair."""
+        try:
+            if subject.startswith(LEDGER_PREFIX):
+                self._settle(read_entry(body))
+            elif not subject.startswith(OWN_PREFIX):
+                envelope = open_envelope(body)
+                read_marks(headers, envelope)
+                self._beside_of(envelope.key).repair(int(envelope.number))
+        except (SluiceError, ValueError, KeyError, TypeError) as error:
+            self.malformed += 1
+            self.last_problem = f"{error} in {body[:120]!r}"
+
+    def _settle(self, entry: LossEntry) -> None:
+        if entry.healed and entry.count == 0 and entry.first_id is not None and entry.last_id is not None:
+            self._beside_of(entry.stream).absent.add(entry.first_id, entry.last_id)
+
+    def _beside_of(self, key: str) -> _Beside:
+        return self._beside.setdefault(key, _Beside())
+
     def report(self) -> list[StreamAudit]:
-        return [self._streams[key].report(may_skip=key in self._skipping) for key in sorted(self._streams)]
+        """Of the streams that events came of."""
+        nothing = _Beside()
+        return [
+            self._streams[key].report(self._beside.get(key, nothing), may_skip=key in self._skipping)
+            for key in sorted(self._streams)
+        ]
 
     def stored(self, key: str) -> int:
         """Distinct events of one stream so far."""
         found = self._streams.get(key)
         return found.stored if found else 0
+
+    def healed(self, key: str) -> int:
+        """Those of them that came over REST."""
+        found = self._streams.get(key)
+        return found.healed if found else 0
 
     def latency(self) -> LatencyHistogram:
         """Of all streams together."""
@@ -149,7 +192,25 @@ def read_marks(headers: Mapping[str, str] | None, envelope: Envelope) -> Marks:
         return Marks(int(epoch), int(seq), None) if dash else Marks(0, 0, None)
     if headers.get("Nats-Msg-Id") != envelope.message_id:
         raise MalformedError(f"the headers name another id than the envelope's {envelope.message_id}")
-    return Marks(int(headers["Sluice-Epoch"]), int(headers["Sluice-Seq"]), int(headers["Sluice-Recv-Ns"]))
+    return Marks(
+        int(headers["Sluice-Epoch"]),
+        int(headers["Sluice-Seq"]),
+        int(headers["Sluice-Recv-Ns"]),
+        headers.get("Sluice-Healed") == "1",
+    )
+
+
+class _Beside:
+    """What came of one stream beside it."""
+
+    def __init__(self) -> None:
+        self.repaired = RangeSet()
+        self.absent = RangeSet()
+        self.repeated = 0
+
+    def repair(self, number: int) -> None:
+        self.repeated += number in self.repaired
+        self.repaired.add(number, number)
 
 
 class _Follower:
@@ -158,11 +219,14 @@ class _Follower:
     def __init__(self, key: str) -> None:
         self._key = key
         self._gap = gap_rule(key)
-        self.stored = self._duplicated = self._out_of_order = self._epochs = 0
+        self.stored = self.healed = self._duplicated = self._out_of_order = self._epochs = 0
         self._missing_ids = self._missing_seqs = 0
         self._first_id = self._last_id = ""
         self._sequence = (0, 0)
         self._number: int | None = None
+        self._first_number = 0
+        self._missing = RangeSet()
+        self._healed = RangeSet()
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.latency = LatencyHistogram()
         self._digest = blake2b(digest_size=DIGEST_BYTES)
@@ -181,12 +245,17 @@ class _Follower:
         rising = self._gap is None or self._follow_ids(self._gap, envelope)
         if not (in_sequence and rising):
             self._out_of_order += 1
+        if marks.healed:
+            self.healed += 1
+            self._healed.add(int(envelope.number), int(envelope.number))
 
-    def report(self, *, may_skip: bool) -> StreamAudit:
+    def report(self, beside: _Beside, *, may_skip: bool) -> StreamAudit:
+        repaired = self._missing.common(beside.repaired)
+        mended = RangeSet((*self._healed, *repaired))
         return StreamAudit(
             stream=self._key,
             stored=self.stored,
-            duplicated=self._duplicated,
+            duplicated=self._duplicated + beside.repeated + self._stored_as_well(beside.repaired),
             out_of_order=self._out_of_order,
             missing_ids=None if self._gap is None else self._missing_ids,
             missing_seqs=0 if may_skip else self._missing_seqs,
@@ -198,7 +267,18 @@ class _Follower:
             p50_ms=self._millis(0.5),
             p99_ms=self._millis(0.99),
             max_ms=self._millis(1.0),
+            healed=self.healed,
+            repaired=len(repaired),
+            absent=len(self._missing.common(beside.absent)),
+            mended=tuple(mended),
         )
+
+    def _stored_as_well(self, repaired: RangeSet) -> int:
+        """Repairs of events that are in the stream: within what was read of it, all that is not missing."""
+        if self._number is None:
+            return 0
+        within = repaired.common(RangeSet([(self._first_number, self._number)]))
+        return len(within) - len(within.common(self._missing))
 
     def _is_repeat(self, message_id: str) -> bool:
         if message_id in self._recent:
@@ -225,9 +305,14 @@ class _Follower:
         number = int(envelope.number)
         if self._number is not None and number <= self._number:
             self._missing_ids = max(0, self._missing_ids - 1)
+            self._missing.remove(number, number)
             return False
-        if self._number is not None:
-            self._missing_ids += gap(self._number, number, envelope.payload)
+        if self._number is None:
+            self._first_number = number
+        elif missed := gap(self._number, number, envelope.payload):
+            self._missing_ids += missed
+            if gap is _skipped_ids:
+                self._missing.add(self._number + 1, number - 1)
         self._number = number
         return True
 

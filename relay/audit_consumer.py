@@ -39,10 +39,14 @@ Connect = Callable[[], Awaitable[Client]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One stream to read: by JetStream name, or with core NATS by `subject` alone (`jetstream` is empty)."""
+    """One stream to read: by JetStream name, or with core NATS by `subject` alone (`jetstream` is empty).
+
+    `side` messages are beside the streams: losses and repairs.
+    """
 
     jetstream: str
     subject: str
+    side: bool = False
 
 
 class AuditConsumer:
@@ -185,7 +189,13 @@ class _Reader:
         return self._last_seq + 1
 
     async def _take(self, message: Msg) -> None:
-        self._audit.take(message.headers, message.data, time.time_ns())
+        self._hand_over(message, time.time_ns())
+
+    def _hand_over(self, message: Msg, now_ns: int) -> None:
+        if self._source.side:
+            self._audit.take_side(message.subject, message.headers, message.data)
+        else:
+            self._audit.take(message.headers, message.data, now_ns)
 
     async def _take_stored(self, message: Msg) -> None:
         now_ns = time.time_ns()
@@ -194,7 +204,7 @@ class _Reader:
         if seq > self._last_seq:
             self._last_seq = seq
             self._progress.set()
-            self._audit.take(message.headers, message.data, now_ns)
+            self._hand_over(message, now_ns)
 
 
 async def _last_seq(client: Client, jetstream: str) -> int:

@@ -110,6 +110,10 @@ class SimulatedExchange:
 
 def _parsed(report: Mapping[str, Any]) -> dict[str, Sent]:
     return {
-        name: Sent(events=int(stream["events"]), digest=str(stream["digest"]))
+        name: Sent(
+            events=int(stream["events"]),
+            digest=str(stream["digest"]),
+            unseen=tuple((int(first), int(last)) for first, last in stream["unseen_ranges"]),
+        )
         for name, stream in report["streams"].items()
     }

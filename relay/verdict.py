@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from relay.audit import Audit, StreamAudit
 from relay.layout import Cell, Column, Tone, count, fitted, header, millis, row, short
+from relay.ranges import Range, RangeSet
 from relay.table import MAX_WIDTH
 
 _LEAST_NAME = 14
@@ -16,7 +17,9 @@ _LEAST_NAME = 14
 class Verdict:
     """On one stream. `conflated` events were left out by the stream's own overflow policy, and counted there.
 
-    `bytes_equal` is None where the two sets differ anyway, so that there is nothing to compare.
+    `sent` counts what went out on sockets, and what nobody listened to and REST gave all the same;
+    `repaired` events are on the subject of repairs. `bytes_equal` is None where the two sets differ anyway,
+    so that there is nothing to compare.
     """
 
     stream: str
@@ -28,15 +31,17 @@ class Verdict:
     bytes_equal: bool | None
     p50_ms: float | None
     p99_ms: float | None
+    healed: int = 0
+    repaired: int = 0
 
     @property
     def lost(self) -> int:
-        return max(0, self.sent - self.stored - self.conflated)
+        return max(0, self.sent - self.stored - self.repaired - self.conflated)
 
     @property
     def foreign(self) -> int:
         """Stored, though the exchange never sent that many."""
-        return max(0, self.stored + self.conflated - self.sent)
+        return max(0, self.stored + self.repaired + self.conflated - self.sent)
 
     @property
     def good(self) -> bool:
@@ -46,10 +51,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the exchange says of one stream; the digest is made as `relay.audit` makes it."""
+    """What the exchange says of one stream; the digest is made as `relay.audit` makes it.
+
+    `unseen` are ids of events that it made while nobody listened, which neither of the others covers.
+    """
 
     events: int
     digest: str
+    unseen: tuple[Range, ...] = ()
 
 
 def judge(
@@ -65,16 +74,21 @@ def judge(
 
 def _verdict(key: str, sent: Sent, audit: StreamAudit | None, conflated: int) -> Verdict:
     stored = audit.stored if audit else 0
+    repaired = audit.repaired if audit else 0
+    unseen = len(RangeSet(audit.mended).common(RangeSet(sent.unseen))) if audit else 0
+    comparable = not unseen and not repaired and stored == sent.events
     return Verdict(
         stream=key,
-        sent=sent.events,
+        sent=sent.events + unseen,
         stored=stored,
         conflated=conflated,
         duplicated=audit.duplicated if audit else 0,
         out_of_order=audit.out_of_order if audit else 0,
-        bytes_equal=audit.digest == sent.digest if audit and stored == sent.events else None,
+        bytes_equal=audit.digest == sent.digest if audit and comparable else None,
         p50_ms=audit.p50_ms if audit else None,
         p99_ms=audit.p99_ms if audit else None,
+        healed=audit.healed if audit else 0,
+        repaired=repaired,
     )
 
 
@@ -84,6 +98,8 @@ def total_line(verdicts: Sequence[Verdict], audit: Audit, *, good: bool) -> str:
         "sent": sum(v.sent for v in verdicts),
         "stored": sum(v.stored for v in verdicts),
         "conflated": sum(v.conflated for v in verdicts),
+        "healed": sum(v.healed for v in verdicts),
+        "repaired": sum(v.repaired for v in verdicts),
         "lost": sum(v.lost for v in verdicts),
         "duplicated": sum(v.duplicated for v in verdicts),
         "out of order": sum(v.out_of_order for v in verdicts),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from collections.abc import Callable
+from datetime import UTC, datetime
 from math import isfinite
+
+from relay.errors import ConfigError
 
 
 def positive(text: str) -> float:
@@ -14,6 +18,27 @@ def positive(text: str) -> float:
     if not (isfinite(value) and value > 0):
         raise ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def moment(text: str) -> Callable[[int], int]:
+    """A time in UTC, or how long ago, as a function from the present Unix time in ns to the one meant."""
+    from relay.config_values import parse_duration
+
+    try:
+        duration_s = parse_duration(text)
+    except ConfigError:
+        return _at(text)
+    return lambda now_ns: now_ns - int(duration_s * 1e9)
+
+
+def _at(text: str) -> Callable[[int], int]:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        problem = f"{text!r} is neither a duration such as 30m nor a time such as 2026-01-31T12:00:00Z"
+        raise ArgumentTypeError(problem) from None
+    at_ns = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e9)
+    return lambda now_ns: at_ns
 
 
 def port(text: str) -> int:

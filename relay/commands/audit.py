@@ -61,10 +61,16 @@ def _show(audit: Audit, found: list[StreamAudit], good: bool) -> None:
 def _total(audit: Audit, found: list[StreamAudit], good: bool) -> str:
     return (
         f"{'PASSED' if good else 'FAILED'}: {sum(one.stored for one in found):,} read,"
-        f" {sum(one.lost for one in found):,} lost, {sum(one.duplicated for one in found):,} duplicated,"
+        f" {sum(one.lost for one in found):,} lost,{_mended(found)}"
+        f" {sum(one.duplicated for one in found):,} duplicated,"
         f" {sum(one.out_of_order for one in found):,} out of order, {audit.malformed:,} malformed,"
         f" {latency_text(audit)}"
     )
+
+
+def _mended(found: list[StreamAudit]) -> str:
+    sums = {"healed": sum(one.healed for one in found), "repaired": sum(one.repaired for one in found)}
+    return "".join(f" {value:,} {name}," for name, value in sums.items() if value)
 
 
 def _as_json(audit: Audit, found: list[StreamAudit], good: bool) -> dict[str, object]:

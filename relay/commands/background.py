@@ -10,18 +10,25 @@ from typing import Any, Self, TypeVar
 
 import uvloop
 
-from relay.audit import Audit
+from relay.audit import LEDGER_PREFIX, Audit
 from relay.audit_consumer import AuditConsumer, Source, connector
 from relay.config import Config, Delivery
+from relay.jetstream import SIDE_NAME
 
 T = TypeVar("T")
 
 
 def sources(config: Config) -> list[Source]:
-    """What to read: each JetStream stream, or with core NATS each subject once."""
+    """What to read: each JetStream stream, or with core NATS each subject once; and what is beside them."""
     if config.nats.delivery is Delivery.CORE:
-        return [Source("", subject) for subject in dict.fromkeys(one.subject for one in config.streams)]
-    return [Source(one.spec.jetstream_name, one.stored_subject) for one in config.streams]
+        template = config.nats.subject
+        healable = [one.spec for one in config.streams if one.spec.healable]
+        subjects = dict.fromkeys(one.subject for one in config.streams)
+        repairs = dict.fromkeys(spec.repair_subject(template) for spec in healable)
+        beside = [f"{LEDGER_PREFIX}>", *repairs]
+        return [*(Source("", each) for each in subjects), *(Source("", each, side=True) for each in beside)]
+    stored = [Source(one.spec.jetstream_name, one.stored_subject) for one in config.streams]
+    return [*stored, Source(SIDE_NAME, "", side=True)]
 
 
 class BackgroundAudit:

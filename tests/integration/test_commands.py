@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import nats
@@ -16,6 +17,7 @@ import pytest
 
 import driver
 from relay.embedded import EmbeddedNats
+from relay.ledger import LossEntry
 from relay.simulator import SimulatedExchange
 from relay.streams import Venue
 
@@ -66,6 +68,7 @@ WRONG_USAGE = {
     "seconds without end": ["demo", "--seconds", "inf"],
     "port out of range": ["exchange", "--port", "70000"],
     "unknown option": ["status", "--yaml"],
+    "no time": ["losses", "--since", "yesterday"],
 }
 
 
@@ -194,6 +197,65 @@ def test_an_audit_of_what_is_stored_ends_with_1_for_a_hole(
 def test_an_audit_that_hears_nothing_does_not_pass(config: Path, nats_server: EmbeddedNats) -> None:
     done = run("audit", "--seconds", "0.2", "-c", str(config), environ={"NATS_URL": nats_server.url})
     assert done.returncode == 1
+
+
+LOST = LossEntry(
+    stream="usdm:btcusdt@trade", first_id=11, last_id=20, count=10, cause="disconnect", from_ns=10**18,
+    to_ns=10**18 + 10**9, suspect=True, reason="REST did not answer",
+)  # fmt: skip
+REPAIRED = replace(LOST, first_id=13, count=8, healed=True, subject="binance.usdm.btcusdt.trade.repair")
+DEPTH = replace(LOST, stream="usdm:ethusdt@depth", first_id=1, last_id=900, count=None, suspect=False)
+
+
+async def store_ledger(server: EmbeddedNats, entries: list[LossEntry]) -> None:
+    client = await nats.connect(server.url, allow_reconnect=False)
+    stream = client.jetstream()
+    await stream.add_stream(name="SLUICE_SIDE", subjects=["sluice.loss.>", "sluice.rejected.>"])
+    for number, entry in enumerate(entries):
+        await stream.publish(f"sluice.loss.usdm.x.{number}", entry.encode())
+        await stream.publish("sluice.rejected.usdm.x.y", b"{}")
+    await client.close()
+
+
+def losses(config: Path, server: EmbeddedNats, *args: str) -> subprocess.CompletedProcess[str]:
+    return run("losses", "-c", str(config), *args, environ={"NATS_URL": server.url})
+
+
+def test_losses_shows_open_and_healed_holes_with_totals(config: Path, nats_server: EmbeddedNats) -> None:
+    asyncio.run(store_ledger(nats_server, [LOST, DEPTH, REPAIRED]))
+    done = losses(config, nats_server)
+    assert done.returncode == 0, done.stderr
+    assert "2 holes: 2 events lost and not healed, 2 of them unconfirmed, 1 hole whose" in done.stdout
+    assert "not healed: REST did not answer" in done.stdout
+    found = json.loads(losses(config, nats_server, "--json", "--stream", "btcusdt@trade").stdout)
+    (hole,) = found["holes"]
+    assert (hole["state"], hole["open"], hole["recovered"], hole["from"]) == (
+        "partly",
+        2,
+        8,
+        "2001-09-09T01:46:40.000Z",
+    )
+    assert found["totals"] == {"open": 2, "healed": 0, "repaired": 8, "uncounted": 0, "suspect": 2}
+
+
+def test_an_empty_ledger_is_good_news_and_says_of_what(config: Path, nats_server: EmbeddedNats) -> None:
+    asyncio.run(store_ledger(nats_server, [LOST]))
+    done = losses(config, nats_server, "--since", "10m", "--stream", "btcusdt@trade")
+    assert done.returncode == 0, done.stderr
+    assert one_line(done.stdout).startswith("the ledger is empty: no event of btcusdt@trade since 20")
+
+
+def test_a_ledger_that_was_never_made_cannot_be_read(config: Path, nats_server: EmbeddedNats) -> None:
+    done = losses(config, nats_server)
+    assert done.returncode == 1
+    assert "SLUICE_SIDE" in one_line(done.stderr)
+
+
+def test_with_core_delivery_losses_says_what_to_do_instead(config: Path) -> None:
+    config.write_text(f"{TRADE_CONFIG}nats: {{delivery: core}}\n")
+    done = run("losses", "-c", str(config))
+    assert done.returncode == 2
+    assert "subscribe to sluice.loss.>" in one_line(done.stderr)
 
 
 def test_the_exchange_prints_its_url_and_ends_with_0_on_sigterm() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.audit import REMEMBERED_IDS, Audit, StreamAudit
+from relay.ledger import LossEntry
 
 Message = tuple[dict[str, str] | None, bytes]
 SECOND_NS = 1_000_000_000
@@ -125,6 +126,63 @@ def test_fences_are_no_events() -> None:
     audit = Audit()
     audit.take({"Nats-Msg-Id": "fence:usdm:btcusdt@trade:8"}, b"", SECOND_NS)
     assert (audit.report(), audit.malformed) == ([], 0)
+
+
+def healed(number: int) -> Message:
+    headers, body = trade(number)
+    assert headers is not None
+    return {**headers, "Sluice-Healed": "1"}, body
+
+
+def with_side(messages: list[Message], side: list[tuple[str, Message]]) -> StreamAudit:
+    audit = Audit()
+    for subject, (headers, body) in side:
+        audit.take_side(subject, headers, body)
+    for headers, body in messages:
+        audit.take(headers, body, SECOND_NS)
+    assert audit.malformed == 0, audit.last_problem
+    (only,) = audit.report()
+    return only
+
+
+def entry(first: int, last: int, *, count: int, healed: bool) -> tuple[str, Message]:
+    loss = LossEntry(
+        stream="usdm:btcusdt@trade", first_id=first, last_id=last, count=count, cause="disconnect",
+        from_ns=0, to_ns=SECOND_NS, healed=healed,
+    )  # fmt: skip
+    return "sluice.loss.usdm.btcusdt.trade", ({}, loss.encode())
+
+
+REPAIRS = "binance.usdm.btcusdt.trade.repair"
+
+
+def test_healed_events_are_events_in_their_place() -> None:
+    found = audited([trade(1), healed(2), healed(3), trade(4)])
+    assert found.clean
+    assert (found.stored, found.healed, found.mended) == (4, 2, ((2, 3),))
+
+
+def test_missing_ids_on_the_subject_of_repairs_are_not_lost() -> None:
+    side = [(REPAIRS, healed(2)), (REPAIRS, healed(3)), entry(2, 4, count=3, healed=False)]
+    found = with_side([trade(1), trade(5)], side)
+    # The sequence has no hole: nobody has accepted these events in the stream.
+    found = replace(found, missing_seqs=0)
+    assert (found.missing_ids, found.repaired, found.lost, found.mended) == (3, 2, 1, ((2, 3),))
+
+
+def test_ids_that_never_were_are_not_lost() -> None:
+    found = with_side([trade(1), trade(5)], [entry(2, 4, count=0, healed=True)])
+    assert (found.absent, replace(found, missing_seqs=0).lost) == (3, 0)
+
+
+def test_a_repair_of_what_is_stored_or_repaired_already_is_a_duplicate() -> None:
+    side = [(REPAIRS, healed(2)), (REPAIRS, healed(2)), (REPAIRS, healed(5)), (REPAIRS, healed(50))]
+    assert with_side([trade(1), trade(5)], side).duplicated == 2
+
+
+def test_rejected_frames_are_no_business_of_the_audit() -> None:
+    found = with_side([trade(1)], [("sluice.rejected.usdm.btcusdt.trade", ({}, b"{}"))])
+    assert found.clean
 
 
 HEADERS, BODY = trade(1)

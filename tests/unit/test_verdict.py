@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from relay.audit import Audit, StreamAudit
 from relay.verdict import Sent, Verdict, audit_table, judge, total_line, verdict_table
 
@@ -44,6 +46,21 @@ def test_what_no_policy_left_out_is_lost() -> None:
 def test_more_than_was_sent_is_not_good() -> None:
     assert verdict(found(10)).foreign == 1
     assert not verdict(found(10)).good
+
+
+def test_repaired_events_are_not_lost_but_not_in_order_either() -> None:
+    late = verdict(replace(found(7), repaired=2, mended=((8, 9),)))
+    assert (late.lost, late.bytes_equal, late.good) == (0, None, True)
+    assert "2 repaired" in total_line([late], Audit(), good=True)
+
+
+def test_what_rest_gave_of_a_time_without_a_socket_counts_as_sent() -> None:
+    """A hole in its own right must not hide behind events that nobody was there for."""
+    healed = replace(found(9), healed=3, mended=((4, 6),))
+    (whole,) = judge({KEY: Sent(6, "d", ((4, 6),))}, [healed], {})
+    assert (whole.sent, whole.lost, whole.foreign, whole.good) == (9, 0, 0, True)
+    (torn,) = judge({KEY: Sent(9, "d", ((4, 6),))}, [healed], {})
+    assert torn.lost == 3
 
 
 def test_a_stream_that_the_exchange_never_sent_is_not_good() -> None:
