@@ -1,0 +1,23 @@
+"""What every actor is made with, as far as the configuration decides."""
+
+from __future__ import annotations
+
+from actors.cluster import KeyValues, actor_options
+from relay.ports import Room
+
+
+class NoFacts(KeyValues):
+    def __init__(self) -> None:
+        super().__init__("test")
+
+    def load(self, fact: str) -> bytes | None:
+        return None
+
+
+def test_an_actor_is_kept_to_the_nodes_that_its_room_names() -> None:
+    options = actor_options("sluice", "one", Room(0.5, "streams"), NoFacts())
+    assert (options["num_cpus"], options["label_selector"]) == (0.5, {"sluice": "streams"})
+
+
+def test_an_actor_with_room_anywhere_names_no_nodes() -> None:
+    assert "label_selector" not in actor_options("sluice", "one", Room(0.5), NoFacts())
