@@ -50,6 +50,8 @@ class Connection:
     def __init__(self, client: RawClient, server: str) -> None:
         self.server = server
         self.max_payload = client.max_payload
+        version = client.connected_server_version
+        self.version = (version.major, version.minor, version.patch)
         self.inbox = client.new_inbox()
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._heard_at = time.monotonic()

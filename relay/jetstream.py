@@ -18,6 +18,8 @@ from relay.standing import RefusedError, Requests, ask
 
 SIDE_NAME = "SLUICE_SIDE"
 SIDE_SUBJECTS = ("sluice.loss.>", "sluice.rejected.>")
+# Before it whole streams were lost when the server's process was killed (jepsen.io/analyses/nats-2.12.1).
+OLDEST_SERVER = (2, 10, 23)
 # nats-server's error codes.
 NO_STREAM, SUBJECTS_OVERLAP = 10059, 10065
 NO_ROOM = frozenset({10023, 10028, 10047})
@@ -35,10 +37,17 @@ async def ensure_streams(nats: NatsConfig, streams: Sequence[StreamSettings]) ->
         return ()
     connection = await _connect(nats)
     try:
+        _refuse_old(connection)
         wanted = [*(_stream_fields(nats.stream, one) for one in streams), _side_fields(nats, streams)]
         return tuple([fields["name"] for fields in wanted if await _ensure(connection, fields)])
     finally:
         await connection.close()
+
+
+def _refuse_old(connection: Connection) -> None:
+    if connection.version < OLDEST_SERVER:
+        found, oldest = (".".join(map(str, version)) for version in (connection.version, OLDEST_SERVER))
+        raise BusError(f"the NATS server {connection.server} is {found}; use {oldest} or later")
 
 
 async def _connect(nats: NatsConfig) -> Connection:

@@ -11,11 +11,12 @@ import orjson
 import pytest
 
 from relay.bus import Connection, connect
-from relay.config import Config, parse_config
+from relay.config import Config, NatsConfig, parse_config
 from relay.embedded import EmbeddedNats
 from relay.errors import BusError
 from relay.jetstream import SIDE_NAME, ensure_streams
 from relay.standing import RefusedError, ask
+from tests.integration.test_bus import INFO, a_server_of_few_words
 
 T = TypeVar("T")
 BOOK, TRADE = "SLUICE_usdm_btcusdt_depth20_100ms", "SLUICE_usdm_btcusdt_trade"
@@ -180,3 +181,11 @@ def test_an_account_without_jetstream_is_one_sentence(tmp_path: Path) -> None:
         config = a_config(server)
         with pytest.raises(BusError, match="JetStream"):
             ensure(config)
+
+
+def test_a_server_that_may_lose_streams_is_refused() -> None:
+    info = orjson.dumps(INFO | {"version": "2.9.10", "auth_required": False})
+    with a_server_of_few_words(b"INFO " + info + b"\r\nPONG\r\n") as (url, _):
+        nats = NatsConfig(servers=(url,))
+        with pytest.raises(BusError, match=r"is 2\.9\.10; use 2\.10\.23 or later"):
+            asyncio.run(ensure_streams(nats, ()))
