@@ -102,8 +102,8 @@ def _summed(records: tuple[LossRecord, ...]) -> LossReport:
 def loss_table(report: LossReport, *, width: int = MAX_WIDTH, colour: bool = False) -> list[str]:
     columns = [
         Column("stream", 0, right=False),
-        Column("first id", 14),
-        Column("last id", 14),
+        Column("first id", 13),
+        Column("last id", 13),
         Column("events", 8),
         Column("state", 8, right=False),
         Column("cause", 10, right=False),

@@ -272,6 +272,7 @@ def test_permissions_name_the_subjects_that_the_code_uses_and_no_others() -> Non
     users = permissions()
     whole = config()
     stars = {re.sub(r"\{\w+\}", "*", whole.nats.subject)}
+    stars |= {f"{subject}.repair" for subject in stars}
     for one in whole.streams:
         spec = one.spec
         of_stream = (spec.fence_subject, spec.stored_subject, spec.loss_subject, spec.rejected_subject)
