@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 
 from bench.climb import climb
-from bench.loads import FULL, QUICK, Plan, ramp_step
+from bench.loads import FULL, QUICK, Plan, ramp_step, recorded
 from bench.machine import this_machine
 from bench.measure import measure
 from bench.measurement import Measurement
@@ -22,8 +22,10 @@ from bench.report import Climb, Results, as_json, table
 from bench.stage import Stage, staged
 from bench.systems import SYSTEMS, Running
 from relay.errors import SluiceError
+from relay.exchange.replay import load_recording
 
 _RESULTS = Path(__file__).resolve().parent / "results"
+_RECORDINGS = _RESULTS.parents[2] / "shared" / "samples"
 _START_LIMIT_S = 90.0
 
 
@@ -122,7 +124,18 @@ def main() -> int:
 
 def _plan(given: argparse.Namespace) -> Plan:
     plan = QUICK if given.quick else FULL
+    if tracks := _recorded_tracks():
+        calm, *others = plan.loads
+        plan = replace(plan, loads=(calm, recorded(plan.recorded_s, tracks), *others))
+    else:
+        print(f"no recordings in {_RECORDINGS}: that load is left out", file=sys.stderr)
     return replace(plan, rounds=given.rounds, limit_s=inf) if given.rounds else plan
+
+
+def _recorded_tracks() -> list[list[float]]:
+    """When the events of each recorded stream came, busiest recording first."""
+    recordings = [load_recording(path) for path in sorted(_RECORDINGS.glob("*.gz"), reverse=True)]
+    return [track.times_s for recording in recordings for track in recording.tracks.values()]
 
 
 def write(results: Results, folder: Path, *, quick: bool) -> list[Path]:

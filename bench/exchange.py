@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from collections.abc import Sequence
 
 import uvloop
 
@@ -23,8 +24,9 @@ _HISTORY = 1000
 
 
 class Controls:
-    def __init__(self, server: ExchangeServer) -> None:
+    def __init__(self, server: ExchangeServer, streams: Sequence[str]) -> None:
         self._server = server
+        self._streams = streams
 
     async def offer(self, rates: dict[str, float]) -> bool:
         """Even rates, the streams' events apart from each other; returns when all are set."""
@@ -32,6 +34,11 @@ class Controls:
             self._server.flood(stream, rate_per_s)
             if rate_per_s > 0:
                 await asyncio.sleep(1 / rate_per_s / len(rates))
+        return True
+
+    async def replay(self, arrivals: dict[str, list[float]]) -> bool:
+        """Events at these times, in seconds from now; streams that are not named fall silent."""
+        self._server.follow({name: arrivals.get(name, []) for name in self._streams})
         return True
 
     async def sent(self) -> dict[str, int]:
@@ -49,8 +56,12 @@ async def main(streams: list[str]) -> None:
     )
     async with ExchangeServer(settings) as server:
         server.start_traffic()
-        controls = Controls(server)
-        commands: dict[str, Command] = {"offer": controls.offer, "sent": controls.sent}
+        controls = Controls(server, streams)
+        commands: dict[str, Command] = {
+            "offer": controls.offer,
+            "replay": controls.replay,
+            "sent": controls.sent,
+        }
         await obey({"url": server.url}, commands)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 # Ten trade streams: their ids are contiguous, so a consumer can say which message is missing.
@@ -31,15 +33,18 @@ class Load:
     course: bool = False
     # Streams whose messages must all arrive for the load to be over.
     awaited: tuple[str, ...] = STREAMS
+    # Seconds from the start of each event, instead of rates.
+    arrivals: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def rate_per_s(self) -> float:
-        return sum(self.rates.values())
+        return sum(self.rates.values()) + sum(map(len, self.arrivals.values())) / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One benchmark: `loads` and `flood` are repeated in every round, the ramp is climbed in the first.
+    `recorded_s` of recorded captures come after the first load, where there are any.
 
     No round is begun that would probably not end within `limit_s` of the start.
     """
@@ -51,6 +56,7 @@ class Plan:
     ramp_step_s: float
     ramp_hold_s: float
     limit_s: float
+    recorded_s: float
 
 
 def even(rate_per_s: float) -> dict[str, float]:
@@ -59,6 +65,17 @@ def even(rate_per_s: float) -> dict[str, float]:
 
 def calm(seconds: float) -> Load:
     return Load("calm", seconds, even(CALM_RATE_PER_S))
+
+
+def recorded(seconds: float, tracks: Sequence[Sequence[float]]) -> Load:
+    """The busiest spell of recorded streams, at its own pace: each track of rising times on one of ours."""
+    times = sorted(at for track in tracks for at in track)
+    begin_s = max(times, key=lambda at: bisect_left(times, at + seconds) - bisect_left(times, at))
+    arrivals = {
+        name: tuple(at - begin_s for at in track if begin_s <= at < begin_s + seconds)
+        for name, track in zip(STREAMS, tracks, strict=False)
+    }
+    return Load("recorded", seconds, {}, arrivals=arrivals)
 
 
 def high(seconds: float) -> Load:
@@ -86,6 +103,7 @@ FULL = Plan(
     ramp_step_s=2,
     ramp_hold_s=10,
     limit_s=570,
+    recorded_s=6,
 )
 QUICK = Plan(
     rounds=1,
@@ -95,4 +113,5 @@ QUICK = Plan(
     ramp_step_s=1,
     ramp_hold_s=2,
     limit_s=110,
+    recorded_s=3,
 )

@@ -54,7 +54,10 @@ def _offer(stage: Stage, load: Load) -> tuple[dict[str, int], float]:
     """What was sent of each stream, and for how long."""
     before = stage.sent()
     began = time.monotonic()
-    stage.offer(load.rates)
+    if load.arrivals:
+        stage.replay(load.arrivals)
+    else:
+        stage.offer(load.rates)
     time.sleep(load.seconds)
     stage.offer({})
     seconds = time.monotonic() - began

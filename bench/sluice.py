@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import nats
 
-from bench.loads import STREAMS
 from bench.procfs import command_line, descendants
 from bench.stage import Stage
 from relay.errors import ClusterError
@@ -32,8 +32,8 @@ _NOT_OURS = (
 )  # fmt: skip
 
 
-def configuration(stage: Stage, delivery: str) -> str:
-    """A shards.yaml; JSON is YAML."""
+def configuration(stage: Stage, delivery: str, more: Mapping[str, Any]) -> str:
+    """A shards.yaml; JSON is YAML. `more` replaces sections."""
     return json.dumps(
         {
             "exchange": {"venue": "usdm", "url": stage.exchange_url},
@@ -44,7 +44,8 @@ def configuration(stage: Stage, delivery: str) -> str:
                 "stream": {"max_bytes": "4GiB"},
             },
             "journal": {"directory": str(stage.directory / "journal")},
-            "shards": list(STREAMS),
+            "shards": list(stage.streams),
+            **more,
         }
     )
 
@@ -73,7 +74,7 @@ class RunningSluice:
         return {f"{_plain(title)} [{pid}]": pid for pid, title in titles.items() if is_actor(title) == actors}
 
     def stored(self) -> int | None:
-        return asyncio.run(stored(self._stage.nats_url)) if self._stores else None
+        return asyncio.run(stored(self._stage.nats_url, self._stage.streams)) if self._stores else None
 
     def notes(self) -> dict[str, int]:
         return {}
@@ -98,12 +99,12 @@ def _plain(title: str) -> str:
     return " ".join(word for word in words[:2] if "=" not in word)
 
 
-async def stored(nats_url: str) -> int:
+async def stored(nats_url: str, streams: Sequence[str]) -> int:
     """Events in all JetStream streams of the relay, without its fences."""
     bus = await nats.connect(nats_url)
     try:
         total = 0
-        for name in STREAMS:
+        for name in streams:
             spec = parse_stream(Venue.USDM, name)
             subject = spec.subject(_SUBJECT)
             found = await bus.jetstream().stream_info(spec.jetstream_name, subjects_filter=subject)
@@ -114,9 +115,9 @@ async def stored(nats_url: str) -> int:
 
 
 @contextmanager
-def running_sluice(stage: Stage, name: str, delivery: str) -> Iterator[RunningSluice]:
+def running_sluice(stage: Stage, name: str, delivery: str, **more: Any) -> Iterator[RunningSluice]:
     file = stage.directory / "shards.yaml"
-    file.write_text(configuration(stage, delivery), encoding="utf-8")
+    file.write_text(configuration(stage, delivery, more), encoding="utf-8")
     # A state folder of its own, so that it does not join a relay that runs here already.
     own = {"SLUICE_STATE_DIR": str(stage.directory / "state")}
     environ = {key: value for key, value in os.environ.items() if key not in _NOT_OURS} | own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ class Stage:
     consumer: Child
     nats_pid: int
     directory: Path
+    streams: tuple[str, ...]
 
     def apparatus(self) -> dict[str, int]:
         """The processes that every system shares, by name."""
@@ -36,7 +37,11 @@ class Stage:
 
     def offer(self, rates: Mapping[str, float]) -> None:
         """Exact rates from now on; a stream without one falls silent."""
-        self.exchange.ask("offer", rates={name: rates.get(name, 0.0) for name in STREAMS})
+        self.exchange.ask("offer", rates={name: rates.get(name, 0.0) for name in self.streams})
+
+    def replay(self, arrivals: Mapping[str, Sequence[float]]) -> None:
+        """Events at these times, in seconds from now, and none besides."""
+        self.exchange.ask("replay", arrivals=arrivals)
 
     def sent(self) -> dict[str, int]:
         """Events made so far, per stream."""
@@ -56,9 +61,9 @@ class Stage:
     def await_first_data(self, limit_s: float, still_runs: Callable[[], None]) -> None:
         """Return once every stream has delivered something; raises ClusterError after `limit_s`."""
         self.consumer.ask("reset", timed=False)
-        self.offer(dict.fromkeys(STREAMS, _TRICKLE_PER_S))
+        self.offer(dict.fromkeys(self.streams, _TRICKLE_PER_S))
         deadline = time.monotonic() + limit_s
-        while len(arrived := self.arrived()) < len(STREAMS):
+        while len(arrived := self.arrived()) < len(self.streams):
             if time.monotonic() > deadline:
                 raise ClusterError(f"after {limit_s:g} s only {sorted(arrived)} had delivered")
             still_runs()
@@ -77,13 +82,13 @@ class Stage:
 
 
 @contextmanager
-def staged(directory: Path) -> Iterator[Stage]:
+def staged(directory: Path, streams: tuple[str, ...] = STREAMS) -> Iterator[Stage]:
     directory.mkdir(parents=True)
     with ExitStack() as stack:
         bus = stack.enter_context(EmbeddedNats(directory / "nats", extra_config=_NATS_SETTINGS))
-        exchange = stack.enter_context(Child("bench.exchange", STREAMS, directory / "exchange.log"))
+        exchange = stack.enter_context(Child("bench.exchange", streams, directory / "exchange.log"))
         consumer = stack.enter_context(
             Child("bench.consumer", ["--nats", bus.url], directory / "consumer.log")
         )
         hello: dict[str, Any] = exchange.hello
-        yield Stage(bus.url, hello["url"], exchange, consumer, bus.pid, directory)
+        yield Stage(bus.url, hello["url"], exchange, consumer, bus.pid, directory, streams)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 from relay.errors import ConfigError, UsageError
@@ -11,7 +12,7 @@ from relay.exchange.replay import Recording, Replay
 from relay.exchange.rest import History
 from relay.exchange.settings import EVERY, ExchangeSettings
 from relay.exchange.subscriptions import flows
-from relay.exchange.traffic import arrivals, evenly
+from relay.exchange.traffic import Listed, arrivals, evenly
 from relay.streams import StreamSpec, parse_stream
 
 # Phases spread by the golden ratio keep streams of one rate from falling due together.
@@ -132,6 +133,13 @@ class Catalog:
         self._floods[name] = rate_per_s
         if name in self.channels and self.started and not self.stopped:
             self.channels[name].flood(rate_per_s, now_s)
+
+    def follow(self, name: str, times_s: Sequence[float], now_s: float) -> None:
+        """Replace a subscribed stream's arrivals by these, in seconds from now, which rise."""
+        self._check_generated(name)
+        if name not in self.channels:
+            raise UsageError(f"nobody has subscribed to {name}")
+        self.channels[name].follow(Listed([now_s + at_s for at_s in times_s]))
 
     def calm(self, name: str | None, now_s: float) -> None:
         """End the flood of one stream, or of all."""

@@ -80,6 +80,10 @@ class Channel:
     def flood(self, rate_per_s: float, now_s: float) -> None:
         self._use(Uniform(rate_per_s, now_s))
 
+    def follow(self, arrivals: Arrivals) -> None:
+        """These instead of the ordinary ones."""
+        self._use(arrivals)
+
     def calm(self, now_s: float) -> None:
         """Back to the ordinary arrivals, without what they would have sent meanwhile."""
         self._ordinary.take(now_s, inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from relay.errors import UsageError
@@ -97,6 +97,13 @@ class Operations:
     def flood(self, stream: str, rate_per_s: float) -> None:
         """Send exactly `rate_per_s` on this stream until `calm`; 0 is a halt of trading."""
         self.catalog.flood(stream, rate_per_s, self._pump.now_s())
+        self._pump.wake()
+
+    def follow(self, arrivals: Mapping[str, Sequence[float]]) -> None:
+        """Send an event of each stream at its times, in seconds from now, and none besides."""
+        now_s = self._pump.now_s()
+        for stream, times_s in arrivals.items():
+            self.catalog.follow(stream, times_s, now_s)
         self._pump.wake()
 
     def calm(self, stream: str | None = None) -> None:

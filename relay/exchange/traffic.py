@@ -8,7 +8,7 @@ streams together show these figures. Times are seconds since the exchange starte
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import floor, inf
 from random import Random
 from typing import NamedTuple, Protocol
@@ -62,6 +62,24 @@ class Uniform:
 
     def _at_s(self, index: int) -> float:
         return self._start_s + (index + self._phase) / self._rate
+
+
+class Listed:
+    """At these times, which rise."""
+
+    def __init__(self, times_s: Sequence[float]) -> None:
+        self._times = times_s
+        self._at = 0
+
+    def take(self, until_s: float, limit: float) -> int:
+        due = bisect_right(self._times, until_s, self._at) - self._at
+        taken = int(min(due, limit))
+        self._at += taken
+        return taken
+
+    @property
+    def next_s(self) -> float:
+        return self._times[self._at] if self._at < len(self._times) else inf
 
 
 def evenly(rate_per_s: float, from_s: float, phase: float) -> Uniform:

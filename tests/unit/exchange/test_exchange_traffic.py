@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.exchange.traffic import Arrivals, Measured, Uniform, arrivals, bursts, evenly, profile
+from relay.exchange.traffic import Arrivals, Listed, Measured, Uniform, arrivals, bursts, evenly, profile
 from relay.streams import Venue, parse_stream
 
 MINUTES = 5
@@ -153,3 +153,14 @@ def test_bursts_are_the_same_for_everybody_who_has_the_seed() -> None:
 )
 def test_each_venue_has_its_own_pace(venue: Venue, name: str, rate: float) -> None:
     assert profile(parse_stream(venue, name)).rate_per_s == pytest.approx(rate)
+
+
+@given(
+    st.lists(st.floats(0, 100), max_size=30).map(sorted), st.lists(st.floats(0, 120), max_size=5).map(sorted)
+)
+def test_listed_events_are_taken_once_each_when_they_are_due(due: list[float], looks: list[float]) -> None:
+    of, taken = Listed(due), 0
+    for until_s in looks:
+        taken += of.take(until_s, inf)
+        assert taken == sum(at <= until_s for at in due)
+        assert of.next_s == min((at for at in due if at > until_s), default=inf)

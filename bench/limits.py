@@ -1,0 +1,201 @@
+"""`python -m bench.limits`: what Sluice costs when nothing comes, with many streams, publishers, or for long.
+
+Apart from the comparison, because no other system takes part and each question needs a relay of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.loads import FLOOD_RATE_PER_S, STREAMS, Load
+from bench.machine import this_machine
+from bench.measure import measure
+from bench.measurement import Measurement
+from bench.procfs import cpu_s, memory
+from bench.sluice import RunningSluice, running_sluice
+from bench.stage import Stage, staged
+from relay.errors import SluiceError
+
+_RESULTS = Path(__file__).resolve().parent / "results"
+_START_LIMIT_S = 240.0
+_REST_S = 5.0
+# Ray gives each actor its share of cores; here they may all be on two.
+_ROOM = {"resources": {"stream_cpus": 0, "publisher_cpus": 0}}
+_JETSTREAM, _CORE = "jetstream", "core"
+Finding = dict[str, Any]
+
+
+@contextmanager
+def relay(
+    directory: Path, delivery: str = _JETSTREAM, streams: tuple[str, ...] = STREAMS, **more: Any
+) -> Iterator[tuple[Stage, RunningSluice]]:
+    """A stage and a relay on it that has delivered something on every stream and come to rest."""
+    with (
+        staged(directory, streams) as stage,
+        running_sluice(stage, f"Sluice, {delivery}", delivery, **_ROOM, **more) as running,
+    ):
+        stage.await_first_data(_START_LIMIT_S, running.check)
+        stage.offer({})
+        time.sleep(_REST_S)
+        yield stage, running
+
+
+def quiet(directory: Path, seconds: float = 20.0) -> Iterator[Finding]:
+    """CPU of connected actors without a single event, as a share of one core."""
+    with relay(directory) as (_, running):
+        groups = {"actors": running.relay(), "Ray's daemons": running.daemons()}
+        driver = groups["actors"].pop("driver")
+        groups["driver"] = {"driver": driver}
+        before = {pid: cpu_s(pid) for pids in groups.values() for pid in pids.values()}
+        time.sleep(seconds)
+        for name, pids in groups.items():
+            used_s = sum(cpu_s(pid) - before[pid] for pid in pids.values())
+            yield {"who": name, "processes": len(pids), "percent_of_a_core": round(100 * used_s / seconds, 1)}
+
+
+def many_streams(directory: Path, rate_per_s: float = 2000.0) -> Iterator[Finding]:
+    """The same total rate over ever more streams."""
+    for count in (10, 20, 40, 80):
+        streams = tuple(f"coin{number}usdt@trade" for number in range(count))
+        with relay(directory / str(count), streams=streams) as (stage, running):
+            yield {"streams": count} | _figures(stage, running, _even(streams, rate_per_s))
+
+
+def many_publishers(directory: Path) -> Iterator[Finding]:
+    """A flood on eight streams, two calm ones, and ever more publishers."""
+    flooded, calm = STREAMS[:8], STREAMS[8:]
+    rates = dict.fromkeys(flooded, FLOOD_RATE_PER_S / len(flooded)) | dict.fromkeys(calm, 100.0)
+    groups = {"calm": calm, "all": STREAMS}
+    load = Load("flood of eight", 5.0, rates, groups=groups, awaited=calm)
+    for count in (1, 2, 4, 8):
+        scale = {"publishers": {"min": 1, "max": 8, "scale": count}}
+        with relay(directory / str(count), **scale) as (stage, running):
+            measured = measure(stage, running, load, 0)
+            on_time = sum(books.on_time for books in measured.streams.values())
+            yield {
+                "publishers": count,
+                "arrived_per_s": round(on_time / (measured.seconds + load.grace_s)),
+                "lost_of_calm": measured.lost(calm),
+            } | _latency(measured, "calm")
+
+
+def journal(directory: Path, rate_per_s: float = 5000.0) -> Iterator[Finding]:
+    """With and without it, by turns."""
+    for number in range(3):
+        for state in ("on", "off"):
+            section = {"directory": str(directory / f"{number}-{state}-journal"), "enabled": state == "on"}
+            with relay(directory / f"{number}-{state}", journal=section) as (stage, running):
+                yield {"journal": state} | _figures(stage, running, _even(STREAMS, rate_per_s))
+
+
+def saturated(directory: Path) -> Iterator[Finding]:
+    """CPU a message where the streams' backlogs never run empty."""
+    rates = {_CORE: 60_000.0, _JETSTREAM: 40_000.0}
+    for delivery, rate_per_s in rates.items():
+        with relay(directory / delivery, delivery) as (stage, running):
+            for _ in range(3):
+                yield {"delivery": delivery} | _figures(stage, running, _even(STREAMS, rate_per_s))
+
+
+def held_memory(directory: Path, minutes: float = 10.0) -> Iterator[Finding]:
+    """The largest actor of each role, after each minute: half of it floods of one stream after the other."""
+    began = time.monotonic()
+    with relay(directory) as (stage, running):
+        for minute in range(round(minutes)):
+            stage.offer(dict.fromkeys(STREAMS, 100.0) | {STREAMS[minute % len(STREAMS)]: 20_000.0})
+            time.sleep(30)
+            stage.offer(dict.fromkeys(STREAMS, 100.0))
+            time.sleep(max(0.0, began + 60 * (minute + 1) - time.monotonic()))
+            yield {"minute": minute + 1} | _most_memory(running)
+
+
+def _most_memory(running: RunningSluice) -> Finding:
+    most: dict[str, float] = {}
+    for title, pid in running.relay().items():
+        role = title.removeprefix("ray::").split()[0].removesuffix("Actor")
+        held = memory(pid)
+        for kind, size in (("rss", held.rss_bytes), ("pss", held.pss_bytes)):
+            key = f"{role} {kind} MB"
+            most[key] = max(most.get(key, 0.0), round(size / 1e6, 1))
+    return dict(sorted(most.items()))
+
+
+def _even(streams: tuple[str, ...], rate_per_s: float) -> Load:
+    rates = dict.fromkeys(streams, rate_per_s / len(streams))
+    return Load("even", 5.0, rates, groups={"all": streams}, awaited=streams)
+
+
+def _figures(stage: Stage, running: RunningSluice, load: Load) -> Finding:
+    measured = measure(stage, running, load, 0)
+    return {
+        "sent_per_s": round(measured.sent_per_s),
+        "lost": measured.lost(load.awaited),
+        "late": measured.late(load.awaited),
+        "cpu_us_per_message": round(measured.cpu_us_per_message, 1),
+    } | _latency(measured, "all")
+
+
+def _latency(measured: Measurement, group: str) -> Finding:
+    return {f"p{100 * q:g}_ms": round(measured.quantile_ms(group, q), 2) for q in (0.5, 0.99)}
+
+
+QUESTIONS: dict[str, Callable[[Path], Iterator[Finding]]] = {
+    "quiet": quiet,
+    "streams": many_streams,
+    "publishers": many_publishers,
+    "journal": journal,
+    "saturated": saturated,
+    "memory": held_memory,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.limits", description=__doc__)
+    parser.add_argument(
+        "questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; else all"
+    )
+    parser.add_argument("--output", type=Path, default=_RESULTS, help="folder for the figures")
+    given = parser.parse_args()
+    if unknown := set(given.questions) - QUESTIONS.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: no such question; take some of {', '.join(QUESTIONS)}")
+    found: dict[str, list[Finding]] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="sluice-limits-") as scratch:
+            for name in given.questions or QUESTIONS:
+                (directory := Path(scratch) / name).mkdir()
+                found[name] = []
+                for finding in QUESTIONS[name](directory):
+                    found[name].append(finding)
+                    print(
+                        f"{name}: {', '.join(f'{key} {value}' for key, value in finding.items())}", flush=True
+                    )
+    except SluiceError as error:
+        print(f"bench.limits: {error}", file=sys.stderr)
+        return 1
+    print(_write(found, given.output))
+    return 0
+
+
+def _write(found: dict[str, list[Finding]], folder: Path) -> Path:
+    """Answers of earlier runs on the same day and machine stay, unless their question was asked again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = this_machine()
+    path = folder / f"{datetime.now(UTC):%Y-%m-%d}-{machine.slug}-limits.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["findings"] if path.exists() else {}
+    text = json.dumps({"machine": asdict(machine), "findings": earlier | found}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
