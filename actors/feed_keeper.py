@@ -130,7 +130,7 @@ class FeedKeeper:
 
     async def _fulfil(self, wish: Wish, old: FeedConnection) -> None:
         overlap = Overlap(self._event_key, unique=bool(self._settings.spec.id_key))
-        limit_s = self._pulse.limit_s(time.monotonic())
+        limit_s = self._pulse.limit_s()
         change = self._change = Changeover(wish, old, overlap, limit_s, self._on_payloads)
         _log.info("opening a second connection: %s", wish.reason)
         spare = wish.cause is not Cause.SHUTDOWN

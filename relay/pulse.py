@@ -6,10 +6,10 @@ after seconds. A silence that a second socket shared was the market's, and the n
 
 from __future__ import annotations
 
-# Three times the longest pause of the last five to ten minutes; known after half a minute.
+# Three times the longest pause of the last five to ten minutes; known after ten seconds.
 PAUSES = 3.0
 SPAN_S = 300.0
-LEARN_S = 30.0
+LEARN_S = 10.0
 FLOOR_S = 2.0
 # After a handshake the exchange has to look up the stream first.
 FIRST_DATA_S = 5.0
@@ -23,7 +23,9 @@ class Pulse:
     def __init__(self, limit_s: float | None) -> None:
         self._kind_s = self._ceiling_s = limit_s
         self._waiting_since: float | None = None
+        # The last event since then, and the last one before.
         self._last: float | None = None
+        self._earlier = 0.0
         self._learning_since: float | None = None
         self._span_ends = 0.0
         self._longest_s = 0.0
@@ -32,7 +34,8 @@ class Pulse:
     def begin(self, now: float) -> None:
         """Data can be expected from now on: a connection opened, or reading went on after a pause."""
         self._waiting_since = now
-        self._last = None
+        if self._last is not None:
+            self._earlier, self._last = self._last, None
 
     def stop(self) -> None:
         """Nothing can be expected: there is no connection, or nobody reads."""
@@ -54,25 +57,25 @@ class Pulse:
 
     def quiet(self, now: float) -> None:
         """A second socket was silent too: the market is quiet, and what was learned of its rhythm is over."""
-        limit_s = self.limit_s(now)
+        limit_s = self.limit_s()
         if limit_s is not None and self._kind_s is not None:
             self._ceiling_s = max(self._kind_s, min(2 * limit_s, MAX_PATIENCE_S))
         self._learning_since = None
         self._longest_s = self._longest_before_s = self._span_ends = 0.0
         self.begin(now)
 
-    def limit_s(self, now: float) -> float | None:
+    def limit_s(self) -> float | None:
         if self._ceiling_s is None:
             return None
-        known = self._learning_since is not None and now - self._learning_since >= LEARN_S
-        if not known:
+        latest = self._earlier if self._last is None else self._last
+        if self._learning_since is None or latest - self._learning_since < LEARN_S:
             return self._ceiling_s
         learned_s = PAUSES * max(self._longest_s, self._longest_before_s)
         return min(max(learned_s, FLOOR_S), self._ceiling_s)
 
     def overdue_s(self, now: float) -> float | None:
         """For how long nothing came, if that is too long; else None."""
-        limit_s = self.limit_s(now)
+        limit_s = self.limit_s()
         if limit_s is None or self._waiting_since is None:
             return None
         if self._last is None:

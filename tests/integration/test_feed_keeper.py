@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,12 +12,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
-from relay import succession
+from relay import pulse, succession
 from relay.config import StreamSettings, parse_config
 from relay.connect_ledger import ConnectLedger
 from relay.connects import Claim
@@ -204,20 +207,79 @@ def test_a_stream_that_only_an_old_socket_does_not_get_is_dead_there(name: str, 
     run(case)
 
 
-def test_a_quiet_market_costs_one_second_connection_and_no_loss(tmp_path: Path) -> None:
+def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "LEAST_WITNESS_S", 0.2)
+    monkeypatch.setattr(pulse, "FIRST_DATA_S", 0.2)
+
     async def case() -> None:
         async with exchange(rates={STATES: 0.0}) as server:
             keeper = Keeper(stream(server.url, STATES, silence_limit_s="300ms"), tmp_path)
             async with keeper.running():
                 await server.wait_subscribed(STATES)
                 server.emit(STATES, 5)
-                await until(lambda: len(keeper.payloads) == 5)
-                await until(lambda: server.door.attempts == 2)
-                await until(lambda: len(server.outlets) == 1)
-                assert server.door.attempts == 2
+                times: list[float] = []
+                for attempts in (2, 3):
+                    await until(lambda wanted=attempts: server.door.attempts == wanted)
+                    times.append(time.monotonic())
+                    await until(lambda: len(server.outlets) == 1)
+                assert times[1] - times[0] > 0.85, "0.3 s beside the first, and 0.6 s of patience after it"
                 server.emit(STATES, 5)
                 await same_as_sent(server, keeper, STATES)
                 assert (keeper.feed.silences, keeper.feed.rotations) == (0, 0)
+
+    run(case)
+
+
+class Scripted:
+    """An exchange of trades that tells each connection what the test says."""
+
+    def __init__(self) -> None:
+        self.connections: list[ServerConnection] = []
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        async with serve(self._serve, "127.0.0.1", 0, compression=None) as server:
+            yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        self.connections.append(connection)
+        await connection.wait_closed()
+
+    async def send(self, to: int, *numbers: int) -> None:
+        for number in numbers:
+            await self.connections[to].send(
+                f'{{"e":"trade","E":1,"T":1,"s":"BTCUSDT","t":{number},"p":"1","q":"2","m":true}}'
+            )
+
+
+@pytest.mark.parametrize(
+    ("then", "taken", "torn"),
+    [
+        pytest.param((3, 4, 5, 6, 7), [1, 2, 3, 4, 5, 6, 7], 0, id="it catches up"),
+        pytest.param((6, 7), [1, 2, 3, 4, 5, 6, 7], 1, id="it skips what the old one had"),
+    ],
+)
+def test_a_successor_that_lags_behind_repeats_nothing(
+    then: tuple[int, ...], taken: list[int], torn: int, tmp_path: Path
+) -> None:
+    async def case() -> None:
+        exchange = Scripted()
+        async with exchange.serving() as url:
+            keeper = Keeper(stream(url, TRADES), tmp_path)
+            async with keeper.running():
+                await until(lambda: len(exchange.connections) == 1)
+                await exchange.connections[0].send('{"e":"serverShutdown","E":1}')
+                await until(lambda: len(exchange.connections) == 2)
+                await exchange.send(0, 1, 2, 3, 4, 5)
+                await until(lambda: len(keeper.payloads) == 5)
+                await exchange.send(1, 2)
+                await until(lambda: keeper.feed.rotations == 1)
+                await exchange.send(1, *then)
+                await until(lambda: len(keeper.payloads) >= 7)
+                assert [orjson.loads(payload)["t"] for payload in keeper.payloads] == taken
+                assert keeper.torn == torn
 
     run(case)
 
@@ -270,8 +332,11 @@ class Wire:
         writer.transport.abort()
 
 
-def test_a_half_open_connection_is_left_though_the_market_is_quiet(tmp_path: Path) -> None:
-    """It does not answer a ping, and a new one does."""
+def test_a_half_open_connection_is_left_though_the_market_is_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not answer a ping, and a new one opens."""
+    monkeypatch.setattr(succession, "LEAST_WITNESS_S", 0.2)
 
     async def case() -> None:
         async with exchange(rates={TRADES: 0.0}) as server, Wire(server.url) as wire:
@@ -296,10 +361,13 @@ def test_two_connections_that_cannot_be_aligned_are_replaced_with_a_word(
     monkeypatch.setattr(succession, "ALIGN_S", 0.3)
 
     async def case() -> None:
+        sockets = itertools.count()
+
         async def handler(socket: ServerConnection) -> None:
-            with suppress(Exception):
-                for number in range(100_000):
-                    await socket.send(f'{{"e":"24hrTicker","E":{number},"s":"BTCUSDT","x":{id(socket)}}}')
+            own = next(sockets)
+            with suppress(ConnectionClosed):
+                for number in itertools.count():
+                    await socket.send(f'{{"e":"24hrTicker","s":"BTCUSDT","E":{number},"c":"{own}"}}')
                     await asyncio.sleep(0.01)
 
         async with serve(handler, "127.0.0.1", 0, compression=None) as server:
@@ -311,9 +379,9 @@ def test_two_connections_that_cannot_be_aligned_are_replaced_with_a_word(
                 assert keeper.torn == 2
                 assert (keeper.feed.rotations, keeper.feed.reconnects) == (0, 0)
                 assert "without an overlap" in keeper.feed.last_error
-                numbers = [payload.partition(b'"x":')[2] for payload in keeper.payloads]
-                assert len(set(numbers)) == 3, "the sockets' events are never mixed"
-                assert numbers == sorted(numbers, key=numbers.index)
+                await until(lambda: any(b'"c":"2"' in payload for payload in keeper.payloads))
+                order = [payload.partition(b'"c":')[2] for payload in keeper.payloads]
+                assert order == sorted(order), "two sockets' events are never mixed"
 
     run(case)
 

@@ -34,7 +34,7 @@ def test_a_busy_stream_is_suspected_after_seconds():
 def test_the_longest_pause_counts_and_not_the_average():
     pulse, last = busy(30.0, 0.1, 40.0)
     pulse.heard(last + 1.5)
-    assert pulse.limit_s(last + 2.0) == PAUSES * 1.5
+    assert pulse.limit_s() == PAUSES * 1.5
 
 
 def test_a_pause_of_long_ago_is_forgotten():
@@ -44,12 +44,12 @@ def test_a_pause_of_long_ago_is_forgotten():
     for _ in range(1300):
         now += 0.5
         pulse.heard(now)
-    assert pulse.limit_s(now) == FLOOR_S
+    assert pulse.limit_s() == FLOOR_S
 
 
 def test_the_kinds_limit_is_the_ceiling():
-    pulse, last = busy(5.0, 4.0, 60.0)
-    assert pulse.limit_s(last) == 5.0
+    pulse, _ = busy(5.0, 4.0, 60.0)
+    assert pulse.limit_s() == 5.0
 
 
 def test_first_data_has_a_limit_of_its_own_and_only_while_it_can_come():
@@ -75,7 +75,7 @@ def test_patience_doubles_with_every_shared_silence_up_to_its_bound():
     pulse.begin(0.0)
     limits, now = [], 0.0
     for _ in range(7):
-        limits.append(pulse.limit_s(now))
+        limits.append(pulse.limit_s())
         now += 1000.0
         pulse.quiet(now)
     assert limits == [30.0, 60.0, 120.0, 240.0, 480.0, MAX_PATIENCE_S, MAX_PATIENCE_S]
@@ -84,12 +84,12 @@ def test_patience_doubles_with_every_shared_silence_up_to_its_bound():
 def test_after_a_shared_silence_a_busy_stream_has_its_kinds_limit_until_it_is_known_again():
     pulse, last = busy(30.0, 0.1, 40.0)
     pulse.quiet(last + 3.0)
-    assert pulse.limit_s(last + 3.0) == 30.0
+    assert pulse.limit_s() == 30.0
     now = last + 100.0
     while now < last + 100.0 + LEARN_S + 1:
         pulse.heard(now)
         now += 0.1
-    assert pulse.limit_s(now) == FLOOR_S, "the silence itself is no pause of the stream's"
+    assert pulse.limit_s() == FLOOR_S, "the silence itself is no pause of the stream's"
 
 
 def test_a_time_without_a_connection_is_no_pause_of_the_streams():
@@ -97,7 +97,7 @@ def test_a_time_without_a_connection_is_no_pause_of_the_streams():
     pulse.stop()
     pulse.begin(last + 20.0)
     pulse.heard(last + 20.1)
-    assert pulse.limit_s(last + 20.2) == FLOOR_S
+    assert pulse.limit_s() == FLOOR_S
 
 
 @given(st.floats(0.5, 60.0), st.lists(st.tuples(st.floats(0.001, 100.0), st.booleans()), max_size=60))
@@ -108,6 +108,6 @@ def test_the_limit_stays_between_its_bounds(kind_s: float, steps: list[tuple[flo
     for pause_s, spoke in steps:
         now += pause_s
         pulse.heard(now) if spoke else pulse.quiet(now)
-        limit_s = pulse.limit_s(now)
+        limit_s = pulse.limit_s()
         assert limit_s is not None
         assert min(FLOOR_S, kind_s) <= limit_s <= max(kind_s, MAX_PATIENCE_S)
