@@ -78,8 +78,8 @@ def many_publishers(directory: Path) -> Iterator[Finding]:
     groups = {"calm": calm, "all": STREAMS}
     load = Load("flood of eight", 5.0, rates, groups=groups, awaited=calm)
     for count in (1, 2, 4, 8):
-        scale = {"publishers": {"min": 1, "max": 8, "scale": count}}
-        with relay(directory / str(count), **scale) as (stage, running):
+        scale = {"min": 1, "max": 8, "scale": count}
+        with relay(directory / str(count), publishers=scale) as (stage, running):
             measured = measure(stage, running, load, 0)
             on_time = sum(books.on_time for books in measured.streams.values())
             yield {
@@ -160,25 +160,22 @@ QUESTIONS: dict[str, Callable[[Path], Iterator[Finding]]] = {
 
 
 def main() -> int:
+    choice = ", ".join(QUESTIONS)
     parser = argparse.ArgumentParser(prog="bench.limits", description=__doc__)
-    parser.add_argument(
-        "questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; else all"
-    )
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {choice}; else all")
     parser.add_argument("--output", type=Path, default=_RESULTS, help="folder for the figures")
     given = parser.parse_args()
     if unknown := set(given.questions) - QUESTIONS.keys():
-        parser.error(f"{', '.join(sorted(unknown))}: no such question; take some of {', '.join(QUESTIONS)}")
+        parser.error(f"{', '.join(sorted(unknown))}: no such question; take some of {choice}")
     found: dict[str, list[Finding]] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="sluice-limits-") as scratch:
             for name in given.questions or QUESTIONS:
-                (directory := Path(scratch) / name).mkdir()
                 found[name] = []
-                for finding in QUESTIONS[name](directory):
+                for finding in QUESTIONS[name](Path(scratch) / name):
                     found[name].append(finding)
-                    print(
-                        f"{name}: {', '.join(f'{key} {value}' for key, value in finding.items())}", flush=True
-                    )
+                    told = ", ".join(f"{key} {value}" for key, value in finding.items())
+                    print(f"{name}: {told}", flush=True)
     except SluiceError as error:
         print(f"bench.limits: {error}", file=sys.stderr)
         return 1
