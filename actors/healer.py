@@ -10,6 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 from relay.backoff import Backoff
@@ -17,8 +19,10 @@ from relay.config import StreamSettings
 from relay.errors import RestError, RestRefusedError
 from relay.heal import Filling, Hole, Piece, UnfitAnswerError
 from relay.intake import Intake, Taken
+from relay.open_holes import OpenHoles
 from relay.rest import Answer, RestClient
-from relay.weight import RequestWeight
+from relay.stay_away import StayAway
+from relay.weight import REFUSED_S, RequestWeight
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ RETRY_BASE_S, RETRY_CAP_S = 0.1, 30.0
 PATIENCE_S = 3600.0
 MAX_JOBS = 64
 LATE = f"REST did not give these ids within {HOLD_S:g} s; what it gives later goes to the subject of repairs"
-DRAINED = "the stream was stopped before REST gave these ids"
+DRAINED = "the stream was stopped before REST gave these ids; the next start asks again"
 
 
 class _Job:
@@ -45,21 +49,33 @@ class _Job:
 
 
 class Healer:
-    """`put` stores and sends what the intake made of an answer. Use from one event loop."""
+    """`put` stores and sends what the intake made of an answer. `memory`, where there is one, has the open
+    holes of the incarnation before, and keeps those of this one. Use from one event loop."""
 
-    def __init__(self, settings: StreamSettings, intake: Intake, put: Callable[[Taken], None]) -> None:
+    def __init__(
+        self,
+        settings: StreamSettings,
+        intake: Intake,
+        put: Callable[[Taken], None],
+        memory: OpenHoles | None,
+        directory: Path,
+    ) -> None:
         self._settings = settings
         self._intake = intake
         self._put = put
         self._client = RestClient(settings.rest_url, settings.api_key_file)
         self._weight = RequestWeight(settings.spec.venue, settings.streams)
-        self._jobs: list[_Job] = []
+        self._stay_away = StayAway(directory, settings.rest_url)
+        self._memory = memory if settings.heal and settings.spec.healable else None
+        self._jobs = [self._job(hole) for hole in self._memory.load()] if self._memory else []
+        self._remembered: list[Hole] = []
         self._wake = asyncio.Event()
         self._hold_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """For ever; without a hole it sleeps."""
         try:
+            self._remember()
             if self._intake.holding:
                 # What came before this incarnation is not known yet, and may never be.
                 self._limit_hold()
@@ -92,7 +108,7 @@ class Healer:
         return self._jobs[turns.index(best)], max(0.0, best[0])
 
     def _wait_s(self, job: _Job, now: float) -> float:
-        return self._weight.wait_s(job.filling.query().weight, now)
+        return max(self._weight.wait_s(job.filling.query().weight, now), self._stay_away.left_s(time.time()))
 
     def _urgent(self, job: _Job) -> bool:
         return self._intake.hole is job.hole
@@ -101,15 +117,32 @@ class Healer:
         """Call with all that the intake gives; takes up its hole."""
         if taken.hole is None:
             return
-        has_key = self._settings.api_key_file is not None
-        job = _Job(Filling(self._settings.spec, taken.hole, has_key=has_key), time.monotonic())
+        job = self._job(taken.hole)
         _log.warning("ids %d to %d are missing; asking REST", taken.hole.first_id, taken.hole.last_id)
         self._jobs.append(job)
         if len(self._jobs) > MAX_JOBS:
             self._give_up(self._jobs[0], f"more than {MAX_JOBS} holes wait for REST")
         if self._urgent(job):
             self._limit_hold()
+        self._remember()
         self._wake.set()
+
+    def _job(self, hole: Hole) -> _Job:
+        has_key = self._settings.api_key_file is not None
+        return _Job(Filling(self._settings.spec, hole, has_key=has_key), time.monotonic())
+
+    def _remember(self) -> None:
+        """The next incarnation finds by itself what holds up the stream, and nothing of the rest."""
+        holes = [
+            replace(job.hole, first_id=job.filling.next_id) for job in self._jobs if not self._urgent(job)
+        ]
+        if self._memory is None or holes == self._remembered:
+            return
+        self._remembered = holes
+        try:
+            self._memory.save(holes)
+        except OSError as error:
+            _log.error("the open holes cannot be kept for the next start: %s", error)
 
     def _limit_hold(self) -> None:
         if self._hold_timer is not None:
@@ -120,6 +153,7 @@ class Healer:
     def _end_hold(self, hole: Hole | None, reason: str) -> None:
         if self._intake.holding and self._intake.hole is hole:
             self._took(self._intake.end_hold(reason))
+            self._remember()
 
     def _took(self, taken: Taken) -> None:
         self._put(taken)
@@ -143,8 +177,16 @@ class Healer:
         now = time.monotonic()
         _log.warning("%s", error)
         if error.limited:
-            self._weight.refused(error.retry_after_s, now)
+            self._be_patient(REFUSED_S if error.retry_after_s is None else error.retry_after_s)
         job.ask_at = now + job.backoff.next_s()
+
+    def _be_patient(self, seconds: float) -> None:
+        """The exchange's word is for the whole address."""
+        self._weight.refused(seconds, time.monotonic())
+        try:
+            self._stay_away.prolong(seconds, time.time())
+        except OSError as error:
+            _log.error("other streams cannot be told to leave REST alone: %s", error)
 
     def _heard(self, job: _Job, answer: Answer, pieces: list[Piece]) -> None:
         now = time.monotonic()
@@ -161,6 +203,7 @@ class Healer:
             self._give_up(job, "REST does not have these ids")
         else:
             job.ask_at = now if pieces else now + job.backoff.next_s()
+            self._remember()
 
     def _give_up(self, job: _Job, reason: str) -> None:
         """The job is over; what REST did not tell stays lost, for this `reason`."""
@@ -172,12 +215,13 @@ class Healer:
         else:
             _log.error("ids %d to %d are not healed: %s", hole.first_id, hole.last_id, reason)
         self._end_hold(job.hole, reason)
+        self._remember()
 
     def stop(self) -> None:
         """Hold up nothing any more."""
         while self._intake.holding:
             self._took(self._intake.end_hold(DRAINED))
-        self._jobs.clear()
+        self._remember()
 
     def close(self) -> None:
         if self._hold_timer is not None:

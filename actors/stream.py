@@ -25,6 +25,7 @@ from relay.histogram import RateMeter
 from relay.intake import Intake, Taken
 from relay.journal import Journal
 from relay.metrics import StreamMetrics
+from relay.open_holes import OpenHoles
 from relay.ports import Host
 from relay.record import Record
 from relay.stats import Assignment, StreamState, StreamStats
@@ -97,7 +98,8 @@ class StreamRelay:
         )
         self._intake = self._start_intake()
         self.feed = FeedKeeper(settings, _gate(settings, host), self._take, self._intake.disconnected)
-        self.healer = Healer(settings, self._intake, self._put)
+        memory = OpenHoles(directory, self.epoch) if settings.journal else None
+        self.healer = Healer(settings, self._intake, self._put, memory, host.socket_directory)
         self.links = LinkKeeper(
             settings,
             host,

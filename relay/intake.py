@@ -21,6 +21,7 @@ from relay.frames import FrameClassifier, Outcome, Verdict
 from relay.gap import Gap, Waiting
 from relay.heal import Fate, Hole, Piece, joined
 from relay.ledger import LossEntry, utc
+from relay.ranges import RangeSet
 from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, encode
 from relay.streams import StreamKind, StreamSpec, Venue
 from relay.window import Admission, Held, Window
@@ -28,6 +29,8 @@ from relay.window import Admission, Held, Window
 # Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
 _COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
 MAX_RAW_BYTES = 64 * 1024
+# A stream whose ids count nothing begins a run with each event.
+MAX_RUNS = 1000
 NOT_HEALABLE = "REST gives no events of this kind by their ids"
 NO_IDS = "the stream has no ids that count its events"
 HEALING_OFF = "exchange.heal is off"
@@ -89,8 +92,9 @@ class Intake:
         self._last_id = last_event_id
         # What a later event must name as its predecessor: the last id, also where that is not unique.
         self._last_link = last_event_id
-        # Ids from here to `_last_id` have all been accepted: one of them again is a repeat.
+        # Ids from here to `_last_id` have all been accepted, and those before a hole: one again is a repeat.
         self._run_start = last_event_id
+        self._earlier_runs = RangeSet()
         self._last_recv_ns = 0
         self._dark_since_ns: int | None = None
         self._pending: list[bytes] = []
@@ -190,7 +194,7 @@ class Intake:
             self._end_gap(TOO_MUCH)
 
     def _accept(self, payload: bytes, recv_ns: int, verdict: Verdict) -> bool:
-        if verdict.event_id != NO_EVENT_ID and self._run_start <= verdict.event_id <= self._last_id:
+        if verdict.event_id != NO_EVENT_ID and self._is_repeat(verdict.event_id):
             self._window.books.repeated += 1
             return False
         hole = self._hole_before(payload, recv_ns, verdict)
@@ -210,9 +214,14 @@ class Intake:
         self._append(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
         return True
 
+    def _is_repeat(self, event_id: int) -> bool:
+        if event_id > self._last_id:
+            return False
+        return event_id >= self._run_start or event_id in self._earlier_runs
+
     def _advance(self, event_id: int, previous_id: int) -> None:
         if event_id < self._run_start or previous_id != self._last_id:
-            self._run_start = event_id
+            self._begin_run(event_id)
         self._last_id = self._last_link = event_id
 
     def _append(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
@@ -294,8 +303,14 @@ class Intake:
     def _run_on(self, hole_end: int) -> None:
         """The hole is over, filled or not: the next event is its successor."""
         if self._last_id != hole_end:
-            self._run_start = hole_end + 1
+            self._begin_run(hole_end + 1)
         self._last_id = self._last_link = hole_end
+
+    def _begin_run(self, event_id: int) -> None:
+        if self._earlier_runs.runs >= MAX_RUNS:
+            self._earlier_runs = RangeSet()
+        self._earlier_runs.add(max(0, self._run_start), self._last_id)
+        self._run_start = event_id
 
     def _release(self) -> None:
         """The held events go on, up to the next hole."""

@@ -24,6 +24,10 @@ class RangeSet:
         """How many numbers."""
         return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
 
+    @property
+    def runs(self) -> int:
+        return len(self._firsts)
+
     def __contains__(self, number: int) -> bool:
         at = bisect_right(self._firsts, number) - 1
         return at >= 0 and number <= self._lasts[at]

@@ -48,12 +48,10 @@ class RequestWeight:
     def used(self, weight: int, now: float) -> None:
         """What the exchange says that the address has used in the present minute."""
         if weight > self._pool * SHARE:
-            self._close(WINDOW_S / 2, now)
+            self.refused(WINDOW_S / 2, now)
 
-    def refused(self, retry_after_s: float | None, now: float) -> None:
-        self._close(REFUSED_S if retry_after_s is None else retry_after_s, now)
-
-    def _close(self, seconds: float, now: float) -> None:
+    def refused(self, seconds: float, now: float) -> None:
+        """The exchange wants to be left alone for so long."""
         self._closed_until = max(self._closed_until, now + seconds)
 
     def _forget(self, now: float) -> None:

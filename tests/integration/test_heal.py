@@ -254,6 +254,39 @@ def test_a_kill_while_a_hole_holds_up_events_loses_none_of_them(scene: Any) -> N
     assert [(entry.count, entry.healed) for entry in one.ledger()] == [(35, True)]
 
 
+def test_the_next_incarnation_goes_on_with_what_the_last_one_could_not_heal(scene: Any) -> None:
+    one = scene()
+    one.send(10)
+    one.do(one.server.refuse_rest)
+    one.hole(missing=4)
+    until(lambda: len(one.ledger()) == 1)
+    until(lambda: one.actor.stats().acknowledged == 15)
+    one.do(one.server.accept_rest)
+    one.restart_stream(meanwhile=0)
+    until(lambda: one.actor.stats().repaired == 4)
+    until(lambda: len(one.ledger()) == 2)
+    lost, healed = one.ledger()
+    assert (healed.first_id, healed.last_id, healed.healed) == (lost.first_id, lost.last_id, True)
+    assert (healed.from_ns, healed.cause) == (lost.from_ns, lost.cause)
+    one.restart_stream(meanwhile=0)
+    one.send(3)
+    until(lambda: len(one.ids()) == 18)
+    assert len(one.repairs()) == 4, "and then it is done with"
+
+
+def test_the_next_incarnation_knows_that_the_exchange_wants_no_requests(scene: Any) -> None:
+    one = scene()
+    one.send(10)
+    one.do(lambda: one.server.refuse_rest(429, retry_after_s=600, count=1))
+    one.hole(missing=4)
+    until(lambda: one.actor.stats().acknowledged == 15)
+    one.restart_stream(meanwhile=3)
+    one.send(1)
+    until(lambda: one.actor.stats().acknowledged == 1)
+    assert one.server.rest_door.attempts == 1
+    assert [entry.count for entry in one.ledger() if not entry.healed] == [4, 3]
+
+
 @pytest.mark.parametrize("key", [True, False])
 def test_futures_give_single_trades_beyond_the_newest_thousand_to_a_key_alone(
     scene: Any, tmp_path: Path, key: bool

@@ -40,8 +40,6 @@ def test_the_exchanges_word_counts_whatever_is_left() -> None:
     assert weight.wait_s(1, 100.0) == 7.0
     weight.refused(2.0, now=100.0)
     assert weight.wait_s(1, 101.0) == 6.0, "the longer one holds"
-    weight.refused(None, now=200.0)
-    assert weight.wait_s(1, 200.0) == WINDOW_S
 
 
 def test_others_behind_the_same_address_are_left_their_half() -> None:
