@@ -63,7 +63,9 @@ class RestClient:
     def close(self) -> None:
         self._cut()
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            # After whatever the thread does now, which ends with its connection.
+            self._threads.submit(self._drop)
+            self._threads.shutdown(wait=False)
 
     def _cut(self) -> None:
         """Whoever waits on the connection stops waiting."""
@@ -80,10 +82,10 @@ class RestClient:
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES + 1)
         except (OSError, HTTPException) as error:
-            self._drop(connection)
+            self._drop()
             raise RestError(f"no answer from {self._base.netloc}: {error or 'timeout'}") from error
         if response.will_close or len(body) > MAX_ANSWER_BYTES:
-            self._drop(connection)
+            self._drop()
         return _read(response, body)
 
     def _connect(self) -> HTTPConnection:
@@ -95,9 +97,10 @@ class RestClient:
             self._connection = HTTPConnection(host, port, timeout=self._timeout_s)
         return self._connection
 
-    def _drop(self, connection: HTTPConnection) -> None:
-        connection.close()
-        self._connection = None
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _headers(self, query: Query) -> dict[str, str]:
         if not query.with_key or self._api_key_file is None:

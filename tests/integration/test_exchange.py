@@ -500,6 +500,42 @@ def test_events_of_an_absence_are_reported_and_can_be_healed() -> None:
     run(case)
 
 
+def test_events_are_left_out_on_demand_and_rest_has_them() -> None:
+    async def case() -> None:
+        async with exchange() as server, client(server, f"/public/ws/{TRADES}") as socket:
+            await server.wait_subscribed(TRADES)
+            assert (await http(server, "POST", f"/sim/skip?stream={TRADES}&count=3"))[0] == 200
+            server.emit(TRADES, 3)
+            await until(lambda: server.sent()[TRADES].unseen == 3)
+            server.skip(TRADES, 2)
+            server.emit(TRADES, 7)
+            got = ids(await read(socket, 5))
+            sent = server.sent()[TRADES]
+            assert (sent.events, sent.unseen_ranges) == (5, ((got[0] - 5, got[0] - 1),))
+            status, rows, headers = await http(server, "GET", "/fapi/v1/trades?symbol=BTCUSDT&limit=8")
+            assert (status, [row["id"] for row in rows]) == (200, list(range(got[0] - 3, got[-1] + 1)))
+            assert headers["X-MBX-USED-WEIGHT-1M"] == "5"
+
+    run(case)
+
+
+def test_rest_is_refused_on_demand_and_sockets_are_not() -> None:
+    async def case() -> None:
+        async with exchange() as server:
+            for how, status in (("429&retry_after_s=7", 429), ("503", 503)):
+                assert (await http(server, "POST", f"/sim/refuse-rest?how={how}&count=1"))[0] == 200
+                found, _, headers = await http(server, "GET", "/fapi/v1/ping")
+                assert (found, headers["Retry-After"]) == (status, "7" if status == 429 else None)
+                assert (await http(server, "GET", "/fapi/v1/ping"))[0] == 200
+            server.refuse_rest()
+            async with client(server, f"/public/ws/{TRADES}"):
+                await server.wait_subscribed(TRADES)
+            assert (await http(server, "POST", "/sim/accept-rest"))[0] == 200
+            assert (await http(server, "GET", "/fapi/v1/ping"))[0] == 200
+
+    run(case)
+
+
 def test_a_hundred_thousand_events_in_one_go_arrive_complete() -> None:
     async def case() -> None:
         async with exchange() as server, client(server, f"/public/ws/{TRADES}") as socket:

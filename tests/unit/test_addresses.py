@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.addresses import official_venue, parse_exchange_url, parse_server, split_credentials
+from relay.addresses import (
+    official_venue,
+    parse_exchange_url,
+    parse_rest_url,
+    parse_server,
+    rest_url_of,
+    split_credentials,
+)
 from relay.errors import ConfigError
 from relay.streams import Venue
 
@@ -61,6 +68,36 @@ def test_what_is_no_base_is_refused_with_an_example(written: object) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_exchange_url(written)
     assert "wss://" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("written", "base"),
+    [
+        (None, None),
+        ("", None),
+        ("https://fapi.binance.com/", "https://fapi.binance.com"),
+        ("http://127.0.0.1:9001", "http://127.0.0.1:9001"),
+        ("https://proxy.example/binance/", "https://proxy.example/binance"),
+    ],
+)
+def test_the_base_of_rest_is_kept_as_it_is(written: str | None, base: str | None) -> None:
+    assert parse_rest_url(written) == base
+
+
+@pytest.mark.parametrize(
+    "written", ["http://fapi.binance.com", "wss://h", "https://u:p@h", "https://h?x=1", "https://", 5]
+)
+def test_what_is_no_base_of_rest_is_refused_with_an_example(written: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_rest_url(written)
+    assert "https://" in caught.value.remedy
+
+
+def test_rest_is_where_the_sockets_are_and_at_binance_on_hosts_of_its_own() -> None:
+    assert rest_url_of("ws://127.0.0.1:9001/x", Venue.USDM) == "http://127.0.0.1:9001/x"
+    assert rest_url_of("wss://proxy.example", Venue.SPOT) == "https://proxy.example"
+    assert rest_url_of("wss://dstream.binance.com", Venue.COINM) == "https://dapi.binance.com"
+    assert rest_url_of("wss://data-stream.binance.vision", Venue.SPOT) == "https://api.binance.com"
 
 
 def test_binances_hosts_are_known_by_venue() -> None:

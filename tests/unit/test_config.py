@@ -189,6 +189,24 @@ def test_credentials_in_a_server_from_the_environment_are_kept_apart_from_the_ad
     )
 
 
+def test_holes_are_healed_at_the_rest_side_of_each_streams_own_exchange() -> None:
+    first, second, third, fourth = parse(
+        """
+        exchange: {rest_url: "https://proxy.example", api_key_file: /run/key}
+        shards:
+          - btcusdt@trade
+          - {stream: btcusdt@trade, venue: spot}
+          - {stream: ethusdt@trade, exchange: {url: "ws://127.0.0.1:9001"}}
+          - {stream: bnbusdt@trade, exchange: {rest_url: "http://127.0.0.1:7"}}
+        """
+    ).streams
+    assert [one.rest_url for one in (first, second, third, fourth)] == [
+        "https://proxy.example", "https://api.binance.com", "http://127.0.0.1:9001", "http://127.0.0.1:7"
+    ]  # fmt: skip
+    assert first.heal and first.api_key_file == Path("/run/key")
+    assert not only_stream("exchange: {heal: off}\nshards: [btcusdt@trade]").heal
+
+
 def test_the_old_clients_url_is_kept_as_a_reference() -> None:
     found = {url: parse(TWO, NATS_URL=url).nats for url in ("nats://me:pw@h1,nats://h2", "t@h")}
     assert [(nats.user, nats.password, nats.token) for nats in found.values()] == [

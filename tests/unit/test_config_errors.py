@@ -190,6 +190,7 @@ def test_a_wrong_shard_is_refused_with_its_place_in_the_list(shards: str, path: 
         "nats: {servers: ['http://me:${PASSWORD}@h']}",
         "exchange: {url: 'wss://me:hunter2@h'}",
         "exchange: {url: 'me:hunter2@h'}",
+        "exchange: {rest_url: 'https://me:hunter2@h'}",
         "nats: {passwort: hunter2}",
     ],
 )
@@ -201,7 +202,7 @@ def test_no_refusal_shows_a_secret(text: str) -> None:
 KEYS = [
     *Config.model_fields,
     *("venue", "url", "servers", "subject", "stream", "min", "max", "scale", "max_bytes", "overflow"),
-    *("enabled", "silence_limit_s", "max_age_s", "password", "directory", "critical"),
+    *("enabled", "silence_limit_s", "max_age_s", "password", "directory", "critical", "rest_url"),
 ]
 WORDS = ["auto", "off", "16MiB", "24h", "${HOME}", "btcusdt@trade", "ethusdt@depth", "spot", "block"]
 NUMBERS = st.integers() | st.floats()

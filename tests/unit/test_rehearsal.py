@@ -30,6 +30,15 @@ def test_every_stream_comes_from_the_exchange_that_plays_its_venue() -> None:
     ]
 
 
+def test_holes_are_healed_from_the_same_exchange_whatever_else_was_written() -> None:
+    real = parse_config(
+        "exchange: {rest_url: 'https://fapi.binance.com'}\nshards: [btcusdt@trade,"
+        " {stream: ethusdt@trade, exchange: {rest_url: 'https://fapi.binance.com'}}]",
+        {"HOME": "/home/u"},
+    )
+    assert {one.rest_url for one in on_exchange(real, URLS).streams} == {"http://127.0.0.1:2"}
+
+
 def test_our_own_server_gets_no_login_of_another_and_keeps_the_subjects() -> None:
     moved = on_server(CONFIG, "nats://127.0.0.1:9")
     assert moved.nats.servers == ("nats://127.0.0.1:9",)
