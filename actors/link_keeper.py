@@ -22,6 +22,7 @@ from relay.ports import Host
 from relay.record import NO_EVENT_ID, Record, decode
 from relay.stats import Assignment
 from relay.streams import message_id
+from relay.tears import Tear, Tears
 from relay.window import Window
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ HANDOVER_S = 1.0
 CHECK_EVERY_S = 0.25
 # A publisher without NATS for this long is left for another one: only its own path may be broken. If the next
 # has none either, NATS itself is away, and each further change waits twice as long.
-NATS_PATIENCE_S, NATS_PATIENCE_MAX_S = 2.0, 30.0
+NATS_PATIENCE_S, NATS_PATIENCE_MAX_S = 0.5, 30.0
 # With the controller and every publisher gone there is nothing to do but look again.
 RETRY_S = (0.05, 0.25)
 
@@ -41,7 +42,8 @@ RETRY_S = (0.05, 0.25)
 class LinkKeeper:
     """`on_room` is called when records left the window, `on_refused` when NATS can never take one, and
     `on_predecessor(event_id, recv_ns)` with the last stored event of an earlier incarnation, or with
-    NO_EVENT_ID and 0 if NATS knows of no event."""
+    NO_EVENT_ID and 0 if NATS knows of no event. `on_torn` is called for each hole that damage made in the
+    journal."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class LinkKeeper:
         on_room: Callable[[], None],
         on_refused: Callable[[Record, str], None],
         on_predecessor: Callable[[int, int], None],
+        on_torn: Callable[[Tear], None],
     ) -> None:
         self.latency = RollingHistogram(window_s=10.0)
         self.assignment: Assignment | None = None
@@ -68,6 +71,8 @@ class LinkKeeper:
         self._on_room = on_room
         self._on_refused = on_refused
         self._on_predecessor = on_predecessor
+        self._on_torn = on_torn
+        self._tears = Tears()
         self._failover = Failover(settings.spec.key)
         self._link: Link | None = None
         self._limits: wire.Resume | None = None
@@ -193,6 +198,8 @@ class LinkKeeper:
             self._on_predecessor(NO_EVENT_ID, 0)
         self._limits = message
         self._failover.worked(link.publisher)
+        self._tears.stored(message.epoch, message.seq, message.event_id, message.recv_ns)
+        self._tell_tears()
         self._settle()
 
     def acknowledged(self, message: wire.Ack) -> None:
@@ -253,12 +260,22 @@ class LinkKeeper:
     def _refill(self) -> None:
         assert self._journal is not None
         encoded = self._journal.read_after(self._window.newest_in_memory, REFILL_BYTES)
+        self._tears.follow(encoded, torn=self._journal.stepped_over())
         if encoded:
             self._window.refill(encoded)
+            self._tell_tears()
         elif not self.unwritten:
+            for tear in self._tears.end():
+                self._on_torn(tear)
             missing = self._window.refill_ended()
             if missing:
                 _log.error("the journal lost %d events to damage; they are counted as dropped", missing)
+
+    def _tell_tears(self) -> None:
+        """Not before it is known what is stored: an event may be, though its record is damaged."""
+        if self.linked:
+            for tear in self._tears.found():
+                self._on_torn(tear)
 
     async def settled(self) -> None:
         """Until nothing is queued, in flight or spilled."""

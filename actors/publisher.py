@@ -154,6 +154,7 @@ class Publisher:
             reconnects=max(0, publishing.bus.opened - 1),
             ack_p50_ms=gauges.ack_ms(0.5, now),
             ack_p99_ms=gauges.ack_ms(0.99, now),
+            waiting_ms=1e3 * publishing.waiting_s(now),
             last_error=gauges.last_error,
         )
 

@@ -72,6 +72,11 @@ class Publishing:
     def in_flight(self) -> int:
         return sum(len(served.lane.chain) for served in self._links.values())
 
+    def waiting_s(self, now: float) -> float:
+        """How long the oldest message that NATS has not answered has been on its way."""
+        oldest = [served.lane.chain.oldest_sent_at for served in self._links.values()]
+        return max((now - at for at in oldest if at is not None), default=0.0)
+
     async def drain(self) -> None:
         """Take no more streams and wait until the last one has left."""
         self.draining = True

@@ -29,6 +29,7 @@ from relay.open_holes import OpenHoles
 from relay.ports import Host
 from relay.record import Record
 from relay.stats import Assignment, StreamState, StreamStats
+from relay.tears import Tear
 from relay.window import Window
 
 _log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class StreamRelay:
             on_room=self._reconsider_reading,
             on_refused=self._refused,
             on_predecessor=self._preceded,
+            on_torn=self._torn,
         )
         self._unwritten = bytearray()
         self._unwritten_offset = 0
@@ -224,6 +226,22 @@ class StreamRelay:
         self._store(taken)
         self.healer.saw(taken)
 
+    def _torn(self, tear: Tear) -> None:
+        taken = self._intake.torn(tear)
+        self._store(taken)
+        self.healer.saw(taken)
+
+    @property
+    def problem(self) -> str:
+        """What somebody has to mend, as a sentence; empty while there is nothing."""
+        if self._journal_problem:
+            return f"{self._journal_problem}; {self.settings.spec.key} reads nothing until it can be written"
+        if self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES:
+            return (
+                f"the journal of {self.settings.spec.key} is full; it reads nothing until NATS takes events"
+            )
+        return ""
+
     async def _tick(self) -> None:
         ticks = 0
         while True:
@@ -324,6 +342,7 @@ class StreamRelay:
             subscribed_at_ns=self.feed.subscribed_at_ns,
             first_data_at_ns=self.feed.first_data_at_ns,
             last_error=self._journal_problem or self.feed.last_error,
+            problem=self.problem,
         )
 
 
@@ -348,5 +367,3 @@ def status_line(stats: StreamStats) -> str:
         f" in={stats.rate_per_s:.0f}/s p99_ms={p99} acknowledged={stats.acknowledged} lost={stats.lost}"
         f" publisher={stats.publisher or '-'}"
     )
-
-

@@ -61,6 +61,11 @@ class Chain:
         return len(self._window) < self._max_messages and self._bytes < self._max_bytes
 
     @property
+    def oldest_sent_at(self) -> float | None:
+        """None while nothing is on its way."""
+        return self._window[0].sent_at if self._window else None
+
+    @property
     def last_number(self) -> int:
         return self._first + len(self._window) - 1
 

@@ -24,6 +24,7 @@ from relay.ledger import LossEntry, utc
 from relay.ranges import RangeSet
 from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, encode
 from relay.streams import StreamKind, StreamSpec, Venue
+from relay.tears import Tear
 from relay.window import Admission, Held, Window
 
 # Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
@@ -147,6 +148,25 @@ class Intake:
                 sample=first.payload,
             )
             self._miss(hole)
+
+    def torn(self, tear: Tear) -> Taken:
+        """Damage to the journal took accepted events, behind which others are on their way already."""
+        after = tear.after
+        last_id = self._last_id if after is None else self._classify(after.payload).previous_id
+        to_ns = self._last_recv_ns if after is None else after.recv_ns
+        if NO_EVENT_ID in (last_id, tear.before_id):
+            self._lose(None, None, "journal", tear.before_ns or to_ns, to_ns, NO_IDS)
+        elif last_id > tear.before_id:
+            hole = Hole(
+                first_id=tear.before_id + 1,
+                last_id=last_id,
+                cause="journal",
+                from_ns=tear.before_ns,
+                to_ns=to_ns,
+                sample=b"" if after is None else after.payload,
+            )
+            self._miss(hole)
+        return self._taken()
 
     def _miss(self, hole: Hole) -> None:
         """What comes behind the hole is accepted already."""

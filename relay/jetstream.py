@@ -85,6 +85,11 @@ def _fields(limits: JetStreamConfig, name: str, subjects: list[str]) -> Fields:
         "duplicate_window": int(limits.duplicate_window_s * 1e9),
         "num_replicas": limits.replicas,
         "allow_direct": True,
+        # Others may have set these: each would lose events, or leave the relay without an answer.
+        "max_msgs": -1,
+        "max_msgs_per_subject": -1,
+        "max_msg_size": -1,
+        "no_ack": False,
     }
 
 
@@ -116,7 +121,8 @@ async def _present(bus: Requests, name: str) -> Fields | None:
 
 
 def _agree(present: Fields, wanted: Fields) -> bool:
-    same = all(present.get(name) == value for name, value in wanted.items() if name != "subjects")
+    # The server leaves out what is false.
+    same = all(present.get(name, False) == value for name, value in wanted.items() if name != "subjects")
     subjects = set(present.get("subjects", ())) == set(wanted["subjects"])
     return same and subjects and _republish(present) == _republish(wanted)
 

@@ -63,6 +63,8 @@ class Journal:
         self.epoch = epoch
         self.max_bytes = max_bytes
         self.damages: list[Damage] = []
+        self._stepped_over = False
+        self._tail_failed = False
         self._segment_bytes = min(segment_bytes, max_bytes // 4)
         self._sync = sync
         self._reader: SegmentReader | None = None
@@ -98,8 +100,9 @@ class Journal:
         size = len(encoded)
         if size > self.max_bytes - self._used_bytes:
             raise JournalError(f"journal {self.directory} is full; raise journal.max_bytes")
-        if self._tail.end + size > self._segment_bytes:
+        if self._tail_failed or self._tail.end + size > self._segment_bytes:
             self._renew()
+            self._tail_failed = False
         try:
             written = os.write(self._fd, encoded)
             if self._sync:
@@ -125,10 +128,16 @@ class Journal:
         while reader := self._reader_after(max(offset, self.acknowledged)):
             records, damage = reader.read(max_bytes, self.acknowledged)
             if damage is not None:
+                self._stepped_over = True
                 self._note(damage)
             if records:
                 return records
         return []
+
+    def stepped_over(self) -> bool:
+        """Whether damage lay between what the last two calls of `read_after` returned; asking forgets it."""
+        answer, self._stepped_over = self._stepped_over, False
+        return answer
 
     def acknowledge(self, offset: int) -> None:
         """Everything up to `offset` is done with. Survives a kill; removes the files that are behind."""
@@ -193,7 +202,9 @@ class Journal:
             os.close(old_fd)
 
     def _cut_back(self) -> None:
+        """After a refused write, which may be this one file's trouble: the next goes into another."""
         tail = self._tail
+        self._tail_failed = True
         with suppress(OSError):
             os.ftruncate(self._fd, tail.bytes)
         with suppress(OSError):

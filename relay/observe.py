@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from relay.ports import ActorId, Look, Role, Silence
 from relay.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
@@ -15,6 +16,13 @@ RETRY_MAX_S = 30.0
 SLOW_START_S = 15.0
 # For so long a publisher may be without NATS while another one has it; streams leave it after 2 s themselves.
 DISCONNECTED_LIMIT_S = 3.0
+# A publisher whose own way to NATS is bad: its messages wait so long, and so many times longer than those of
+# the others, for so many seconds. Its streams go elsewhere, and come back for a trial after a while.
+SLOW_WAIT_MS, SLOW_FACTOR = 500.0, 10.0
+SLOW_LIMIT_S = 3.0
+SLOW_FOR_S = 60.0
+# Events that are not acknowledged for so long are worth a word to people.
+BEHIND_LIMIT_S = 3.0
 
 
 @dataclass(slots=True)
@@ -27,6 +35,8 @@ class _Memory:
     mute_since: float | None = None
     retired_at: float | None = None
     disconnected_since: float | None = None
+    slow_s: float = 0.0
+    slow_until: float | None = None
 
 
 @dataclass(slots=True)
@@ -39,10 +49,22 @@ class Watch:
     _not_before: dict[ActorId, float] = field(default_factory=dict)
 
     def looked(self, looks: Mapping[ActorId, Look], now: float) -> None:
-        self._now = now
+        elapsed_s, self._now = min(now - self._now, RETRY_S), now
         self._actors = {
             actor: self._remember(actor, look) for actor, look in looks.items() if look is not Silence.GONE
         }
+        self._compare_speeds(elapsed_s)
+
+    def _compare_speeds(self, elapsed_s: float) -> None:
+        """A publisher that is slow where others are not has a bad way to NATS; all together mean NATS."""
+        waits = {stats.publisher: stats.waiting_ms for stats in self.publishers() if stats.connected}
+        for memory in self._actors.values():
+            if isinstance(memory.stats, PublisherStats):
+                slow = _is_slow(memory.stats.publisher, waits)
+                # A connection that is made anew waits for nothing, and is slow a moment later.
+                memory.slow_s = max(0.0, memory.slow_s + (elapsed_s if slow else -elapsed_s / 2))
+                if memory.slow_s >= SLOW_LIMIT_S:
+                    memory.slow_s, memory.slow_until = 0.0, self._now + SLOW_FOR_S
 
     def _remember(self, actor: ActorId, look: Look) -> _Memory:
         memory = self._actors.get(actor, _Memory())
@@ -132,7 +154,11 @@ class Watch:
             and memory.retired_at is None
         }
         able = {name: memory for name, memory in serving.items() if not self._cut_off(memory)}
-        return {name: _endpoint(memory) for name, memory in (able or serving).items()}
+        swift = {name: memory for name, memory in able.items() if not self._is_left_alone(memory)}
+        return {name: _endpoint(memory) for name, memory in (swift or able or serving).items()}
+
+    def _is_left_alone(self, memory: _Memory) -> bool:
+        return memory.slow_until is not None and self._now < memory.slow_until
 
     def _cut_off(self, memory: _Memory) -> bool:
         return self._seconds(memory.disconnected_since) >= DISCONNECTED_LIMIT_S
@@ -148,8 +174,10 @@ class Watch:
         return {actor: memory.silence for actor, memory in self._actors.items() if memory.silence is not None}
 
     def problems(self) -> list[str]:
-        """What keeps actors from starting, as sentences."""
-        found = []
+        """What keeps actors from starting and events from NATS, as sentences."""
+        found = [stats.problem for stats in self.streams() if stats.problem]
+        found += self._troubles_of_publishers()
+        found += self._troubles_of_streams()
         for actor, memory in self._actors.items():
             waited_s = self._seconds(memory.starting_since)
             if waited_s >= SLOW_START_S:
@@ -158,6 +186,36 @@ class Watch:
             if attempts > 1:
                 found.append(f"{actor} failed to start {attempts - 1} times; its log says why")
         return found
+
+    def _troubles_of_publishers(self) -> list[str]:
+        found = []
+        for memory in self._actors.values():
+            stats = memory.stats
+            if not isinstance(stats, PublisherStats) or memory.retired_at is not None:
+                continue
+            if self._cut_off(memory):
+                away_s = self._seconds(memory.disconnected_since)
+                found.append(
+                    f"publisher {stats.publisher} is without NATS for {away_s:.0f} s: {stats.last_error}"
+                )
+            elif self._is_left_alone(memory):
+                found.append(f"publisher {stats.publisher} has a slow way to NATS; its streams use others")
+        return found
+
+    def _troubles_of_streams(self) -> list[str]:
+        errors = {stats.publisher: stats.last_error for stats in self.publishers()}
+        found = []
+        for stats in self.streams():
+            if stats.backlog_age_s >= BEHIND_LIMIT_S:
+                error = errors.get(stats.publisher or "", "")
+                said = f"; the last error of {stats.publisher} was: {error}" if error else ""
+                found.append(f"{stream_key(stats)} is {stats.backlog_age_s:.0f} s behind{said}")
+        return found
+
+
+def _is_slow(publisher: str, waits_ms: Mapping[str, float]) -> bool:
+    others = [ms for name, ms in waits_ms.items() if name != publisher]
+    return bool(others) and waits_ms.get(publisher, 0.0) > max(SLOW_WAIT_MS, SLOW_FACTOR * median(others))
 
 
 def stream_key(stats: StreamStats) -> str:

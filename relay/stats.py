@@ -30,6 +30,7 @@ class StreamStats:
     stands outside. `reconnects` came after a time without a connection; `rotations` replaced one without a
     seam, `silences` one that was dead, and `unaligned` one whose overlap with the next could not be made out.
     `subscribed_at_ns` and `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
+    `problem` is what somebody has to mend now, `last_error` what happened last, whether or not it is over.
     """
 
     stream: str
@@ -74,6 +75,7 @@ class StreamStats:
     subscribed_at_ns: int = 0
     first_data_at_ns: int = 0
     last_error: str = ""
+    problem: str = ""
 
     @property
     def backlog_count(self) -> int:
@@ -88,7 +90,9 @@ class StreamStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherStats:
-    """One look at a publisher actor. `load` is the share of one core that its process used lately."""
+    """One look at a publisher actor. `load` is the share of one core that its process used lately;
+    `waiting_ms` is how long the oldest message on its way to NATS has been there.
+    """
 
     publisher: str
     pid: int
@@ -111,6 +115,7 @@ class PublisherStats:
     reconnects: int
     ack_p50_ms: float | None
     ack_p99_ms: float | None
+    waiting_ms: float = 0.0
     last_error: str = ""
 
 

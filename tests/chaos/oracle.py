@@ -38,7 +38,8 @@ READ_TIMEOUT_S = 10.0
 
 
 class Stored(NamedTuple):
-    """One event in JetStream; `stored_ns` is the server's own time."""
+    """One event in JetStream; `stored_ns` is the server's own time. What REST gave is the same event, not the
+    same bytes."""
 
     sequence: int
     message_id: str
@@ -47,6 +48,7 @@ class Stored(NamedTuple):
     recv_ns: int
     stored_ns: int
     payload: bytes
+    from_rest: bool = False
 
     @property
     def latency_ms(self) -> float:
@@ -147,32 +149,34 @@ def _disorder(one: Evidence) -> Iterator[str]:
 
 def _difference(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
     """The N-th running hash over the payloads must be the same at both ends; what is missing was not sent."""
-    absent = Counter(wired.payload for wired in missing)
+    absent = Counter(_name(one.spec, wired.payload) for wired in missing)
     sent = blake2b(digest_size=16)
     got = blake2b(digest_size=16)
     expected = []
     for wired in one.wired:
-        if absent[wired.payload] > 0:
-            absent[wired.payload] -= 1
+        name = _name(one.spec, wired.payload)
+        if absent[name] > 0:
+            absent[name] -= 1
         else:
             expected.append(wired.payload)
     if len(expected) != len(one.stored):
         yield f"I4: {len(expected)} payloads were to arrive and {len(one.stored)} did"
     for number, (payload, stored) in enumerate(zip(expected, one.stored, strict=False), 1):
         sent.update(payload)
-        got.update(stored.payload)
+        got.update(payload if stored.from_rest else stored.payload)
         if sent.digest() != got.digest():
             yield f"I4: the running hash of event {number} differs"
             return
 
 
 def _missing(one: Evidence) -> list[Wired]:
-    """W - C, with multiplicity for payloads that repeat."""
-    held = Counter(stored.payload for stored in one.stored)
+    """W - C: by id, else by payload, with multiplicity for those that repeat."""
+    held = Counter(_name(one.spec, stored.payload) for stored in one.stored)
     missing = []
     for wired in one.wired:
-        if held[wired.payload] > 0:
-            held[wired.payload] -= 1
+        name = _name(one.spec, wired.payload)
+        if held[name] > 0:
+            held[name] -= 1
         else:
             missing.append(wired)
     return missing
@@ -180,8 +184,8 @@ def _missing(one: Evidence) -> list[Wired]:
 
 def _unannounced(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
     announced = [loss for loss in one.losses if not loss.healed]
-    healed = {stored.payload for stored in one.repaired}
-    left = [wired for wired in missing if wired.payload not in healed]
+    repaired = {_name(one.spec, stored.payload) for stored in one.repaired}
+    left = [wired for wired in missing if _name(one.spec, wired.payload) not in repaired]
     if not one.spec.id_key:
         silent = [wired for wired in left if not any(_covers(loss, wired) for loss in announced)]
         if silent:
@@ -207,6 +211,11 @@ def _int(number: int | None) -> int:
 
 def _covers(loss: Loss, wired: Wired) -> bool:
     return loss.from_ns - LEDGER_SLACK_NS <= wired.at_ns <= loss.to_ns + LEDGER_SLACK_NS
+
+
+def _name(spec: StreamSpec, payload: bytes) -> int | bytes:
+    number = _id(spec, payload)
+    return payload if number is None else number
 
 
 def _id(spec: StreamSpec, payload: bytes) -> int | None:
@@ -260,10 +269,11 @@ async def _read_stored(url: str, sources: Mapping[str, str]) -> Reading:
                 if found.subject == subject:
                     key, stored = _event(found)
                     events.setdefault(key, []).append(stored)
-                elif found.subject.endswith(".repair"):
-                    key, stored = _event(found)
-                    repaired.setdefault(key, []).append(stored)
         side = await _messages(client, "SLUICE_SIDE")
+        for found in side:
+            if found.subject.endswith(".repair"):
+                key, stored = _event(found)
+                repaired.setdefault(key, []).append(stored)
         losses = [_loss(found.data) for found in side if found.subject.startswith("sluice.loss.")]
         return Reading(events, repaired, losses)
     finally:
@@ -302,6 +312,7 @@ def _event(message: Any) -> tuple[str, Stored]:
         int(headers.get("Sluice-Recv-Ns", 0)),
         int(stamp.timestamp() * 1e9),
         envelope.data,
+        "Sluice-Healed" in headers,
     )
 
 

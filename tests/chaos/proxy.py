@@ -105,6 +105,9 @@ async def _cancel_others() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    # An aborted transport lets go of its socket in the next turns of the loop.
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 @dataclass(eq=False)
@@ -210,7 +213,7 @@ class FaultProxy:
         self.accepted += 1
         try:
             there, back = await asyncio.open_connection(*self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         pair = _Pair(writer, back)

@@ -34,7 +34,7 @@ def test_row_33_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
         until(lambda: free_bytes(disk) < 70_000, "the disk is full")
         row.injected("the disk below the journal is full", True)
         began = time.monotonic()
-        until(lambda: rig.problem(FLOOD), "people are told", 20.0)
+        until(lambda: rig.problem("journal"), "people are told", 20.0)
         row.measured("told after", time.monotonic() - began, "s", 5.0)
         assert rig.stats()[KEY].state == "blocked"
         received = {key: rig.stats()[key].received for key in others}
@@ -44,7 +44,7 @@ def test_row_33_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
         rig.exchange.calm(FLOOD)
         rig.nats.start()
         rig.flows(200)
-        until(lambda: not rig.problem(FLOOD), "the trouble is over", 20.0)
+        until(lambda: not rig.problem("journal"), "the trouble is over", 20.0)
         rig.judge()
 
 

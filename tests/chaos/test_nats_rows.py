@@ -252,7 +252,7 @@ def test_row_19_nats_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
         until(lambda: free_bytes(disk) < 100_000, "the disk is full", 60.0)
         row.injected("the disk below NATS is full", free_bytes(disk) < 100_000)
         began = time.monotonic()
-        until(lambda: rig.problem("acknowledg") or rig.problem("NATS"), "people are told", 30.0)
+        until(lambda: rig.problem("behind") or rig.problem("NATS"), "people are told", 30.0)
         row.measured("told after", time.monotonic() - began, "s", 5.0)
         time.sleep(1.0)
         enlarge(disk, "256m")
@@ -288,7 +288,9 @@ def test_row_20_stream_deleted(rig: Rig, row: Row) -> None:
 )
 def test_row_42_permission_withdrawn(rig: Rig, row: Row) -> None:
     subject = "binance.usdm.btcusdt.trade"
-    login = {"user": "relay", "password": "relay"}
+    password = rig.directory / "password"
+    password.write_text("relay")
+    login = {"user": "relay", "password_file": str(password)}
     rig.start(publishers=1, nats_config=accounts(), config={"nats": login})
     rig.flows(100)
     key = f"usdm:{FLOOD}"

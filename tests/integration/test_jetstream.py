@@ -158,6 +158,18 @@ def test_what_the_server_will_not_change_is_said_with_a_remedy(nats_server: Embe
         ensure(config)
 
 
+def test_settings_that_would_lose_events_or_answers_are_taken_back(nats_server: EmbeddedNats) -> None:
+    config = a_config(nats_server)
+    subjects = ["binance.usdm.btcusdt.trade", "sluice.fence.usdm.btcusdt.trade"]
+    wrong = {"max_msgs": 5, "max_msgs_per_subject": 3, "max_msg_size": 100, "no_ack": True, "discard": "new"}
+    create(config, name=TRADE, subjects=subjects, **wrong)
+    assert TRADE in ensure(config)
+    found = config_of(config, TRADE)
+    assert (found["max_msgs"], found["max_msgs_per_subject"], found["max_msg_size"]) == (-1, -1, -1)
+    assert not found.get("no_ack") and found["discard"] == "old"
+    assert ensure(config) == ()
+
+
 def test_too_little_room_is_said_with_a_remedy(nats_server: EmbeddedNats) -> None:
     with pytest.raises(BusError, match=r"no room for SLUICE_\w+ of \d+ bytes.*nats\.stream\.max_bytes"):
         ensure(a_config(nats_server, "stream: {max_bytes: 100GiB}"))

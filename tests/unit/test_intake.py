@@ -13,8 +13,9 @@ from relay.config import Overflow
 from relay.heal import Fate, Hole, Piece
 from relay.intake import Intake, Taken
 from relay.ledger import LossEntry, read_entry
-from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, Record, decode
+from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, Record, decode, encode
 from relay.streams import Venue, parse_stream
+from relay.tears import Tear
 from relay.window import Window
 
 SECOND = 1_000_000_000
@@ -460,3 +461,31 @@ class HealingMachine(RuleBasedStateMachine):
 
 TestHealing = HealingMachine.TestCase
 TestHealing.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def from_journal(number: int, payload: bytes, event_id: int = NO_EVENT_ID) -> Record:
+    return decode(encode(Kind.EVENT, number, 4, number, 9 * SECOND, event_id, payload), 0, check=True)[0]
+
+
+def test_what_damage_took_from_the_journal_is_written_down_with_its_ids() -> None:
+    subject, _ = intake(last_event_id=12)
+    taken = subject.torn(Tear(7, 2 * SECOND, from_journal(9, trade(11), 11)))
+    (loss,) = losses(taken.journal)
+    assert (loss["first_id"], loss["last_id"], loss["count"], loss["cause"]) == (8, 10, 3, "journal")
+    assert losses(subject.torn(Tear(10, 0, from_journal(9, trade(11), 11))).journal) == []
+
+
+def test_damage_with_nothing_behind_it_reaches_to_the_last_event_accepted() -> None:
+    subject, _ = intake(last_event_id=12)
+    (loss,) = losses(subject.torn(Tear(7, 2 * SECOND, None)).journal)
+    assert (loss["first_id"], loss["last_id"]) == (8, 12)
+
+
+def test_damage_to_a_stream_without_ids_is_written_down_by_its_time() -> None:
+    subject, _ = intake("btcusdt@ticker")
+    (loss,) = losses(subject.torn(Tear(NO_EVENT_ID, 2 * SECOND, from_journal(9, ticker()))).journal)
+    assert (loss["first_id"], loss["from"], loss["to"]) == (
+        None,
+        "1970-01-01T00:00:02.000Z",
+        "1970-01-01T00:00:09.000Z",
+    )

@@ -488,16 +488,18 @@ def test_a_full_disk_costs_only_the_append_that_did_not_fit(tmp_path: Path, spar
         "    try: journal.append(record(offset), offset)\n"
         "    except JournalError as error: report['refused'].append(offset)\n"
         "report['used'] = journal.used_bytes\n"
-        "report['read'] = len(journal.read_after(0, 1 << 20))\n"
+        "report['read'] = [len(journal.read_after(after, 1 << 20)) for after in (0, 20)]\n"
         "journal.acknowledge(15)\n"
         "print(json.dumps(report))\n",
     )
     output, _ = process.communicate(timeout=30)
     report = json.loads(output)
-    assert report == {"refused": [21, 22], "used": 20 * len(record(1, payload=bytes(100))), "read": 20}
-    assert segments(tmp_path)[0].stat().st_size == report["used"]
+    size = len(record(1, payload=bytes(100)))
+    # What refused a write may be one file's trouble: the next append went into another one.
+    assert report == {"refused": [21], "used": 21 * size, "read": [20, 1]}
+    assert [path.stat().st_size for path in segments(tmp_path)] == [20 * size, size]
     journal = open_journal(tmp_path, epoch=2)
-    assert (journal.recovery.events, journal.recovery.damages) == (5, ())
+    assert (journal.recovery.events, journal.recovery.damages) == (6, ())
 
 
 def test_appending_goes_on_once_the_disk_takes_data_again(tmp_path: Path):
@@ -554,9 +556,10 @@ def test_torn_bytes_that_cannot_be_cut_off_cost_no_record(tmp_path: Path, monkey
         journal.append(record(3), 3)
     records += fill(journal, 2)
     assert read_all(journal) == records
-    assert journal.used_bytes == segments(tmp_path)[0].stat().st_size
-    assert [(each.records_lost, each.lost_bytes) for each in journal.damages] == [(0, len(record(3)) // 2)]
-    assert read_all(open_journal(tmp_path, epoch=2)) == records
+    assert journal.used_bytes == sum(path.stat().st_size for path in segments(tmp_path))
+    successor = open_journal(tmp_path, epoch=2)
+    assert read_all(successor) == records
+    assert successor.recovery.damages == ()
 
 
 def test_a_disk_that_does_not_sync_costs_the_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -266,6 +266,26 @@ def test_jetstream_streams_are_made_until_it_worked():
     host.close()
 
 
+def test_a_jetstream_stream_that_was_deleted_is_made_again_and_told():
+    host, made = PlainHost(), [["SLUICE_usdm_btcusdt_trade"], [], ["SLUICE_usdm_btcusdt_trade"], []]
+    looks = []
+
+    def ensure(nats, streams):
+        looks.append(len(streams))
+        return made[len(looks) - 1] if len(looks) <= len(made) else []
+
+    relay = Relay(host, ensure=ensure)
+    relay.run(2)
+    assert relay.tick.status.problems == (), "the first time they are made is no trouble"
+    while len(looks) < 4:
+        relay.run(1)
+    relay.run(2)
+    (problem,) = relay.tick.status.problems
+    assert problem.startswith("SLUICE_usdm_btcusdt_trade was deleted or changed in NATS")
+    relay.tick.close()
+    host.close()
+
+
 def test_what_is_under_way_shows_until_it_is_done(relay):
     relay.run()
     assert relay.tick.status.pending == ()
