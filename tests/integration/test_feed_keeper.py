@@ -254,6 +254,25 @@ class Scripted:
             )
 
 
+def test_a_connection_without_first_data_is_left_for_one_that_has_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "FIRST_DATA_S", 0.3)
+
+    async def case() -> None:
+        exchange = Scripted()
+        async with exchange.serving() as url:
+            keeper = Keeper(stream(url, TRADES, silence_limit_s="100ms"), tmp_path)
+            async with keeper.running():
+                await until(lambda: len(exchange.connections) == 2)
+                assert not keeper.feed.delivering
+                await exchange.send(1, 1, 2, 3)
+                await until(lambda: len(keeper.payloads) == 3)
+                assert (keeper.feed.silences, keeper.feed.reconnects) == (1, 0)
+
+    run(case)
+
+
 @pytest.mark.parametrize(
     ("then", "taken", "torn"),
     [
