@@ -12,7 +12,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test chaos chaos-ci lint bench bench-quick lock clean
+.PHONY: help env demo test chaos chaos-ci lint bench bench-quick lock sbom audit-deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,14 @@ lock: env ## write the lock anew from requirements.in and requirements-dev.in
 	@$(COMPILE) --output-file requirements.txt requirements.in
 	@$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
+sbom: env ## write sluice.cdx.json, a CycloneDX bill of materials, from the lock
+	@$(VENV) -m tools.sbom > sluice.cdx.json
+
+# Asks a vulnerability service over the network. --strict: what could not be asked about is no pass.
+audit-deps: env ## look up known vulnerabilities of what is locked
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install -qq pip-audit; }
+	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
+
 clean: ## remove .venv and every cache
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
