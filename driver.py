@@ -124,6 +124,25 @@ def _scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("count", type=publisher_count, metavar="N|auto", help="how many, or auto")
 
 
+def _drain(parser: argparse.ArgumentParser) -> None:
+    _address(parser)
+    parser.add_argument("kind", choices=("publisher", "stream"), help="what NAME is")
+    parser.add_argument("name", metavar="NAME", help="such as p0, or btcusdt@trade")
+    _patience(parser)
+
+
+def _resume(parser: argparse.ArgumentParser) -> None:
+    _address(parser)
+    parser.add_argument("stream", metavar="STREAM", help="such as btcusdt@trade")
+    _patience(parser)
+
+
+def _patience(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--deadline", type=positive, default=60.0, metavar="S", help="seconds to wait until it is done (60)"
+    )
+
+
 def _apply(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     _address(parser)
@@ -219,6 +238,16 @@ COMMANDS = {
     "scale": Command(
         "control.scale", _scale, "change the number of publishers now",
         "Prints before and after and waits until it is done. A number holds until `scale auto`.",
+    ),
+    "drain": Command(
+        "drain.drain", _drain, "take one publisher or one stream out of the relay",
+        "A publisher's streams move to others and it ends; another one takes its place where the number says"
+        " so. A stream stops reading, publishes what it holds, and stays stopped until `resume`, or until an"
+        " applied configuration changes it; what the exchange sends meanwhile is lost.",
+    ),
+    "resume": Command(
+        "drain.resume", _resume, "start a drained stream again",
+        "What the exchange sent meanwhile is announced as lost, where the stream has ids.",
     ),
     "apply": Command(
         "apply.run", _apply, "change the running relay to what a configuration says",

@@ -25,7 +25,7 @@ from actors.host import SECRET, SOCKETS, ActorHost, private_directory
 from relay.changes import differences
 from relay.config import Config
 from relay.errors import ClusterError, ConfigError
-from relay.facts import Facts
+from relay.facts import PAGE_KEY, Facts
 from relay.nats_login import login_proofs
 from relay.stats import TAKE_DOWN_GRACE_S, RelayStatus, ScaleStatus, TakenDown
 
@@ -113,7 +113,7 @@ class Connection:
         self._cluster = RayCluster(namespace, classes, self._host)
         self._facts = Facts(self._cluster)
 
-    def bring_up(self, config: Config) -> BringUp:
+    def bring_up(self, config: Config, who: str = "") -> BringUp:
         """Raises ConfigError or ClusterError; afterwards the relay goes on without this process."""
         created = not self.running()
         if created:
@@ -121,7 +121,7 @@ class Connection:
             self._cluster.create_controller(config.resources.stream_nodes)
         proofs = login_proofs(config.nats, self._cluster.load(SECRET) or b"")
         try:
-            changed: tuple[str, ...] = self._ask("apply", config, proofs)
+            changed: tuple[str, ...] = self._ask("apply", config, proofs, who)
         except ConfigError:
             if created:
                 self._forget_idle_controller()
@@ -136,6 +136,19 @@ class Connection:
         """Returns at once; `status` shows how far it is. Raises UsageError."""
         status: ScaleStatus = self._ask("scale", count, who)
         return status
+
+    def drain_publisher(self, name: str, who: str) -> None:
+        """Returns at once, as all three do; `status` shows how far it is. Raises UsageError."""
+        self._ask("drain_publisher", name, who)
+
+    def stop_stream(self, stream: str, who: str) -> str:
+        """Its key."""
+        key: str = self._ask("stop_stream", stream, who)
+        return key
+
+    def resume_stream(self, stream: str, who: str) -> str:
+        key: str = self._ask("resume_stream", stream, who)
+        return key
 
     def differences(self, config: Config) -> tuple[str, ...]:
         """What `bring_up` would change on the running relay."""
@@ -195,6 +208,7 @@ class Connection:
         if self._session.started is not None:
             sockets = private_directory(self._session.started.run_directory / "s")
             self._cluster.save(SOCKETS, str(sockets).encode())
+            self._cluster.save(PAGE_KEY, str(self._session.started.state_file.page_token_path).encode())
         elif worker_niceness(ANSWER_S) > 0:
             self._cluster.save(NICENESS, b"lift")
 

@@ -1,9 +1,10 @@
 """The controller: once a second it looks, decides by pure functions, and lets the cluster act.
 
-Durable, in the cluster's key-value store: the configuration, who set the number of publishers, assignments
-and the settings that each actor was made with. Everything else is looked up again: a controller may be killed
-at any moment and its next incarnation goes on. Events never pass through here, and the relay runs on without
-it; what stops meanwhile is replacing, scaling and moving.
+Durable, in the cluster's key-value store: the configuration, who set the number of publishers, which streams
+people stopped, their last changes, assignments and the settings that each actor was made with. Everything
+else is looked up again: a controller may be killed at any moment and its next incarnation goes on. Events
+never pass through here, and the relay runs on without it; what stops meanwhile is replacing, scaling, moving
+and the status page.
 """
 
 from __future__ import annotations
@@ -12,19 +13,31 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from actors.jetstream_keeper import Ensure, ensure_now
+from actors.page import PageKeeper
 from actors.pool import Plan
 from actors.tick import TICK_S, Tick
-from relay.changes import differences
+from relay.changes import differences, untouched
 from relay.config import Config
 from relay.errors import ClusterError, ConfigError, SluiceError, UsageError
 from relay.facts import Facts, Running, Scaling
+from relay.history import History
+from relay.interventions import configured, named, noted, publisher_name, still_stopped, stream_key
 from relay.nats_login import login_proofs
 from relay.ports import Cluster, Host
-from relay.stats import TAKE_DOWN_GRACE_S, RelayStatus, ScaleStatus, TakenDown
+from relay.stats import (
+    TAKE_DOWN_GRACE_S,
+    Health,
+    RelayStatus,
+    ScaleStatus,
+    StoppedStream,
+    TakenDown,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +65,10 @@ class Controller:
         self._plan: Plan | None = None
         self._drain_s: float | None = None
         self._tick = Tick(cluster, host, self._facts, ensure)
+        self._history = History(str(time.time_ns()))
+        self._history_lock = threading.Lock()
+        self._own_token_file: Path | None = None
+        self._page = PageKeeper(self)
         self._end = end
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
         self._thread.start()
@@ -64,28 +81,68 @@ class Controller:
         status = self._tick.status
         if status is None:
             raise ClusterError("the controller has just started and has not looked at the relay yet")
-        return replace(status, uptime_s=time.monotonic() - self._started_at)
+        now = time.monotonic()
+        problems = (*status.problems, *([self._page.problem] if self._page.problem else ()))
+        return replace(
+            status,
+            uptime_s=now - self._started_at,
+            problems=problems,
+            health=self._tick.health(now),
+            page=self._page.status,
+        )
+
+    def health(self) -> Health:
+        return self._tick.health(time.monotonic())
+
+    def history(self, after: int) -> bytes:
+        """What the page's charts need, as JSON: see relay.history."""
+        with self._history_lock:
+            return self._history.encoded(after)
 
     def scale(self, count: int | None, who: str) -> ScaleStatus:
         """None lets the load decide again. Raises UsageError for a number that cannot be."""
-        self._wait_recovered()
-        with self._lock:
-            plan = self._needed_plan()
+        with self._changing() as plan:
             streams = len(plan.running.config.shards)
             if count is not None and not 1 <= count <= streams:
                 raise UsageError(f"{count} publishers for {streams} streams; take 1 to {streams}, or auto")
-            scaling = Scaling(count, who, time.time_ns())
+            scaling = Scaling(count, named(who), time.time_ns())
             self._facts.save_scaling(scaling)
-            self._plan = replace(plan, scaling=scaling)
-        self._wake.set()
-        _log.info("publishers set to %s by %s", "auto" if count is None else count, who)
-        return self._tick.pool.status(self._plan)
+            what = "publishers left to the load" if count is None else f"publishers set to {count}"
+            self._plan = plan = self._noted(replace(plan, scaling=scaling), who, what)
+        return self._tick.pool.status(plan)
 
-    def apply(self, config: Config, proofs: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    def drain_publisher(self, name: str, who: str) -> None:
+        """Its streams move to others and it ends; another one is made where the wanted number says so."""
+        with self._changing() as plan:
+            name = publisher_name(name, [one.publisher for one in self.status().publishers])
+            self._tick.retire(name)
+            self._plan = self._noted(plan, who, f"publisher {name} drained")
+
+    def stop_stream(self, stream: str, who: str) -> str:
+        """It stops reading, publishes what it holds and stays stopped; returns its key."""
+        with self._changing() as plan:
+            key = stream_key(stream, [one.spec.key for one in plan.running.config.streams])
+            if key not in plan.stopped:
+                stop = StoppedStream(key=key, who=named(who), at_ns=time.time_ns())
+                self._plan = self._stopped(plan, {**plan.stopped, key: stop}, who, f"{key} stopped")
+        return key
+
+    def resume_stream(self, stream: str, who: str) -> str:
+        with self._changing() as plan:
+            key = stream_key(stream, [one.spec.key for one in plan.running.config.streams])
+            if key in plan.stopped:
+                rest = {other: stop for other, stop in plan.stopped.items() if other != key}
+                self._plan = self._stopped(plan, rest, who, f"{key} resumed")
+        return key
+
+    def apply(
+        self, config: Config, proofs: Mapping[str, str] | None = None, who: str = ""
+    ) -> tuple[str, ...]:
         """The differences from before, as sentences; empty when there is nothing to do.
 
-        What changed is drained, removed and made anew; everything else goes on untouched. `proofs` are of the
-        secrets where the caller runs: raises ConfigError, and changes nothing, unless they are the same here.
+        What changed is drained, removed and made anew; everything else goes on untouched, or stopped.
+        `proofs` are of the secrets where the caller runs: raises ConfigError, and changes nothing, unless
+        they are the same here.
         """
         self._wait_recovered()
         if proofs is not None:
@@ -97,7 +154,9 @@ class Controller:
             found = differences(before.running.config, config) if before else ()
             if before is not None and not found:
                 return ()
-            self._plan = self._changed_plan(before, config)
+            plan = self._changed_plan(before, config)
+            what = configured(found) if before else f"relay started with {len(config.shards)} streams"
+            self._plan = self._noted(plan, who, what)
         self._wake.set()
         for sentence in found:
             _log.info("configuration: %s", sentence)
@@ -117,6 +176,7 @@ class Controller:
         self._stopping.set()
         self._wake.set()
         self._thread.join()
+        self._page.close()
         self._tick.close()
 
     def _check_secrets(self, config: Config, proofs: Mapping[str, str]) -> None:
@@ -125,10 +185,27 @@ class Controller:
                 problem = "its environment variable has another value where the relay runs"
                 raise ConfigError(path, problem, "set it there and restart Ray, or name a file instead")
 
-    def _needed_plan(self) -> Plan:
-        if self._plan is None:
-            raise ClusterError("the controller has no configuration yet")
-        return self._plan
+    @contextmanager
+    def _changing(self) -> Iterator[Plan]:
+        """What there is, for one change of it at a time; the work begins at once."""
+        self._wait_recovered()
+        with self._lock:
+            if self._plan is None:
+                raise ClusterError("the controller has no configuration yet")
+            if self._drain_s is not None:
+                raise ClusterError("the relay is being taken down; nothing can be changed any more")
+            yield self._plan
+        self._wake.set()
+
+    def _noted(self, plan: Plan, who: str, what: str) -> Plan:
+        changes = noted(plan.changes, who, what, time.time_ns())
+        self._facts.save_changes(changes)
+        _log.info("%s, by %s", changes[-1].what, changes[-1].who)
+        return replace(plan, changes=changes)
+
+    def _stopped(self, plan: Plan, stopped: Mapping[str, StoppedStream], who: str, what: str) -> Plan:
+        self._facts.save_stopped(stopped)
+        return self._noted(replace(plan, stopped=stopped), who, what)
 
     def _changed_plan(self, before: Plan | None, config: Config) -> Plan:
         """A number in the file counts from when it changes; until then the one set by hand stays."""
@@ -137,15 +214,20 @@ class Controller:
             scaling = before.scaling
         else:
             scaling = _configured_scaling(config)
+        stopped: Mapping[str, StoppedStream] = {}
+        if before is not None and before.stopped:
+            stopped = still_stopped(before.stopped, untouched(before.running.config, config))
+            self._facts.save_stopped(stopped)
         self._facts.save_scaling(scaling)
         self._facts.save_running(running)
-        return Plan(running=running, scaling=scaling)
+        return Plan(running, scaling, stopped, before.changes if before else ())
 
     def _recover(self) -> None:
         running = self._facts.running()
         if running is not None:
             scaling = self._facts.scaling() or _configured_scaling(running.config)
-            self._plan = Plan(running=running, scaling=scaling)
+            self._plan = Plan(running, scaling, self._facts.stopped(), self._facts.changes())
+        self._own_token_file = self._facts.page_token_file()
         self._recovered.set()
 
     def _wait_recovered(self) -> None:
@@ -172,10 +254,18 @@ class Controller:
                 period_s = self._tick.close_down(self._drain_s, began)
             elif self._plan is not None:
                 period_s = self._tick.bring_to(self._plan, began)
+                self._tell(self._plan.running.config)
         except SluiceError as error:
             _log.warning("a look at the relay failed: %s", error)
             self._tick.failed(error)
         return max(0.0, began + period_s - time.monotonic())
+
+    def _tell(self, config: Config) -> None:
+        """Keep the page where the configuration wants it, and its charts going."""
+        token_file = config.page.token_file or self._own_token_file
+        self._page.keep(config.page, token_file, time.monotonic())
+        with self._history_lock:
+            self._history.looked(self.status(), time.time_ns())
 
 
 def _configured_scaling(config: Config) -> Scaling:

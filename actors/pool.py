@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from relay.facts import Running, Scaling
 from relay.metrics import Metrics, PoolMetrics
@@ -17,15 +18,17 @@ from relay.scale import (
     ScaleState,
     decide,
 )
-from relay.stats import ScaleStatus
+from relay.stats import Change, ScaleStatus, StoppedStream
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What people asked for."""
+    """What people asked for, the streams that they stopped, and their last changes, oldest first."""
 
     running: Running
     scaling: Scaling
+    stopped: Mapping[str, StoppedStream] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
 
 
 class Pool:

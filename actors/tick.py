@@ -14,6 +14,7 @@ from relay.assign import Placement, adopt, assign, publish
 from relay.changes import publisher_revision, revision
 from relay.errors import SluiceError
 from relay.facts import Facts, Running
+from relay.health import Finding, HealthWatch, judge
 from relay.observe import Watch, stream_key
 from relay.ports import ActorId, Cluster, Host, Role, Room
 from relay.reconcile import (
@@ -29,7 +30,15 @@ from relay.reconcile import (
     unsettled,
 )
 from relay.scale import DRAIN_S
-from relay.stats import Assignment, PublisherStats, RelayStatus, ScaleStatus, StreamStats, TakenDown
+from relay.stats import (
+    Assignment,
+    Health,
+    PublisherStats,
+    RelayStatus,
+    ScaleStatus,
+    StreamStats,
+    TakenDown,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +48,8 @@ BUSY_TICK_S = 0.2
 BUSY_FOR_S = 10.0
 LOOK_DEADLINE_S = 1.0
 STREAM_DRAIN_S = 10.0
+# In place of the settings that a publisher was made with: those of no configuration, so it has to go.
+RETIRED = "retired"
 PUBLISHER_DRAIN_S = 2.0
 
 
@@ -49,19 +60,25 @@ class Figures(TypedDict):
 
 
 class Target:
-    """What the configuration comes to, worked out once for each version of it."""
+    """What the configuration comes to without the stopped streams, worked out once for each change of it."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, stopped: frozenset[str]) -> None:
         self.version = running.version
+        self.stopped = stopped
         self.config = running.config
-        self.settings = {settings.spec.key: settings for settings in running.config.streams}
+        every = {settings.spec.key: settings for settings in running.config.streams}
+        self.settings = {key: settings for key, settings in every.items() if key not in stopped}
+        self.silence_limits_s = {key: one.spec.silence_limit_s for key, one in self.settings.items()}
         self.streams = {key: revision(settings) for key, settings in self.settings.items()}
         self.publisher_revision = publisher_revision(running.config.nats)
-        self.order = {key: at for at, key in enumerate(self.settings)}
+        self.order = {key: at for at, key in enumerate(every)}
 
 
 class Tick:
-    """`status` is None before the first look; `ended` is set when `close_down` found nothing left."""
+    """`status` is None before the first look; `ended` is set when `close_down` found nothing left.
+
+    `health` and `retire` may be called from any thread.
+    """
 
     def __init__(self, cluster: Cluster, host: Host, facts: Facts, ensure: Ensure) -> None:
         self.status: RelayStatus | None = None
@@ -71,6 +88,8 @@ class Tick:
         self._host = host
         self._facts = facts
         self._watch = Watch()
+        self._health = HealthWatch()
+        self._judged: tuple[tuple[Finding, ...], float] | None = None
         self._jetstream = JetStreamKeeper(ensure)
         self._target: Target | None = None
         self._recovered = False
@@ -84,7 +103,7 @@ class Tick:
 
     def bring_to(self, plan: Plan, now: float) -> float:
         """Act once towards the plan; returns the seconds until the next look should come."""
-        target = self._aim(plan.running)
+        target = self._aim(plan)
         self._jetstream.tick(now)
         observed = self._look(now)
         scale = self.pool.decide(plan, observed, self._watch, now)
@@ -99,7 +118,7 @@ class Tick:
         for instruction in instructions:
             self._act(instruction, target, STREAM_DRAIN_S)
         self._forget_removed(target, observed)
-        self._show(target, scale, unsettled(desired, observed))
+        self._show(plan, target, scale, unsettled(desired, observed), now)
         return self._period_s(instructions, observed, now)
 
     def failed(self, error: SluiceError) -> None:
@@ -107,10 +126,25 @@ class Tick:
         if self.status is not None:
             self.status = replace(self.status, problems=(f"the controller is stuck: {error}",))
 
-    def _aim(self, running: Running) -> Target:
+    def health(self, now: float) -> Health:
+        """As of `now`: what nobody looks at any more gets worse by itself."""
+        if self._closing:
+            return Health(not_ready=("the relay is being taken down",))
+        if self._judged is None:
+            return Health(not_ready=("the controller has not looked at the relay yet",))
+        return judge(*self._judged, now)
+
+    def retire(self, publisher: str) -> None:
+        """Replace it by another one where one is wanted, once that serves; also if this process ends now."""
+        self._remember_revision(ActorId(Role.PUBLISHER, publisher), RETIRED)
+
+    def _aim(self, plan: Plan) -> Target:
+        running, stopped = plan.running, frozenset(plan.stopped)
         if self._target is None or self._target.version != running.version:
-            self._target = Target(running)
             self._jetstream.want(running.config)
+            self._target = Target(running, stopped)
+        elif self._target.stopped != stopped:
+            self._target = Target(running, stopped)
         return self._target
 
     def close_down(self, drain_s: float, now: float) -> float:
@@ -230,7 +264,9 @@ class Tick:
         under_way = bool(instructions or self._draining or self._watch.silences()) or leaving
         return BUSY_TICK_S if under_way and now < self._busy_until else TICK_S
 
-    def _show(self, target: Target, scale: ScaleStatus, pending: tuple[ActorId, ...]) -> None:
+    def _show(
+        self, plan: Plan, target: Target, scale: ScaleStatus, pending: tuple[ActorId, ...], now: float
+    ) -> None:
         problems = self._watch.problems()
         if self._jetstream.problem:
             problems.insert(0, self._jetstream.problem)
@@ -245,8 +281,12 @@ class Tick:
             ended=tuple(
                 stats for key, stats in self._final.items() if stats is not None and key not in target.streams
             ),
+            stopped=tuple(plan.stopped.values()),
+            changes=plan.changes,
             **self._figures(),
         )
+        limits = target.silence_limits_s
+        self._judged = self._health.looked(self.status, limits, self._jetstream.problem, now), now
         backlog = sum(stats.backlog_count for stats in self.status.streams)
         self._host.set_title(f"ray::Controller publishers={scale.actual}/{scale.wanted} backlog={backlog}")
 

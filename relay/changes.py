@@ -20,6 +20,12 @@ def differences(old: Config, new: Config) -> tuple[str, ...]:
     return (*_general(old, new), *_streams(old, new))
 
 
+def untouched(old: Config, new: Config) -> frozenset[str]:
+    """The keys of the streams that both have with the same settings."""
+    before = {one.spec.key: revision(one) for one in old.streams}
+    return frozenset(one.spec.key for one in new.streams if before.get(one.spec.key) == revision(one))
+
+
 def _general(old: Config, new: Config) -> Iterator[str]:
     before, after = (config.model_dump(mode="json", exclude=set(_PER_STREAM)) for config in (old, new))
     return _changed("", before, after)

@@ -18,6 +18,7 @@ from relay.config_models import (
     NatsConfig,
     Overflow,
     OverflowChoice,
+    PageConfig,
     Profile,
     PublishersConfig,
     QueueConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "NatsConfig",
     "Overflow",
     "OverflowChoice",
+    "PageConfig",
     "Profile",
     "PublishersConfig",
     "QueueConfig",
@@ -60,6 +62,7 @@ class Config(Section):
     queue: QueueConfig = QueueConfig()
     journal: JournalConfig
     resources: ResourcesConfig = ResourcesConfig()
+    page: PageConfig = PageConfig()
     profile: Profile | None = None
 
     @property

@@ -12,6 +12,8 @@ from relay.config_values import (
     Count,
     Duration,
     ExchangeUrl,
+    HostName,
+    ListenAddress,
     NodeLabel,
     RestUrl,
     Scale,
@@ -138,6 +140,20 @@ class ResourcesConfig(Section):
     publisher_cpus: Cores = 0.1
     stream_nodes: NodeLabel = None
     publisher_nodes: NodeLabel = None
+
+
+class PageConfig(Section):
+    """The status page, served where the controller runs. `page: off` is short for `listen: off`.
+
+    `auto` is 127.0.0.1:8350, or any port there where that one is taken. `names` are those, besides addresses
+    and localhost, under which browsers reach it. Who sends the token in `token_file`, which is read where the
+    controller runs, may scale and drain; without the file nobody may, save on a Ray that `run` started: it
+    makes a token.
+    """
+
+    listen: ListenAddress = "auto"
+    names: tuple[HostName, ...] = ()
+    token_file: AbsolutePath | None = None
 
 
 class ExchangeOverride(Section):

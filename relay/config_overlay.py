@@ -15,7 +15,7 @@ from relay.errors import ConfigError
 from relay.secret import Part, Secret, is_written_out
 from relay.streams import shown
 
-SECTIONS = ("exchange", "nats", "publishers", "queue", "journal", "resources")
+SECTIONS = ("exchange", "nats", "publishers", "queue", "journal", "resources", "page")
 _SHARD_SECTIONS = ("exchange", "queue", "journal")
 # Where each of the old client's variables goes.
 VARIABLES = {
@@ -59,6 +59,8 @@ def _section(path: str, value: Any) -> dict[str, Any]:
         return {}
     if path.endswith("journal") and isinstance(value, bool | str) and value in _SWITCH:
         return {"enabled": _SWITCH[value]}
+    if path == "page" and isinstance(value, bool | str) and value in _SWITCH:
+        return {"listen": "auto" if _SWITCH[value] else "off"}
     if not isinstance(value, dict):
         raise ConfigError(path, f"{shown(value)} is not a mapping of keys", "indent its keys below it")
     return dict(value)

@@ -18,6 +18,7 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from relay.addresses import parse_exchange_url, parse_rest_url, parse_server
 from relay.config_file import FromEnvironment
 from relay.errors import ConfigError
+from relay.page_address import parse_listen, parse_name
 from relay.secret import Part, Secret, is_written_out
 from relay.streams import shown
 from relay.subjects import parse_template
@@ -168,3 +169,5 @@ SecretReference = Annotated[
     PlainSerializer(asdict, return_type=dict[str, str], when_used="json"),
 ]
 ServerUrl = Annotated[str, _parsed_by(parse_server)]
+ListenAddress = Annotated[str, _parsed_by(parse_listen)]
+HostName = Annotated[str, _parsed_by(parse_name)]

@@ -24,7 +24,8 @@ class Effect:
 
 def effect(before: RelayStatus, now: RelayStatus, config: Config) -> Effect:
     """`config` is what was applied since `before`, and differs from what ran then."""
-    wanted = {one.spec.key: one for one in config.streams}
+    stopped = {one.key for one in now.stopped}
+    wanted = {one.spec.key: one for one in config.streams if one.spec.key not in stopped}
     old, new = _by_key(before), _by_key(now)
     renewed = tuple(key for key in wanted if key not in old or key not in new or _is_new(old[key], new[key]))
     if now.config_version <= before.config_version:
@@ -39,10 +40,10 @@ def lines(done: Effect) -> Iterator[str]:
     ended = {f"{one.venue}:{one.stream}": one for one in done.now.ended}
     for key in old:
         if key not in new:
-            yield f"{key}: {_parting(ended.get(key))}"
+            yield f"{key}: {parting(ended.get(key))}"
     for key in done.renewed:
         if key in new:
-            yield f"{key}: {_arrival(new[key])}"
+            yield f"{key}: {arrival(new[key])}"
     kept = [key for key in new if key in old and key not in done.renewed]
     yield f"{len(kept)} stream{'s' if len(kept) != 1 else ''} not touched"
     yield f"before: {scale_line(done.before.scale)}"
@@ -75,7 +76,7 @@ def _publishers_waited_for(now: RelayStatus) -> Iterator[str]:
         yield f"publishers: {scale_line(now.scale)}"
 
 
-def _arrival(stats: StreamStats) -> str:
+def arrival(stats: StreamStats) -> str:
     if not stats.subscribed_at_ns:
         return "not subscribed yet"
     subscribed = f"subscribed at {_clock(stats.subscribed_at_ns)}"
@@ -85,7 +86,7 @@ def _arrival(stats: StreamStats) -> str:
     return f"{subscribed}, first data at {_clock(stats.first_data_at_ns)}, {later_s:.2f} s later"
 
 
-def _parting(stats: StreamStats | None) -> str:
+def parting(stats: StreamStats | None) -> str:
     if stats is None:
         return "removed; it gave no final figures, and its journal holds what it had"
     if stats.backlog_count:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 from relay.assign import decode_assignment, encode_assignment
 from relay.config import Config
 from relay.ports import ActorId, Role
-from relay.stats import Assignment
+from relay.stats import Assignment, Change, StoppedStream
 
-CONFIG, SCALE = "config", "scale"
+CONFIG, SCALE, STOPPED, CHANGES = "config", "scale", "stopped", "changes"
+PAGE_KEY = "page-key"
+# Of the older ones the controller's log tells.
+CHANGES_KEPT = 50
 ASSIGNMENT, REVISION = "assignment/", "revision/"
 
 
@@ -72,6 +76,28 @@ class Facts:
 
     def save_scaling(self, scaling: Scaling) -> None:
         self._store.save(SCALE, json.dumps(asdict(scaling)).encode())
+
+    def stopped(self) -> dict[str, StoppedStream]:
+        encoded = self._store.load(STOPPED)
+        found = [StoppedStream(**one) for one in json.loads(encoded)] if encoded else []
+        return {one.key: one for one in found}
+
+    def save_stopped(self, stopped: Mapping[str, StoppedStream]) -> None:
+        self._store.save(STOPPED, json.dumps([asdict(one) for one in stopped.values()]).encode())
+
+    def changes(self) -> tuple[Change, ...]:
+        encoded = self._store.load(CHANGES)
+        return tuple(Change(**one) for one in json.loads(encoded)) if encoded else ()
+
+    def save_changes(self, changes: Sequence[Change]) -> None:
+        """The last ones, oldest first."""
+        kept = [asdict(one) for one in changes[-CHANGES_KEPT:]]
+        self._store.save(CHANGES, json.dumps(kept).encode())
+
+    def page_token_file(self) -> Path | None:
+        """The one that was made for this relay; a configuration that names another counts over it."""
+        encoded = self._store.load(PAGE_KEY)
+        return Path(encoded.decode()) if encoded else None
 
     def assignments(self) -> dict[str, Assignment]:
         found = self._store.load_all(ASSIGNMENT)

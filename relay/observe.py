@@ -137,6 +137,7 @@ class Watch:
             mute_s=self._seconds(memory.mute_since),
             drained=drained,
             retired_s=None if memory.retired_at is None else self._seconds(memory.retired_at),
+            starting_s=self._seconds(memory.starting_since),
             demand_per_s=demand_per_s,
         )
 

@@ -17,6 +17,8 @@ from relay.stats import Assignment
 MUTE_LIMIT_S = 3.0
 # A stream that does not leave a retired publisher by itself is cut off after this long.
 RETIRE_PATIENCE_S = 10.0
+# One that has not started for so long waits for room, and those that it is to replace may take up that room.
+NO_ROOM_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +36,14 @@ class ObservedStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedPublisher:
-    """`retired_s` is how long it has been leaving, None when it stays."""
+    """`retired_s` is how long it has been leaving, None when it stays; `starting_s` is 0 once it runs."""
 
     revision: str
     silence: Silence | None = None
     mute_s: float = 0.0
     drained: bool | None = None
     retired_s: float | None = None
+    starting_s: float = 0.0
     demand_per_s: float = 0.0
 
 
@@ -179,7 +182,8 @@ def _retirements(desired: Desired, observed: Observed) -> Iterator[Retire]:
     by_use = sorted(staying, key=lambda name: _use(name, observed.publishers[name]))
     for name in by_use[: max(0, len(staying) - desired.publishers)]:
         yield Retire(name)
-    if len(serving) < desired.publishers:
+    no_room = any(observed.publishers[name].starting_s >= NO_ROOM_S for name in staying)
+    if len(serving) < desired.publishers and not (serving and no_room):
         return
     for name, publisher in observed.publishers.items():
         outdated = publisher.revision != desired.publisher_revision

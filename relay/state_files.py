@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -35,7 +36,10 @@ def state_directory(environ: Mapping[str, str]) -> Path:
 
 
 class StateFile:
-    """The announcement of a running cluster. The lock goes with the process, however that ends."""
+    """The announcement of a running cluster. The lock goes with the process, however that ends.
+
+    Beside it stands a token, for those who may change the relay over its status page.
+    """
 
     def __init__(self, directory: Path, cluster: LocalCluster) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,8 +51,13 @@ class StateFile:
         json.dump(asdict(cluster), self._file)
         self._file.flush()
         unfinished.rename(self._path)
+        self.page_token_path = _token_path(self._path)
+        self.page_token_path.unlink(missing_ok=True)
+        self.page_token_path.touch(mode=0o600)
+        self.page_token_path.write_text(secrets.token_urlsafe(32))
 
     def remove(self) -> None:
+        self.page_token_path.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
         self._file.close()
 
@@ -85,8 +94,13 @@ def _owned(file: IO[str]) -> bool:
     return False
 
 
+def _token_path(path: Path) -> Path:
+    return path.with_suffix(".token")
+
+
 def _sweep(path: Path, file: IO[str]) -> None:
     run_directory = Path(json.load(file)["run_directory"])
     if run_directory.name.startswith(RUN_PREFIX):
         shutil.rmtree(run_directory, ignore_errors=True)
+    _token_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

@@ -132,11 +132,49 @@ class ScaleStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What somebody changed, in a few words. `at_ns` is Unix time."""
+
+    at_ns: int
+    who: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoppedStream:
+    """A stream that somebody drained; the configuration names it, and it stays stopped until resumed."""
+
+    key: str
+    who: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Why the relay is not ready, and why it is unhealthy, as sentences; empty when it is not so.
+
+    Ready: every stream has delivered and NATS acknowledges. Unhealthy: the relay cannot recover by itself.
+    """
+
+    not_ready: tuple[str, ...] = ()
+    unhealthy: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageStatus:
+    """Where the status page is. `token_file` holds what allows changes, None when the page only shows."""
+
+    url: str
+    token_file: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayStatus:
     """One look at the whole relay, as the controller sees it.
 
     `pending` actors are not yet, or no longer, what configuration and scale ask for. `ended` holds the final
-    figures of streams that the configuration has named before and names no more.
+    figures of streams that are no longer wanted: the configuration names them no more, or they are `stopped`.
+    `changes` are the last ones, oldest first. `page` is None while none is served.
     """
 
     config_version: int
@@ -150,6 +188,10 @@ class RelayStatus:
     problems: tuple[str, ...] = field(default=())
     pending: tuple[str, ...] = ()
     ended: tuple[StreamStats, ...] = ()
+    stopped: tuple[StoppedStream, ...] = ()
+    changes: tuple[Change, ...] = ()
+    health: Health = field(default_factory=Health)
+    page: PageStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from relay.commands.joining import joined
+from relay.commands.person import person
 from relay.config import Config, load_config
 from relay.effect import Effect, effect, lines
 from relay.errors import ClusterError
@@ -41,7 +42,7 @@ def run(args: Namespace) -> int:
 def _apply(cluster: Connection, config: Config, deadline_s: float | None) -> None:
     """Without a deadline it does not wait."""
     before, begun = cluster.status(), time.monotonic()
-    cluster.bring_up(config)
+    cluster.bring_up(config, person())
     if deadline_s is None:
         print("applied; `driver.py status` shows how far it is")
         return

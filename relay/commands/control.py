@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
 from argparse import Namespace
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from relay.commands.joining import joined
+from relay.commands.person import person
 from relay.errors import ClusterError
 from relay.layout import count
 from relay.stats import ScaleStatus, TakenDown
@@ -27,7 +26,7 @@ SAY_EVERY_S = 5.0
 def scale(args: Namespace) -> int:
     with closing(joined(args.address)) as cluster:
         print(f"before: {scale_line(cluster.status().scale)}", flush=True)
-        wanted = cluster.scale(args.count, f"{getpass.getuser()} at {socket.gethostname()}")
+        wanted = cluster.scale(args.count, person())
         after = _await_scale(cluster, wanted)
         print(f"after:  {scale_line(after)}: {after.reason}")
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.changed_file import ChangedFile
+from relay.commands.person import person
 from relay.commands.screen import Screen
 from relay.config import Config, load_config
 from relay.config_file import MAX_FILE_BYTES
@@ -60,7 +61,7 @@ class Follower:
     def _apply(self) -> None:
         config = self._fit(load_config(self._path, os.environ))
         before = self._cluster.status()
-        found = self._cluster.bring_up(config).differences
+        found = self._cluster.bring_up(config, f"{person()}, --watch").differences
         if not found:
             self._screen.say(f"{self._path} has changed, and comes to the same relay")
             return

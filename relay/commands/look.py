@@ -10,13 +10,11 @@ import tty
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
-
-import orjson
 
 from relay.commands.joining import joined
 from relay.commands.screen import Interrupts, Screen
-from relay.stats import RelayStatus
+from relay.footnotes import footnotes
+from relay.status_json import encoded
 from relay.table import render, summary_line
 
 TOP_EVERY_S = 1.0
@@ -26,10 +24,11 @@ def status(args: Namespace) -> int:
     with closing(joined(args.address)) as cluster:
         found = cluster.status()
     if args.json:
-        print(orjson.dumps(_as_json(found), option=orjson.OPT_INDENT_2).decode())
+        print(encoded(found).decode())
     else:
         screen = Screen()
         print("\n".join(render(found, width=screen.width, colour=screen.colour)))
+        print("\n".join(["", *footnotes(found)]))
     return 0
 
 
@@ -46,13 +45,6 @@ def top(args: Namespace) -> int:
             screen.draw(lines, summary_line(found))
             if _ended(interrupts, keyboard):
                 return 0
-
-
-def _as_json(found: RelayStatus) -> dict[str, object]:
-    streams = [
-        {**asdict(one), "backlog": one.backlog_count, "balanced": one.balanced} for one in found.streams
-    ]
-    return {**asdict(found), "streams": streams}
 
 
 def _ended(interrupts: Interrupts, keyboard: int | None) -> bool:

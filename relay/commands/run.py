@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from relay.commands.control import left_lines
 from relay.commands.follow import Follower, digest
 from relay.commands.joining import joined_or_started, started
+from relay.commands.person import person
 from relay.commands.screen import Interrupts, Screen
 from relay.commands.stage import embed_nats, simulate, usual_port_or_any
 from relay.config import Config, load_config
 from relay.errors import ClusterError
+from relay.footnotes import page_line
 from relay.layout import Tone
 from relay.rehearsal import on_exchange, on_server
-from relay.stats import RelayStatus, StreamState
+from relay.stats import PageStatus, RelayStatus, StreamState
 from relay.table import summary_line
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def _watch(cluster: Connection, follower: Follower | None, screen: Screen, inter
 
 
 def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
-    change = cluster.bring_up(config)
+    change = cluster.bring_up(config, person())
     what = "started" if change.created else "changed" if change.differences else "nothing changed"
     screen.say(f"{what}: {len(config.shards)} streams on Ray at {cluster.address}")
     for difference in change.differences:
@@ -105,6 +107,7 @@ class Watch:
         self._cluster = cluster
         self._screen = screen
         self._seen: object = None
+        self._page: PageStatus | None = None
         self._say_at = 0.0
 
     def is_over(self) -> bool:
@@ -116,6 +119,9 @@ class Watch:
                 return True
             self._say(str(error), f"{error}; the streams go on meanwhile", Tone.WARN)
             return False
+        if status.page != self._page:
+            self._page = status.page
+            self._screen.say(page_line(status.page) if status.page else "the status page is off")
         self._say(_face(status), summary_line(status, LINE_WIDTH))
         return False
 

@@ -20,7 +20,7 @@ DEADLINE_S = 10.0
 
 def config(*names: str, extra: str = ""):
     shards = "".join(f"- {{stream: {name}}}\n" for name in names)
-    return parse_config(f"shards:\n{shards}{extra}", {"HOME": "/home/somebody"})
+    return parse_config(f"page: off\nshards:\n{shards}{extra}", {"HOME": "/home/somebody"})
 
 
 TWO = config("btcusdt@trade", "ethusdt@trade")

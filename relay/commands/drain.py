@@ -1,0 +1,96 @@
+"""`drain` and `resume`: take one publisher or one stream out of the relay that runs, and put it back."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from relay.commands.joining import joined
+from relay.commands.person import person
+from relay.effect import arrival, parting
+from relay.errors import ClusterError
+from relay.observe import stream_key
+from relay.stats import RelayStatus, StreamStats
+from relay.table import scale_line
+
+if TYPE_CHECKING:
+    from actors.connection import Connection
+
+LOOK_EVERY_S = 0.2
+# Data of most streams comes within a second; some are silent for days.
+FIRST_DATA_S = 5.0
+
+
+def drain(args: Namespace) -> int:
+    with closing(joined(args.address)) as cluster:
+        if args.kind == "publisher":
+            _drain_publisher(cluster, args.name, args.deadline)
+        else:
+            _stop_stream(cluster, args.name, args.deadline)
+    return 0
+
+
+def resume(args: Namespace) -> int:
+    with closing(joined(args.address)) as cluster:
+        key = cluster.resume_stream(args.stream, person())
+        begun = time.monotonic()
+
+        def back(status: RelayStatus) -> bool:
+            found = _stream(status, key)
+            if found is None or not (found.linked and found.subscribed_at_ns):
+                return False
+            return bool(found.first_data_at_ns) or time.monotonic() - begun > FIRST_DATA_S
+
+        found = _stream(_await(cluster, back, key, args.deadline), key)
+        assert found is not None
+        print(f"{key}: {arrival(found)}")
+    return 0
+
+
+def _drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
+    before = cluster.status()
+    moved = [stream_key(one) for one in before.streams if one.publisher == name]
+    print(f"before: {scale_line(before.scale)}; {name} has {len(moved)} streams", flush=True)
+    cluster.drain_publisher(name, person())
+
+    def gone(status: RelayStatus) -> bool:
+        scale = status.scale
+        return name not in _publishers(status) and scale.actual == scale.wanted and not status.pending
+
+    after = _await(cluster, gone, name, deadline_s)
+    homes = sorted({one.publisher or "nobody" for one in after.streams if stream_key(one) in moved})
+    print(f"after:  {scale_line(after.scale)}; the streams are with {', '.join(homes) or 'nobody'}")
+
+
+def _stop_stream(cluster: Connection, name: str, deadline_s: float) -> None:
+    key = cluster.stop_stream(name, person())
+    after = _await(cluster, lambda status: _stream(status, key) is None, key, deadline_s)
+    ended = next((one for one in after.ended if stream_key(one) == key), None)
+    print(f"{key}: {parting(ended)}; `driver.py resume {name}` starts it again")
+
+
+def _await(
+    cluster: Connection, met: Callable[[RelayStatus], bool], what: str, deadline_s: float
+) -> RelayStatus:
+    """The first status that will do. Raises ClusterError if that takes too long."""
+    begun = time.monotonic()
+    while not met(status := cluster.status()):
+        if time.monotonic() - begun > deadline_s:
+            waiting = f"; pending: {', '.join(status.pending)}" if status.pending else ""
+            raise ClusterError(
+                f"{what} is not done after {deadline_s:g} s{waiting};"
+                " the relay goes on bringing it about: see `driver.py status`"
+            )
+        time.sleep(LOOK_EVERY_S)
+    return status
+
+
+def _publishers(status: RelayStatus) -> set[str]:
+    return {one.publisher for one in status.publishers}
+
+
+def _stream(status: RelayStatus, key: str) -> StreamStats | None:
+    return next((one for one in status.streams if stream_key(one) == key), None)

@@ -1,0 +1,323 @@
+"""The status page's server as browsers, probes and strangers meet it: real requests to a controller whose
+cluster is a fake."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from actors.controller import Controller
+from relay.config import parse_config
+from relay.errors import ClusterError
+from relay.page import MAX_BODY_BYTES, MAX_CONNECTIONS
+from relay.stats import RelayStatus
+from relay.status_json import encoded
+from tests.fakes import FakeCluster
+from tests.hosts import PlainHost
+
+TOKEN = "a-token-of-the-tests"
+DEADLINE_S = 10.0
+
+
+def config(page: str):
+    return parse_config(
+        f"page: {page}\npublishers: {{max: 2}}\nshards: [btcusdt@trade, ethusdt@trade]\n", {"HOME": "/home/u"}
+    )
+
+
+@dataclass
+class Reply:
+    status: int
+    body: bytes
+    headers: http.client.HTTPMessage
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Served:
+    controller: Controller
+    cluster: FakeCluster
+    token_file: Path
+
+    @property
+    def port(self) -> int:
+        page = self.controller.status().page
+        assert page is not None
+        return urlsplit(page.url).port or 0
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
+        try:
+            fields = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body or None, fields)
+            answer = connection.getresponse()
+            return Reply(answer.status, answer.read(), answer.headers)
+        finally:
+            connection.close()
+
+    def order(self, path: str, body: object, **headers: str) -> Reply:
+        usual = {"Authorization": f"Bearer {TOKEN}", "Content_Type": "application/json"}
+        return self.ask("POST", path, json.dumps(body).encode(), **{**usual, **headers})
+
+    def history_until(self, after: int, met: Callable[[Any], object]) -> Any:
+        pause = threading.Event()
+        for _ in range(int(DEADLINE_S / 0.01)):
+            found = self.ask("GET", f"/history.json?after={after}").json
+            if met(found):
+                return found
+            pause.wait(0.01)
+        raise AssertionError(f"never in the history: {found}")
+
+    def until(self, met: Callable[[RelayStatus], object], what: str) -> RelayStatus:
+        pause = threading.Event()
+        for _ in range(int(DEADLINE_S / 0.01)):
+            try:
+                if met(status := self.controller.status()):
+                    return status
+            except ClusterError:
+                pass
+            pause.wait(0.01)
+        raise AssertionError(f"never happened: {what}")
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Call it for a relay at peace, whose page is as the argument says."""
+    token_file = tmp_path / "token"
+    token_file.write_text(f"{TOKEN}\n")
+    hosts, running = [], []
+
+    def start(page: str = "{{listen: '127.0.0.1:0', token_file: {token_file}}}") -> Served:
+        host, cluster = PlainHost(), FakeCluster()
+        hosts.append(host)
+        controller = Controller(cluster, host, ensure=lambda nats, streams: None)
+        running.append(controller)
+        controller.apply(config(page.format(token_file=token_file)), who="the test")
+        served = Served(controller, cluster, token_file)
+        served.until(lambda status: len(status.streams) == 2 and status.publishers, "two streams")
+        return served
+
+    yield start
+    for controller in running:
+        controller.stop()
+    for host in hosts:
+        host.close()
+
+
+def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(serve):
+    page = serve().ask("GET", "/")
+    assert page.status == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert b"<!doctype html>" in page.body[:40].lower()
+    assert b"http://" not in page.body.replace(b"http://www.w3.org/2000/svg", b"")
+    assert b"https://" not in page.body
+
+
+def test_the_figures_are_those_of_status_json(serve):
+    served = serve()
+    shown = served.ask("GET", "/status.json")
+    now = served.controller.status()
+    later = {"uptime_s", "health"}
+    mine = json.loads(encoded(now))
+    assert {k: v for k, v in shown.json.items() if k not in later} == {
+        k: v for k, v in mine.items() if k not in later
+    }
+
+
+def test_the_history_goes_on_where_the_last_answer_ended(serve):
+    served = serve()
+    first = served.history_until(0, lambda found: found["samples"] and found["samples"][-1]["streams"])
+    assert set(first["samples"][-1]["streams"]) == {"usdm:btcusdt@trade", "usdm:ethusdt@trade"}
+    served.cluster.change("usdm:btcusdt@trade", lost=7)
+    again = served.history_until(
+        first["last"], lambda found: any(one["kind"] == "lost" for one in found["happenings"])
+    )
+    assert again["run"] == first["run"]
+    assert all(sample["number"] > first["last"] for sample in again["samples"])
+    (lost,) = [one for one in again["happenings"] if one["kind"] == "lost"]
+    assert (lost["about"], lost["weight"]) == ("usdm:btcusdt@trade", "bad")
+    assert lost["text"].startswith("lost 7")
+
+
+def test_scaling_and_draining_over_the_page(serve):
+    served = serve()
+    assert served.order("/scale", {"publishers": 2, "who": "Ann"}).status == 200
+    served.until(lambda status: status.scale.actual == 2, "two publishers")
+    assert served.order("/drain", {"publisher": "p0"}).status == 200
+    served.until(lambda status: {one.publisher for one in status.publishers} == {"p1", "p2"}, "p0 replaced")
+    assert served.order("/drain", {"stream": "btcusdt@trade"}).status == 200
+    served.until(lambda status: len(status.streams) == 1, "the stream's end")
+    assert served.order("/resume", {"stream": "usdm:btcusdt@trade"}).status == 200
+    served.until(lambda status: len(status.streams) == 2, "the stream's return")
+    assert served.order("/scale", {"publishers": "auto"}).status == 200
+    changes = served.controller.status().changes
+    assert [one.what for one in changes] == [
+        "relay started with 2 streams",
+        "publishers set to 2",
+        "publisher p0 drained",
+        "usdm:btcusdt@trade stopped",
+        "usdm:btcusdt@trade resumed",
+        "publishers left to the load",
+    ]
+    assert [one.who for one in changes[:3]] == [
+        "the test",
+        "Ann on the page, from 127.0.0.1",
+        "the page, from 127.0.0.1",
+    ]
+
+
+def test_what_cannot_be_is_refused_in_one_sentence(serve):
+    served = serve()
+    for path, body in (
+        ("/scale", {"publishers": 3}),
+        ("/drain", {"publisher": "p7"}),
+        ("/drain", {"stream": "dogeusdt@trade"}),
+    ):
+        refused = served.order(path, body)
+        assert refused.status == 409
+        assert refused.json["error"]
+    assert len(served.controller.status().changes) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Bearer a-token-of-nobody-here"}, 401),
+        ({"Authorization": f"Basic {TOKEN}"}, 401),
+        ({"Content_Type": "text/plain"}, 415),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Host": "evil.example"}, 421),
+    ],
+)
+def test_nobody_else_changes_anything(serve, headers, status):
+    served = serve()
+    assert served.order("/scale", {"publishers": 2}, **headers).status == status
+    assert served.controller.status().scale.mode == "auto"
+
+
+def test_without_a_token_file_the_page_only_shows(serve):
+    served = serve("{{listen: '127.0.0.1:0'}}")
+    refused = served.order("/scale", {"publishers": 2})
+    assert (refused.status, "only shows" in refused.json["error"]) == (403, True)
+    assert served.ask("GET", "/status.json").json["page"]["token_file"] is None
+
+
+def test_a_token_that_could_be_guessed_is_none(serve):
+    served = serve()
+    served.token_file.write_text("short")
+    assert served.order("/unlock", {}, Authorization="Bearer short").status == 403
+    served.token_file.unlink()
+    assert served.order("/unlock", {}).status == 403
+
+
+def test_a_changed_token_counts_at_once(serve):
+    served = serve()
+    assert served.order("/unlock", {}).status == 200
+    served.token_file.write_text("another-token-of-the-tests")
+    assert served.order("/unlock", {}).status == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/status.json", "/history.json", "/healthz"])
+def test_reading_too_is_for_those_who_name_us_rightly(serve, path):
+    assert serve().ask("GET", path, Host="rebound.evil.example").status == 421
+
+
+def test_unknown_paths_and_methods(serve):
+    served = serve()
+    assert served.ask("GET", "/etc/passwd").status == 404
+    assert served.ask("GET", "/../relay/page.html").status == 404
+    assert served.ask("DELETE", "/status.json").status == 405
+    assert served.ask("GET", "/scale").status == 405
+    assert served.ask("OPTIONS", "/scale").status == 405
+    assert served.ask("GET", "/history.json?after=x").status == 400
+    assert served.ask("HEAD", "/").body == b""
+
+
+def test_sizes_are_capped(serve):
+    served = serve()
+    assert served.ask("POST", "/scale", b"x" * (MAX_BODY_BYTES + 1)).status == 413
+    assert served.ask("GET", "/" + "x" * 5000).status in (400, 414)
+    assert served.ask("GET", "/", X_Long="x" * 5000).status in (400, 431)
+    assert served.order("/scale", {"publishers": 2, "who": "x" * 3000}).status == 200
+    assert len(served.controller.status().changes[-1].who) < 100
+
+
+def test_a_chunked_body_is_capped_too(serve):
+    served = serve()
+    with socket.create_connection(("127.0.0.1", served.port), DEADLINE_S) as peer:
+        peer.sendall(b"POST /scale HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(5):
+            peer.sendall(b"400\r\n" + b"x" * 0x400 + b"\r\n")
+        assert peer.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_too_many_connections_are_closed_and_then_it_goes_on(serve):
+    served = serve()
+    peers = [socket.create_connection(("127.0.0.1", served.port), DEADLINE_S) for _ in range(MAX_CONNECTIONS)]
+    for peer in peers:
+        peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert peer.recv(15)
+    with socket.create_connection(("127.0.0.1", served.port), DEADLINE_S) as one_more:
+        assert one_more.recv(1) == b""
+    for peer in peers:
+        peer.close()
+    pause = threading.Event()
+    for _ in range(500):
+        try:
+            assert served.ask("GET", "/healthz").status == 200
+            return
+        except (ConnectionError, http.client.HTTPException):
+            pause.wait(0.01)
+    raise AssertionError("it never served again")
+
+
+def test_ready_once_every_stream_has_delivered_and_nats_acknowledges(serve):
+    served = serve()
+    waiting = served.ask("GET", "/readyz")
+    assert waiting.status == 503
+    assert any("usdm:btcusdt@trade" in reason for reason in waiting.json["reasons"])
+    for key in served.cluster.streams:
+        served.cluster.change(key, subscribed_at_ns=1, first_data_at_ns=2)
+    served.until(lambda status: not status.health.not_ready, "ready")
+    assert served.ask("GET", "/readyz").json == {"ready": True, "reasons": []}
+    for name, stats in served.cluster.publishers.items():
+        served.cluster.publishers[name] = replace(stats, connected=False)
+    served.until(lambda status: status.health.not_ready, "not ready")
+    assert served.ask("GET", "/readyz").status == 503
+    assert served.ask("GET", "/healthz").json == {"healthy": True, "reasons": []}
+
+
+def test_a_page_follows_the_configuration(serve):
+    served = serve()
+    first = served.port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served.controller.apply(config(f"{{listen: '127.0.0.1:{port}'}}"))
+        status = served.until(lambda status: status.page is None, "no page")
+        assert any(f"cannot listen on 127.0.0.1:{port}" in problem for problem in status.problems)
+    with pytest.raises(ConnectionError):
+        socket.create_connection(("127.0.0.1", first), DEADLINE_S)
+    served.controller.apply(config("off"))
+    served.until(lambda status: not status.problems and status.page is None, "the page is off")
+
+
+def test_the_usual_port_gives_way_to_another_one(serve):
+    one, other = serve("on"), serve("on")
+    assert one.port != other.port
+    assert one.ask("GET", "/status.json").status == other.ask("GET", "/status.json").status == 200
