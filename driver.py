@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         # Without a default of its own, so that the flag counts before the command as well.
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         command.add_arguments(sub)
+        sub.set_defaults(parser=parser)
     return parser
 
 
@@ -198,6 +199,10 @@ def _exchange(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh"), help="whose completion to print")
+
+
 def _config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c",
@@ -275,6 +280,11 @@ COMMANDS = {
     "exchange": Command(
         "exchange.run", _exchange, "the simulated exchange alone, for consumers and tests",
         "Speaks Binance's WebSocket protocol on loopback, without a key or a network.",
+    ),
+    "completion": Command(
+        "completion.run", _completion, "print what bash or zsh needs to complete commands",
+        'For this shell: eval "$(.venv/bin/python driver.py completion bash)". It answers to driver.py and to an'
+        " alias named sluice.",
     ),
 }  # fmt: skip
 

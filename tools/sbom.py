@@ -1,7 +1,7 @@
 """A CycloneDX bill of materials from the lock: `python -m tools.sbom [LOCK...] > sluice.cdx.json`.
 
-The same lock gives the same bytes. Each component lists the SHA-256 of every file that the lock allows for it,
-of which an installation holds one. Format: cyclonedx.org/docs/1.6/json.
+The same lock gives the same bytes. Each component lists the SHA-256 of every file that the lock allows for
+it, of which an installation holds one. Format: cyclonedx.org/docs/1.6/json.
 """
 
 from __future__ import annotations
