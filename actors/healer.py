@@ -64,7 +64,7 @@ class Healer:
         self._intake = intake
         self._put = put
         self._client = RestClient(settings.rest_url, settings.api_key_file)
-        self._weight = RequestWeight(settings.spec.venue, settings.streams)
+        self._weight = RequestWeight(settings.spec.venue, settings.rest_sharers)
         self._stay_away = StayAway(directory, settings.rest_url)
         self._memory = memory if settings.heal and settings.spec.healable else None
         self._jobs = [self._job(hole) for hole in self._memory.load()] if self._memory else []

@@ -84,7 +84,9 @@ class Filling:
         self._spec = spec
         self._has_key = has_key
         self._sample: dict[str, Any] = orjson.loads(hole.sample)
-        self._recent = spec.kind is StreamKind.TRADE and spec.venue is not Venue.SPOT
+        single = spec.kind is StreamKind.TRADE and spec.venue is not Venue.SPOT
+        fits = hole.last_id - hole.first_id + 1 < MAX_ROWS
+        self._recent = single and (fits or not has_key)
         self._stalls = 0
 
     @property

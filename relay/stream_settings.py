@@ -21,7 +21,7 @@ from relay.config_models import (
     ShardConfig,
 )
 from relay.errors import ConfigError
-from relay.streams import StreamSpec, parse_stream, shown
+from relay.streams import StreamSpec, Venue, parse_stream, shown
 from relay.subjects import check_subject
 
 S = TypeVar("S", bound=Section)
@@ -32,7 +32,8 @@ class StreamSettings(Section):
 
     Consumers see `subject`; events are published on `stored_subject`, which differs where several streams
     share a subject and JetStream republishes to it. `streams` is how many the relay had when this was worked
-    out; an actor is not made anew when the number changes.
+    out, and `rest_sharers` how many of them share the request weight; an actor is not made anew when these
+    numbers change.
     """
 
     spec: StreamSpec
@@ -52,6 +53,7 @@ class StreamSettings(Section):
     rest_url: str
     api_key_file: Path | None
     streams: int
+    rest_sharers: int = 1
 
 
 class Resolver:
@@ -68,6 +70,7 @@ class Resolver:
     def resolve(self, shards: Sequence[ShardConfig]) -> tuple[StreamSettings, ...]:
         settings = [self._settings(shard, f"shards[{at}]", len(shards)) for at, shard in enumerate(shards)]
         _refuse_twins(settings)
+        settings = _sharing_rest(settings)
         if self._nats.delivery is Delivery.CORE:
             return tuple(settings)
         users = Counter(one.subject for one in settings)
@@ -142,6 +145,15 @@ def _merged(base: S, override: Section) -> S:
 
 def _stored_apart(one: StreamSettings) -> StreamSettings:
     return one.model_copy(update={"stored_subject": one.spec.stored_subject})
+
+
+def _sharing_rest(settings: Sequence[StreamSettings]) -> list[StreamSettings]:
+    """Both futures venues count request weight together, and spot apart."""
+    sharers = Counter(one.spec.venue is Venue.SPOT for one in settings if one.heal and one.spec.healable)
+    return [
+        one.model_copy(update={"rest_sharers": max(1, sharers[one.spec.venue is Venue.SPOT])})
+        for one in settings
+    ]
 
 
 def _refuse_twins(settings: Sequence[StreamSettings]) -> None:

@@ -54,7 +54,7 @@ def _chain() -> None:
 
 def _gap_check() -> None:
     """A hole in the ids is passed over."""
-    Intake._note_loss = lambda self, verdict, recv_ns: None  # type: ignore[method-assign]
+    Intake._hole_before = lambda self, payload, recv_ns, verdict: None  # type: ignore[method-assign]
 
 
 GUARDS: dict[str, Callable[[], None]] = {

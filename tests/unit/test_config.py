@@ -203,6 +203,7 @@ def test_holes_are_healed_at_the_rest_side_of_each_streams_own_exchange() -> Non
     assert [one.rest_url for one in (first, second, third, fourth)] == [
         "https://proxy.example", "https://api.binance.com", "http://127.0.0.1:9001", "http://127.0.0.1:7"
     ]  # fmt: skip
+    assert [one.rest_sharers for one in (first, second)] == [3, 1], "futures share one request weight"
     assert first.heal and first.api_key_file == Path("/run/key")
     assert not only_stream("exchange: {heal: off}\nshards: [btcusdt@trade]").heal
 

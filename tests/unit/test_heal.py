@@ -109,6 +109,12 @@ def test_futures_trades_beyond_the_newest_thousand_need_a_key() -> None:
     assert asked.parameters["fromId"] == "10"
 
 
+def test_with_a_key_a_hole_that_is_too_wide_for_the_newest_is_asked_for_by_id_at_once() -> None:
+    assert filling(11, 10 + MAX_ROWS - 1, USDM, has_key=True).query().path == "/fapi/v1/trades"
+    assert filling(11, 10 + MAX_ROWS, USDM, has_key=True).query().path == "/fapi/v1/historicalTrades"
+    assert filling(11, 10 + MAX_ROWS, USDM).query().path == "/fapi/v1/trades"
+
+
 def test_answers_without_the_next_id_are_not_repeated_for_ever() -> None:
     work = filling(11, 20)
     for _ in range(MAX_STALLS):
