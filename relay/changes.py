@@ -12,7 +12,7 @@ _SECRETS = frozenset({"password", "token"})
 # Said per stream, where they take effect.
 _PER_STREAM = frozenset({"shards", "exchange", "queue", "journal"})
 # Of a stream's settings what other streams decide: its actor runs on with what it was told.
-_ELSEWHERE = {"streams"}
+_ELSEWHERE = {"streams", "rest_sharers"}
 
 
 def differences(old: Config, new: Config) -> tuple[str, ...]:
