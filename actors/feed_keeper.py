@@ -1,7 +1,6 @@
 """Keeps one stream's WebSocket connected, for ever: its turn to connect, back-off, successors and witnesses.
 
-A connection that is to end gets a successor first; one that is silent gets a witness. Nothing is closed
-before something better is there.
+A connection that is to end gets a successor first, and one that is silent a witness, before it is closed.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ from relay.succession import Cause, Verdict, rotation_age_s
 _log = logging.getLogger(__name__)
 
 BACKOFF_BASE_S = 0.25
-# One stream alone makes 20 attempts in 5 minutes at full jitter below this cap.
 BACKOFF_CAP_S = 30.0
-# A successor or witness that could not be had is tried again after this long.
-ROTATE_AGAIN_S, SUSPECT_AGAIN_S = 60.0, 1.0
+# A successor by age that could not be had, or gave nothing, is tried again after this long.
+ROTATE_AGAIN_S = 60.0
 
 
 class FeedKeeper:
@@ -36,8 +34,7 @@ class FeedKeeper:
     across which events may be missing.
 
     Only data proves a stream: `delivering` turns true, and the back-off starts anew, when the owner calls
-    `delivered`. `subscribed_at_ns` and `first_data_at_ns` are Unix times of the first of all connections, 0
-    before.
+    `delivered`. `subscribed_at_ns` and `first_data_at_ns` are Unix times of the first connection, 0 before.
     """
 
     def __init__(
@@ -58,6 +55,7 @@ class FeedKeeper:
         self._on_payloads = on_payloads
         self._on_disconnected = on_disconnected
         self._backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.Random())
+        self._second_backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.Random())
         self._pulse = Pulse(settings.spec.silence_limit_s)
         self._event_key = event_key(settings.spec)
         self._rotation_age_s = rotation_age_s(settings.spec.key, settings.rotate_after_s)
@@ -150,12 +148,12 @@ class FeedKeeper:
 
     def _conclude(self, change: Changeover, verdict: Verdict) -> None:
         assert change.new is not None
+        self._second_backoff.reset()
         if verdict is Verdict.KEEP or verdict is Verdict.QUIET:
             change.stay()
-            now = time.monotonic()
-            self._rotate_at = max(self._rotate_at, now + ROTATE_AGAIN_S)
+            self._rotate_at = max(self._rotate_at, time.monotonic() + ROTATE_AGAIN_S)
             if verdict is Verdict.QUIET:
-                self._pulse.quiet(now)
+                self._pulse.quiet(time.monotonic())
             _log.info("closed the second connection again (%s): %s", change.wish.reason, verdict.value)
             return
         self._settle_on(change.new)
@@ -183,12 +181,13 @@ class FeedKeeper:
         """No second connection could be had: go on with the old one, and try again later."""
         self.last_error = f"{wish.reason}, and no second connection: {error}"
         _log.warning("%s", self.last_error)
+        wait_s = max(self._second_backoff.next_s(), error.retry_after_s or 0.0)
         if wish.cause is Cause.SHUTDOWN:
-            await asyncio.wait({old.closed}, timeout=max(self._backoff.next_s(), error.retry_after_s or 0.0))
+            await asyncio.wait({old.closed}, timeout=wait_s)
             return
         self._wish = None
         now = time.monotonic()
-        self._suspect_at = now + SUSPECT_AGAIN_S
+        self._suspect_at = now + wait_s
         self._rotate_at = max(self._rotate_at, now + ROTATE_AGAIN_S)
 
     def delivered(self) -> None:

@@ -75,19 +75,18 @@ class ConnectLog:
     def ask(self, claim: Claim, now: float, *, spare: bool) -> float:
         """Seconds until it is worth asking again; 0 allows an attempt, whose number is `granted`.
 
-        A `spare` attempt can wait: it gets none of the second half of the budget.
+        A `spare` attempt can wait: for it the budget is half as large.
         """
         self.report(claim, now)
-        limit = self.limit(claim)
-        unopened = [one.at for one in self._attempts if one.outcome is not Outcome.OPENED]
-        waits_s = (
+        limit = self.limit(claim) // (2 if spare else 1)
+        made = [one.at for one in self._attempts]
+        fruitless = [one.at for one in self._attempts if one.outcome is not Outcome.OPENED]
+        wait_s = max(
+            0.0,
             self._closed_until - now,
-            _full_for_s([one.at for one in self._attempts], limit if not spare else max(1, limit // 2))
-            + WINDOW_S
-            - now,
-            _full_for_s(unopened, max(1, limit // STORM_SHARE)) + STORM_S - now,
+            _full_since(made, limit) + WINDOW_S - now,
+            _full_since(fruitless, limit // STORM_SHARE) + STORM_S - now,
         )
-        wait_s = max(0.0, *waits_s)
         if wait_s == 0.0:
             self._number += 1
             self._attempts.append(Attempt(now, self._number, Outcome.PENDING))
@@ -116,7 +115,9 @@ class ConnectLog:
 
     def _forget(self, now: float) -> None:
         """What is too old to count, or of a time before the machine's last start."""
-        self._attempts = [one for one in self._attempts if now - WINDOW_S < one.at <= now]
+        attempts = self._attempts
+        if attempts and not (now - WINDOW_S < attempts[0].at and attempts[-1].at <= now):
+            self._attempts = [one for one in attempts if now - WINDOW_S < one.at <= now]
         self._streams = {
             stream: seen for stream, seen in self._streams.items() if now - ALIVE_S < seen[0] <= now
         }
@@ -141,6 +142,10 @@ class ConnectLog:
         return log
 
 
-def _full_for_s(times: list[float], limit: int) -> float:
-    """When the attempt was made that has to leave its window before another; long ago if none has to."""
+def _full_since(times: list[float], limit: int) -> float:
+    """When the attempt was made that has to leave its window before another; long ago if none has to.
+
+    One attempt is always allowed: a budget that divides to nothing would keep a stream away for ever.
+    """
+    limit = max(1, limit)
     return times[-limit] if len(times) >= limit else float("-inf")

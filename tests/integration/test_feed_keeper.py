@@ -420,6 +420,41 @@ def test_without_a_second_connection_the_first_goes_on(tmp_path: Path) -> None:
     run(case)
 
 
+def test_a_shutdown_is_survived_though_the_exchange_refuses_for_a_while(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with exchange(rates={STATES: 100.0}) as server:
+            keeper = Keeper(stream(server.url, STATES), tmp_path)
+            async with keeper.running():
+                await until(lambda: len(keeper.payloads) > 5)
+                server.refuse(503, count=2)
+                server.shutdown_notice()
+                await until(lambda: keeper.feed.rotations == 1)
+                assert server.door.attempts == 4
+                await same_as_sent(server, keeper, STATES)
+
+    run(case)
+
+
+def test_a_change_under_way_is_given_up_when_reading_pauses(tmp_path: Path) -> None:
+    """A socket that nobody reads is silent for another reason."""
+
+    async def case() -> None:
+        async with exchange(rates={STATES: 0.0}) as server:
+            keeper = Keeper(stream(server.url, STATES), tmp_path)
+            async with keeper.running():
+                await server.wait_subscribed(STATES)
+                server.shutdown_notice()
+                await until(lambda: len(server.outlets) == 2)
+                keeper.feed.pause()
+                await until(lambda: len(server.outlets) == 1)
+                server.emit(STATES, 20)
+                keeper.feed.resume()
+                await same_as_sent(server, keeper, STATES)
+                assert keeper.feed.rotations == 0
+
+    run(case)
+
+
 def test_rotations_wait_while_half_of_the_budget_is_used(tmp_path: Path) -> None:
     async def case() -> None:
         async with exchange(rates={STATES: 100.0}) as server:

@@ -207,8 +207,8 @@ def test_an_exchange_that_refuses_all_for_a_minute_is_asked_thirty_times_and_ban
 
 
 def test_an_exchange_that_refuses_all_for_long_never_sees_more_than_the_budget():
-    fleet = Fleet(20, refusing_s=700.0, seed=1)
+    fleet = Fleet(10, refusing_s=700.0, seed=1)
     fleet.run(1000.0)
-    assert (len(fleet.back_s), fleet.banned) == (20, 0)
+    assert (len(fleet.back_s), fleet.banned) == (10, 0)
     assert most_in([at for at in fleet.attempts_s if at < 700.0], STORM_S) <= TOTAL // STORM_SHARE
     assert most_in(fleet.attempts_s, WINDOW_S) <= TOTAL
