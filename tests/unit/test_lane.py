@@ -83,6 +83,28 @@ def test_side_records_go_to_their_own_subject_and_leave_the_chain_alone() -> Non
     assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:1\r\n" in event
 
 
+def test_a_healed_event_takes_its_place_in_the_chain_and_is_marked() -> None:
+    lane = a_lane()
+    accept(lane, a_record(1), a_record(2, kind=Kind.HEALED), a_record(3))
+    plain, healed, after = published(lane)
+    assert healed.startswith(b"HPUB binance.usdm.btcusdt.trade _INBOX.x.1.2 ")
+    assert b"\r\nSluice-Healed: 1\r\n" in healed
+    assert b"Sluice-Healed" not in plain + after
+    assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:2\r\n" in after
+
+
+def test_a_repair_has_the_events_own_id_and_envelope_on_a_subject_of_its_own() -> None:
+    lane = a_lane()
+    accept(lane, a_record(1), a_record(9, b'{"t":9}', Kind.REPAIR), a_record(3))
+    _, repair, after = published(lane)
+    assert repair.startswith(b"HPUB binance.usdm.btcusdt.trade.repair _INBOX.x.1.2 ")
+    assert b"\r\nNats-Msg-Id: usdm:btcusdt@trade:9\r\n" in repair
+    assert b"\r\nSluice-Healed: 1\r\n" in repair
+    assert b'{"stream":"btcusdt@trade","data":{"t":9},"timestamp"' in repair
+    assert b"Expected" not in repair
+    assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:1\r\n" in after
+
+
 def test_what_is_over_the_servers_limit_is_refused_and_the_chain_skips_it() -> None:
     lane = a_lane(NARROW)
     accept(lane, a_record(1), a_record(2, b"x" * 1000), a_record(3))
