@@ -1,0 +1,134 @@
+"""Each guard is switched off once, and the invariant that it stands for must break: else its row is blind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from relay.ports import ActorId
+from tests.chaos.oracle import Findings
+from tests.chaos.processes import Seams
+from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream, until
+from tests.chaos.rows import Row
+from tests.chaos.test_nats_rows import outlast_the_dedup_window
+
+KEY = f"usdm:{FLOOD}"
+BOOKS = "ethusdt@bookTicker"
+PUBLISHERS = [publisher("p0"), publisher("p1")]
+EVERY_STREAM = [stream(name) for name in STREAMS]
+
+
+def without(rig: Rig, guard: str, actors: list[ActorId]) -> None:
+    for actor in actors:
+        rig.cluster.seams[actor] = Seams(without=(guard,))
+
+
+def kill_in_an_outage(rig: Rig, row: Row, **config: object) -> None:
+    """A stream actor dies while NATS is away and much is unacknowledged."""
+    rig.start(config=config)
+    rig.flows(100)
+    rig.nats.kill()
+    until(lambda: rig.stats()[KEY].backlog_count > 200, "a backlog")
+    row.injected("the stream actor killed", rig.kill(stream(FLOOD)))
+    rig.nats.start()
+    rig.flows(200)
+
+
+def kill_publishers(rig: Rig, row: Row) -> None:
+    rig.start()
+    rig.flows(100)
+    rig.exchange.flood(FLOOD, 20 * RATE_PER_S)
+    for name in ("p0", "p1", "p0"):
+        until(lambda name=name: rig.served_by(name), f"{name} serves", 40.0)
+        row.injected(f"{name} killed", rig.kill(publisher(name)))
+        rig.flows(300)
+    rig.exchange.calm(FLOOD)
+    rig.flows(100)
+
+
+def wake_a_zombie(rig: Rig, row: Row) -> None:
+    """A stopped actor wakes up after its successor has begun, as after a wrong verdict of death."""
+    rig.start(rates={BOOKS: 300.0})
+    rig.flows(100)
+    key, actor = f"usdm:{BOOKS}", stream(BOOKS)
+    zombie = rig.stop(actor)
+    time.sleep(1.0)
+    rig.cluster.abandon(actor)
+    rig.flows(100, [key])
+    rig.wake(zombie)
+    row.injected("the zombie woke up beside its successor", zombie.exitcode is None)
+    time.sleep(4.0)
+    rig.flows(300)
+    zombie.end()
+    rig.flows(100)
+
+
+def cut_the_socket(rig: Rig, row: Row) -> None:
+    rig.start(config={"exchange": {"heal": False}})
+    rig.flows(100)
+    for _ in range(3):
+        row.injected("sockets cut", rig.exchange.act("close", code=1006)["sockets"])
+        rig.flows(100)
+
+
+@pytest.mark.chaos(
+    row=1, ci=True, fault="a stream actor killed while NATS is down", figure="all accepted is stored"
+)
+def test_row_1_killed_in_an_outage(rig: Rig, row: Row) -> None:
+    kill_in_an_outage(rig, row)
+    rig.judge()
+
+
+@pytest.mark.chaos(row=1, ci=True, fault="the same without the journal", figure="I1 must break")
+def test_guard_journal(rig: Rig, row: Row) -> None:
+    kill_in_an_outage(rig, row, journal={"enabled": False}, queue={"overflow": "block"})
+    assert_broken(rig.findings, "I1")
+
+
+@pytest.mark.chaos(
+    row=3, ci=True, fault="a zombie wakes beside its successor", figure="stores nothing any more"
+)
+def test_row_3_zombie(rig: Rig, row: Row) -> None:
+    wake_a_zombie(rig, row)
+    rig.judge()
+
+
+@pytest.mark.chaos(row=3, ci=True, fault="the same without the fence", figure="I3 must break")
+def test_guard_fence(rig: Rig, row: Row) -> None:
+    without(rig, "fence", PUBLISHERS)
+    wake_a_zombie(rig, row)
+    assert_broken(rig.findings, "I3")
+
+
+@pytest.mark.chaos(row=4, ci=True, fault="publishers killed, nothing is sent again", figure="I5 must break")
+def test_guard_resend(rig: Rig, row: Row) -> None:
+    without(rig, "resend", EVERY_STREAM)
+    kill_publishers(rig, row)
+    assert_broken(rig.findings, "I5")
+
+
+@pytest.mark.chaos(row=16, ci=True, fault="beyond the dedup window without the chain", figure="I2 must break")
+def test_guard_chain(rig: Rig, row: Row) -> None:
+    without(rig, "chain", PUBLISHERS)
+    outlast_the_dedup_window(rig, row)
+    assert_broken(rig.findings, "I2")
+
+
+@pytest.mark.chaos(row=21, ci=True, fault="sockets cut three times", figure="every hole is in the ledger")
+def test_row_21_sockets_cut(rig: Rig, row: Row) -> None:
+    cut_the_socket(rig, row)
+    rig.judge()
+
+
+@pytest.mark.chaos(row=21, ci=True, fault="the same without the gap check", figure="I5 must break")
+def test_guard_gap_check(rig: Rig, row: Row) -> None:
+    without(rig, "gap check", EVERY_STREAM)
+    cut_the_socket(rig, row)
+    assert_broken(rig.findings, "I5")
+
+
+def assert_broken(findings: Callable[[], Findings], invariant: str) -> None:
+    found = findings()
+    assert found.of(invariant), f"{invariant} holds without its guard: {found.violations}"
