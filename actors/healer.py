@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 HOLD_S = 2.0
 # REST shows a trade a moment after the sockets do.
 RETRY_BASE_S, RETRY_CAP_S = 0.1, 30.0
+# How long old holes wait for room before they look again.
+CROWDED_S = 1.0
 # Binance keeps futures' aggregate trades for a day or two, but nobody waits that long.
 PATIENCE_S = 3600.0
 MAX_JOBS = 64
@@ -49,8 +51,9 @@ class _Job:
 
 
 class Healer:
-    """`put` stores and sends what the intake made of an answer. `memory`, where there is one, has the open
-    holes of the incarnation before, and keeps those of this one. Use from one event loop."""
+    """`put` stores and sends what the intake made of an answer. While the stream is `crowded`, old holes
+    wait. `memory`, where there is one, has the open holes of the incarnation before, and keeps those of this
+    one. Use from one event loop."""
 
     def __init__(
         self,
@@ -58,17 +61,22 @@ class Healer:
         intake: Intake,
         put: Callable[[Taken], None],
         memory: OpenHoles | None,
+        *,
         directory: Path,
+        crowded: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._put = put
+        self._crowded = crowded
         self._client = RestClient(settings.rest_url, settings.api_key_file)
         self._weight = RequestWeight(settings.spec.venue, settings.rest_sharers)
         self._stay_away = StayAway(directory, settings.rest_url)
         self._memory = memory if settings.heal and settings.spec.healable else None
         self._jobs = [self._job(hole) for hole in self._memory.load()] if self._memory else []
         self._remembered: list[Hole] = []
+        # The one whose answer is waited for.
+        self._asked: _Job | None = None
         self._wake = asyncio.Event()
         self._hold_timer: asyncio.TimerHandle | None = None
 
@@ -108,7 +116,9 @@ class Healer:
         return self._jobs[turns.index(best)], max(0.0, best[0])
 
     def _wait_s(self, job: _Job, now: float) -> float:
-        return max(self._weight.wait_s(job.filling.query().weight, now), self._stay_away.left_s(time.time()))
+        weight_s = self._weight.wait_s(job.filling.query().weight, now)
+        crowded_s = CROWDED_S if not self._urgent(job) and self._crowded() else 0.0
+        return max(weight_s, crowded_s, self._stay_away.left_s(time.time()))
 
     def _urgent(self, job: _Job) -> bool:
         return self._intake.hole is job.hole
@@ -124,6 +134,8 @@ class Healer:
             self._give_up(self._jobs[0], f"more than {MAX_JOBS} holes wait for REST")
         if self._urgent(job):
             self._limit_hold()
+            if self._asked is not None:
+                self._client.interrupt()
         self._remember()
         self._wake.set()
 
@@ -154,16 +166,15 @@ class Healer:
         if self._intake.holding and self._intake.hole is hole:
             self._took(self._intake.end_hold(reason))
             self._remember()
+            self._wake.set()
 
     def _took(self, taken: Taken) -> None:
         self._put(taken)
         self.saw(taken)
 
     async def _ask(self, job: _Job) -> None:
-        query = job.filling.query()
-        self._weight.spend(query.weight, time.monotonic())
         try:
-            answer = await self._client.get(query)
+            answer = await self._get(job)
             pieces = job.filling.take(answer.rows)
         except RestError as error:
             self._failed(job, error)
@@ -172,6 +183,15 @@ class Healer:
         else:
             # A job that was given up meanwhile may have its answer all the same.
             self._heard(job, answer, pieces)
+
+    async def _get(self, job: _Job) -> Answer:
+        query = job.filling.query()
+        self._weight.spend(query.weight, time.monotonic())
+        self._asked = job
+        try:
+            return await self._client.get(query)
+        finally:
+            self._asked = None
 
     def _failed(self, job: _Job, error: RestError) -> None:
         now = time.monotonic()

@@ -17,7 +17,7 @@ from actors.feed_keeper import FeedKeeper
 from actors.healer import Healer
 from actors.link_keeper import LinkKeeper
 from actors.loop import ActorLoop
-from relay.config import StreamSettings
+from relay.config import Overflow, StreamSettings
 from relay.connect_ledger import ConnectLedger
 from relay.connects import Claim
 from relay.errors import JournalError
@@ -100,7 +100,14 @@ class StreamRelay:
         self._intake = self._start_intake()
         self.feed = FeedKeeper(settings, _gate(settings, host), self._take, self._intake.disconnected)
         memory = OpenHoles(directory, self.epoch) if settings.journal else None
-        self.healer = Healer(settings, self._intake, self._put, memory, host.socket_directory)
+        self.healer = Healer(
+            settings,
+            self._intake,
+            self._put,
+            memory,
+            directory=host.socket_directory,
+            crowded=self._crowded,
+        )
         self.links = LinkKeeper(
             settings,
             host,
@@ -216,6 +223,10 @@ class StreamRelay:
             self.feed.pause()
         elif self.feed.paused:
             self.feed.resume()
+
+    def _crowded(self) -> bool:
+        """There is no room, or none that costs nothing."""
+        return self.feed.paused or (self.window.full and self.window.overflow is not Overflow.SPILL)
 
     def _refused(self, record: Record, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)

@@ -29,6 +29,8 @@ from relay.window import Admission, Held, Window
 
 # Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
 _COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
+# What must be told, whatever becomes of events. Rejected frames may be as many as a hostile peer likes.
+_VITAL = frozenset({Kind.LOSS, Kind.REPAIR})
 MAX_RAW_BYTES = 64 * 1024
 # A stream whose ids count nothing begins a run with each event.
 MAX_RUNS = 1000
@@ -407,6 +409,6 @@ class Intake:
     def _offer(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
         self._offset += 1
         encoded = encode(kind, self._offset, self._epoch, self._seq, recv_ns, event_id, payload)
-        held = Held(self._offset, recv_ns, encoded, kind in EVENT_KINDS, conflatable)
+        held = Held(self._offset, recv_ns, encoded, kind in EVENT_KINDS, conflatable, kind in _VITAL)
         if self._window.offer(held) is not Admission.DROPPED:
             self._pending.append(encoded)

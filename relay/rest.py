@@ -60,6 +60,10 @@ class RestClient:
                 self._cut()
                 asking.add_done_callback(_forget)
 
+    def interrupt(self) -> None:
+        """The request that runs ends with RestError."""
+        self._cut()
+
     def close(self) -> None:
         self._cut()
         if self._threads is not None:

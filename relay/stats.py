@@ -82,6 +82,11 @@ class StreamStats:
         return self.queued + self.in_flight + self.spilled
 
     @property
+    def missing(self) -> int:
+        """Lost, and not come since."""
+        return max(0, self.lost - self.repaired)
+
+    @property
     def balanced(self) -> bool:
         held = self.queued + self.in_flight + self.spilled
         ended = self.acknowledged + self.conflated + self.dropped + self.rejected

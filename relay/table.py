@@ -81,7 +81,7 @@ def summary_line(status: RelayStatus, width: int = MAX_WIDTH) -> str:
         f"{rate(sum(s.rate_per_s for s in status.streams))} msg/s",
         f"backlog {count(backlog)}" + _worst(status.streams),
         f"p99 {millis(max((s.latency_p99_ms or 0.0 for s in status.streams), default=0.0))} ms",
-        f"lost {count(sum(s.lost for s in status.streams))}",
+        f"lost {count(sum(s.missing for s in status.streams))}",
         scale_line(status.scale),
     ]
     return clip(", ".join(parts), width)
@@ -148,12 +148,12 @@ def _stream_cells(stream: StreamStats, full: int, *, name_venue: bool) -> list[C
         *bars,
         Cell(millis(stream.latency_p50_ms)),
         Cell(millis(stream.latency_p99_ms)),
-        Cell(count(stream.lost), Tone.BAD if stream.lost else Tone.PLAIN),
+        Cell(count(stream.missing), Tone.BAD if stream.missing else Tone.PLAIN),
     ]
 
 
 def _total_cells(streams: Sequence[StreamStats], *, wide: bool) -> list[Cell]:
-    lost = sum(s.lost for s in streams)
+    lost = sum(s.missing for s in streams)
     return [
         Cell("total", Tone.STRONG),
         Cell(""),

@@ -40,6 +40,10 @@ class Door:
     def accept(self) -> None:
         self._refusal, self._left = None, None
 
+    @property
+    def accepting(self) -> bool:
+        return self._refusal is None
+
     def recent(self, now_s: float) -> int:
         """Attempts of the last five minutes."""
         while self._recent_s and self._recent_s[0] <= now_s - _WINDOW_S:

@@ -6,6 +6,7 @@ What counts is what a consumer reads back from JetStream, what stands in the led
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +15,17 @@ from typing import Any
 import orjson
 import pytest
 
+from relay.audit import Audit, StreamAudit
 from relay.audit_consumer import connector
+from relay.commands.background import BackgroundAudit
 from relay.config import Config
 from relay.embedded import EmbeddedNats
 from relay.exchange.settings import ExchangeSettings
 from relay.jetstream import SIDE_NAME, ensure_streams
 from relay.ledger import LossEntry, read_entry
+from relay.ledger_reader import read_ledger
 from relay.streams import Venue
+from relay.verdict import Verdict, judge
 from tests.relay_rig import ExchangeThread, Relay, configured, until
 
 TRADE = "btcusdt@trade"
@@ -33,15 +38,15 @@ class Scene:
         settings = ExchangeSettings(venue=Venue(venue), rates={"*": 0.0}, close_timeout_s=0.2)
         self.stream = stream
         self.exchange = ExchangeThread(settings)
-        self._nats = nats
+        self.nats = nats
         self._directory = directory
         self._venue = venue
 
-    def start(self, extra: str, *, heal: bool, api_key: Path | None) -> None:
+    def start(self, extra: str, *, heal: bool, api_key: Path | None, delivery: str) -> None:
         key = f", api_key_file: '{api_key}'" if api_key else ""
         exchange = f"{{venue: {self._venue}, heal: {str(heal).lower()}{key}}}"
-        text = f"exchange: {exchange}\nshards: ['{self.stream}']\n{extra}"
-        self.config: Config = configured(text, self.exchange, self._nats, self._directory)
+        text = f"exchange: {exchange}\nnats: {{delivery: {delivery}}}\nshards: ['{self.stream}']\n{extra}"
+        self.config: Config = configured(text, self.exchange, self.nats, self._directory)
         asyncio.run(ensure_streams(self.config.nats, self.config.streams))
         self.relay = Relay(self.config, publishers=1)
         self.exchange.run(self.exchange.server.wait_subscribed(self.stream))
@@ -92,6 +97,13 @@ class Scene:
     def ledger(self) -> list[LossEntry]:
         return [each["entry"] for each in self._read(SIDE_NAME) if "entry" in each]
 
+    def audited(self) -> tuple[list[StreamAudit], list[Verdict]]:
+        """What a consumer finds, and what that comes to against the exchange's account."""
+        with BackgroundAudit(self.config, Audit(), from_start=True) as reader:
+            assert reader.caught_up(10.0)
+        found = reader.audit.report()
+        return found, judge(self.exchange.sent(self._venue), found, {})
+
     def _read(self, name: str) -> list[dict[str, Any]]:
         async def read() -> list[dict[str, Any]]:
             client = await connector(self.config.nats)()
@@ -131,9 +143,10 @@ def scene(nats_server: EmbeddedNats, tmp_path: Path) -> Iterator[Any]:
         extra: str = "",
         heal: bool = True,
         api_key: Path | None = None,
+        delivery: str = "jetstream",
     ) -> Scene:
         scenes.append(Scene(nats_server, tmp_path, venue, stream))
-        scenes[-1].start(extra, heal=heal, api_key=api_key)
+        scenes[-1].start(extra, heal=heal, api_key=api_key, delivery=delivery)
         return scenes[-1]
 
     yield make
@@ -170,6 +183,9 @@ def test_a_hole_is_healed_in_its_place_with_the_exchanges_own_bytes(
     made = [orjson.loads(each) for each in one.server.history(stream).newest(55)]
     assert [each["body"]["data"] for each in one.stored()] == made
     assert [list(each["body"]["data"]) for each in one.stored()] == [list(each) for each in made]
+    (found,), (verdict,) = one.audited()
+    assert (found.healed, found.lost, found.clean) == (30, 0, True)
+    assert verdict.good and verdict.sent == 55
     (entry,) = one.ledger()
     assert (entry.first_id, entry.last_id, entry.count, entry.healed) == (ids[20], ids[49], 30, True)
     assert entry.subject == one.config.streams[0].subject
@@ -199,6 +215,10 @@ def test_what_comes_too_late_goes_to_the_subject_of_repairs_and_the_ledger_says_
     assert one.server.rest_door.attempts == 2, "not before Retry-After"
     stats = one.actor.stats()
     assert (stats.lost, stats.healed, stats.repaired, stats.balanced) == (4, 0, 4, True)
+    assert asyncio.run(read_ledger(one.config.nats, time.time_ns() - 60 * 10**9)).entries == [lost, healed]
+    (found,), (verdict,) = one.audited()
+    assert (found.lost, found.repaired, found.clean) == (0, 4, True)
+    assert verdict.good, verdict
 
 
 def test_a_hole_is_announced_when_rest_is_down_and_what_came_behind_it_goes_on(scene: Any) -> None:
@@ -252,6 +272,20 @@ def test_a_kill_while_a_hole_holds_up_events_loses_none_of_them(scene: Any) -> N
     until(lambda: len(one.ids()) == 46)
     assert contiguous(one.ids())
     assert [(entry.count, entry.healed) for entry in one.ledger()] == [(35, True)]
+
+
+def test_a_new_hole_does_not_wait_behind_an_old_ones_request(scene: Any) -> None:
+    one = scene()
+    one.send(10)
+    one.do(lambda: one.server.refuse_rest(503))
+    one.hole(missing=4)
+    until(lambda: one.actor.stats().lost == 4)
+    one.do(lambda: one.server.refuse_rest("hang", count=1))
+    until(lambda: one.server.rest_door.accepting)
+    one.hole(missing=3)
+    until(lambda: one.actor.stats().healed == 3)
+    until(lambda: one.actor.stats().repaired == 4)
+    assert one.actor.stats().lost == 4
 
 
 def test_the_next_incarnation_goes_on_with_what_the_last_one_could_not_heal(scene: Any) -> None:
@@ -333,3 +367,34 @@ def test_depth_updates_are_announced_and_never_asked_for(scene: Any) -> None:
     (lost,) = one.ledger()
     assert (lost.count, lost.healed, lost.suspect) == (None, False, False)
     assert one.server.rest_door.attempts == 0
+
+
+def test_with_core_delivery_holes_are_healed_as_well(scene: Any) -> None:
+    one = scene(delivery="core")
+    with BackgroundAudit(one.config, Audit(), from_start=False) as reader:
+        one.send(10)
+        one.hole(missing=3)
+        until(lambda: reader.audit.stored(f"spot:{TRADE}") == 18)
+        one.do(lambda: one.server.refuse_rest(503))
+        one.hole(missing=4)
+        until(lambda: one.actor.stats().lost == 4)
+        one.do(one.server.accept_rest)
+        until(lambda: one.actor.stats().repaired == 4)
+        until(lambda: [found.repaired for found in reader.audit.report()] == [4])
+    (found,) = reader.audit.report()
+    assert (found.healed, found.lost, found.stored) == (3, 0, 23)
+
+
+def test_a_full_stream_that_may_not_spill_still_tells_what_it_lost(scene: Any) -> None:
+    one = scene(extra="queue: {max_messages: 10, overflow: drop_newest}\n")
+    one.send(5)
+    until(lambda: one.actor.stats().acknowledged == 5)
+    one.nats.stop()
+    one.do(lambda: one.server.refuse_rest(404))
+    one.send(20)
+    one.hole(missing=3)
+    until(lambda: one.actor.stats().lost == 3)
+    one.nats.start()
+    until(lambda: one.actor.stats().backlog_count == 0)
+    until(lambda: [entry.count for entry in one.ledger()] == [3])
+    assert one.actor.stats().balanced
