@@ -28,13 +28,15 @@ class Admission(Enum):
 
 @dataclass(slots=True)
 class Held:
-    """A record in memory, encoded; `conflatable` says that a later full state makes it worthless."""
+    """A record in memory, encoded; `conflatable` says that a later full state makes it worthless, `vital`
+    that no policy may drop it though it is no event."""
 
     offset: int
     recv_ns: int
     encoded: bytes
     is_event: bool
     conflatable: bool
+    vital: bool = False
 
 
 @dataclass(slots=True)
@@ -144,7 +146,7 @@ class Window:
         if self.overflow is Overflow.SPILL:
             return self._spill(record)
         if not record.is_event:
-            return Admission.DROPPED
+            return self._keep(record) if record.vital else Admission.DROPPED
         if self.overflow is Overflow.DROP_NEWEST:
             self.books.dropped += 1
             return Admission.DROPPED

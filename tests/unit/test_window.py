@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -114,6 +117,15 @@ def test_a_side_record_outlives_a_later_stored_event() -> None:
     subject.rewind()
     subject.resume(EPOCH, 2)
     assert offsets(subject.take(10, 1 << 20)) == [2]
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST, Overflow.BLOCK])
+def test_a_full_memory_takes_what_must_be_told_and_no_other_side_record(overflow: Overflow) -> None:
+    subject = window(overflow, max_messages=1)
+    subject.offer(held(1))
+    assert subject.offer(held(2, kind=Kind.REJECTED)) is Admission.DROPPED
+    assert subject.offer(replace(held(3, kind=Kind.LOSS), vital=True)) is Admission.KEPT
+    assert offsets(subject.take(10, 1 << 20)) == [1, 3]
 
 
 def test_what_recovers_from_the_journal_goes_before_what_is_new() -> None:
