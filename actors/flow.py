@@ -82,7 +82,9 @@ class Flow:
         self._sessions.pop(served.lane.session, None)
         self._scheduler.discard(served)
         self._answered.pop(served, None)
-        self._tell(served, time.monotonic())
+        # A repeat takes no place in JetStream: unless it counts now, the next session stumbles over it too.
+        self._mark(served, now := time.monotonic())
+        self._tell(served, now)
         served.lane.end()
 
     def offer(self, served: Served) -> None:
@@ -151,16 +153,18 @@ class Flow:
         """One mark for each stream, however many answers came."""
         now = time.monotonic()
         for served in self._answered:
-            lane = served.lane
-            offset = lane.chain.advance()
-            if offset is not None:
-                served.untold.append((offset, now))
-                self._untold[served] = None
-                if offset - served.told >= self._limits.untold_messages:
-                    self._to_tell[served] = None
-            if lane.ready:
+            self._mark(served, now)
+            if served.lane.ready:
                 self._scheduler.add(served)
         self._answered.clear()
+
+    def _mark(self, served: Served, now: float) -> None:
+        offset = served.lane.chain.advance()
+        if offset is not None:
+            served.untold.append((offset, now))
+            self._untold[served] = None
+            if offset - served.told >= self._limits.untold_messages:
+                self._to_tell[served] = None
 
     def _tell_some(self) -> None:
         """Those that are awake or wait for their credit hear at once, the others all together in a while."""

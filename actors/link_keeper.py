@@ -191,7 +191,7 @@ class LinkKeeper:
     def resumed(self, link: Link, message: wire.Resume) -> None:
         self._window.rewind()
         if message.epoch:
-            self._window.resume(message.epoch, message.seq)
+            self._window.resume(message.epoch, message.seq, message.event_id, message.recv_ns)
             if message.epoch < self._epoch:
                 self._on_predecessor(message.event_id, message.recv_ns)
         else:

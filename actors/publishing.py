@@ -166,7 +166,9 @@ class Publishing:
         if served.tip:
             # The last id that the stream saw acknowledged. If it is not the last one stored, NATS refuses.
             tip, served.tip = served.tip, ""
-            self._begin(served, connection, await look_up(connection, lane.spec, template))
+            standing = await look_up(connection, lane.spec, template)
+            self._begin(served, connection, standing)
+            lane.chain.expect_sequence(standing.last_sequence)
             lane.chain.expect_id(tip)
         else:
             standing = await take_over(connection, lane.spec, template, lane.epoch)

@@ -1,9 +1,13 @@
 """What one stream has sent to NATS and has not seen acknowledged, in order, and what NATS answers.
 
-With JetStream every event names the one before it (`Nats-Expected-Last-Msg-Id`), so the server stores a
-prefix of what was sent and nothing else: after a hole, and for a writer that another one has overtaken, it
-refuses the whole rest (10070). Any refusal therefore ends the session: the publisher asks NATS where the
-stream stands and has the rest sent again. Side records travel in the same window without a condition.
+With JetStream every event names the one before it (`Nats-Expected-Last-Msg-Id`) and the place where that
+one must be (`Nats-Expected-Last-Sequence`), so the server stores a prefix of what was sent and nothing else:
+after a hole, and for a writer that another one has overtaken, it refuses the whole rest (10070, 10071). It
+takes both: messages of another writer fill the places that a stale one counts on, and a stale writer of the
+same ids would catch up by repeats, which the server answers before it looks at the id that is expected.
+
+Any refusal therefore ends the session: the publisher asks NATS where the stream stands and has the rest sent
+again. Side records travel in the same window without a condition.
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ class Chain:
         self._first = 1
         self._bytes = 0
         self.condition = ""
+        self._sequence = 0
         self.progressed_at = 0.0
 
     def __len__(self) -> int:
@@ -69,12 +74,21 @@ class Chain:
     def last_number(self) -> int:
         return self._first + len(self._window) - 1
 
-    def expect_id(self, message_id: str) -> None:
-        self.condition = f"Nats-Expected-Last-Msg-Id: {message_id}\r\n"
-
     def expect_sequence(self, sequence: int) -> None:
-        """For a stream that is empty, or whose last id the server has forgotten (purged, then restarted)."""
+        """The next event must find `sequence` as the JetStream stream's last one."""
+        self._sequence = sequence
         self.condition = f"Nats-Expected-Last-Sequence: {sequence}\r\n"
+
+    def expect_id(self, message_id: str) -> None:
+        """Call after `expect_sequence`: that one must be this message."""
+        self.condition = f"Nats-Expected-Last-Msg-Id: {message_id}\r\n{self.condition}"
+
+    def expect_next(self, message_id: str) -> None:
+        """The event after `message_id` must find that one stored, right behind what it was to find itself."""
+        self._sequence = sequence = self._sequence + 1
+        self.condition = (
+            f"Nats-Expected-Last-Msg-Id: {message_id}\r\nNats-Expected-Last-Sequence: {sequence}\r\n"
+        )
 
     def send(self, offset: int, size_bytes: int, now: float) -> int:
         """The number of the message; its answer comes back under it."""

@@ -137,7 +137,7 @@ class Lane:
             chain.acknowledge(number, now)
             return
         if in_chain and condition:
-            chain.expect_next()
+            chain.expect_next(identity)
         out += (self._command(subject, number, len(block), size), block, head, record.payload, tail, b"\r\n")
 
     def _command(self, subject: str, number: int, header_bytes: int, total_bytes: int) -> bytes:

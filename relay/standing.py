@@ -19,6 +19,8 @@ from relay.record import NO_EVENT_ID
 from relay.streams import StreamSpec, fence_id, natural_id
 
 NO_MESSAGE = 10037
+# One puts the fence, the next finds it.
+FENCE_TRIES = 3
 
 
 class Requests(Protocol):
@@ -87,19 +89,21 @@ async def take_over(bus: Requests, spec: StreamSpec, template: str, epoch: int) 
 
     Raises FencedError if a later epoch was here, BusError if NATS does not answer or refuses.
     """
-    subject = (await look_up(bus, spec, template)).subject
-    fence = await _last(bus, spec, spec.fence_subject)
-    last = await _last(bus, spec, subject)
-    for found in (fence, last):
-        if found is not None and found.epoch > epoch:
-            raise FencedError(spec.key, found.epoch)
-    if fence is None or fence.epoch < epoch:
+    for _ in range(FENCE_TRIES):
+        # In this order: whatever another writer adds after the first look fails the next condition.
+        standing = await look_up(bus, spec, template)
+        fence = await _last(bus, spec, spec.fence_subject)
+        last = await _last(bus, spec, standing.subject)
+        for found in (fence, last):
+            if found is not None and found.epoch > epoch:
+                raise FencedError(spec.key, found.epoch)
+        if fence is not None and fence.epoch == epoch:
+            return standing if last is None else _behind(standing, spec, last)
         await _put_fence(bus, spec, epoch, fence.sequence if fence else 0)
-    # In this order: an event that arrives between the two fails the next condition, and all begins anew.
-    standing = await look_up(bus, spec, template)
-    last = await _last(bus, spec, subject)
-    if last is None:
-        return standing
+    raise BusError(f"{spec.jetstream_name} does not keep the fence of {spec.key}; look at its limits")
+
+
+def _behind(standing: Standing, spec: StreamSpec, last: Stored) -> Standing:
     return replace(
         standing,
         epoch=last.epoch,

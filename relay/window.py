@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from relay.config import Overflow
-from relay.record import EVENT_KINDS, decode
+from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, decode
+
+# Two sockets give the same event at times that differ by less.
+SAME_TIME_NS = 1_000_000_000
 
 
 class Admission(Enum):
@@ -71,6 +74,10 @@ class Window:
         self._newest_in_memory = 0
         self._newest_spilled = 0
         self._stored_through = (0, 0)
+        # The last event that another incarnation has stored: its id on the exchange, and when it was read.
+        self._stored_id, self._stored_recv_ns = NO_EVENT_ID, 0
+        # Newcomers may be stored already: until one is not, since ids rise.
+        self._may_be_stored = False
         self._last_acknowledged: bytes | None = None
 
     def __repr__(self) -> str:
@@ -138,9 +145,10 @@ class Window:
             self.books.received += 1
         if self.has_spilled:
             return self._spill(record)
-        if not self.full:
-            return self._keep(record)
-        return self._overflow(record)
+        admission = self._overflow(record) if self.full else self._keep(record)
+        if self._may_be_stored and admission is Admission.KEPT and record.is_event:
+            self._may_be_stored = self._settle_if_behind(record)
+        return admission
 
     def _overflow(self, record: Held) -> Admission:
         if self.overflow is Overflow.SPILL:
@@ -240,15 +248,19 @@ class Window:
         self._in_flight_events = 0
         self.in_flight_bytes = 0
 
-    def resume(self, epoch: int, seq: int) -> None:
+    def resume(self, epoch: int, seq: int, event_id: int = NO_EVENT_ID, recv_ns: int = 0) -> None:
         """Go on after the event that is stored last; everything up to it counts as acknowledged.
 
         Call after `rewind`. Records that come back from the journal later are measured by the same position.
         Side records stay: a later stored event says nothing of them, and their ids make a repeat harmless.
+        `event_id` and `recv_ns` are that event's: an earlier incarnation that was taken for dead may have
+        read and stored the same events as this one, and only their ids tell.
         """
         self._stored_through = max(self._stored_through, (epoch, seq))
+        self._stored_id, self._stored_recv_ns = event_id, recv_ns
+        self._may_be_stored = event_id != NO_EVENT_ID
         side_records: list[Held] = []
-        while self._queued and self._is_behind(self._queued[0].encoded):
+        while self._queued and self._may_pass(self._queued[0]):
             record = self._queued.popleft()
             if record.is_event:
                 self._settle(record)
@@ -256,9 +268,25 @@ class Window:
                 side_records.append(record)
         self._queued.extendleft(reversed(side_records))
 
+    def _may_pass(self, record: Held) -> bool:
+        return not record.is_event or self._is_behind(record.encoded)
+
     def _is_behind(self, encoded: bytes) -> bool:
         record, _ = decode(encoded, 0, check=False)
-        return (record.epoch, record.seq) <= self._stored_through
+        if (record.epoch, record.seq) <= self._stored_through:
+            return True
+        # An id alone says nothing: an exchange that counts anew uses low ones again.
+        # REST was asked for the ids behind a known one, which tells, and gave them later.
+        read_together = record.kind == Kind.HEALED or record.recv_ns <= self._stored_recv_ns + SAME_TIME_NS
+        by_another = record.epoch > self._stored_through[0]
+        return by_another and read_together and NO_EVENT_ID < record.event_id <= self._stored_id
+
+    def _settle_if_behind(self, newest: Held) -> bool:
+        """Whether the event that was queued last is stored already."""
+        behind = self._is_behind(newest.encoded)
+        if behind:
+            self._settle(self._queued.pop())
+        return behind
 
     def _settle(self, event: Held) -> None:
         self._forget_queued(event)
@@ -278,8 +306,8 @@ class Window:
         for held in map(_held, encoded):
             self.books.spilled -= held.is_event
             self._keep(held)
-            if held.is_event and self._is_behind(held.encoded):
-                self._settle(self._queued.pop())
+            if held.is_event:
+                self._settle_if_behind(held)
 
     def refill_ended(self) -> int:
         """The journal has nothing more: what it should have had is counted as dropped, and returned."""

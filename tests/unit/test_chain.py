@@ -68,13 +68,24 @@ def test_room_is_bounded_by_bytes_but_one_giant_message_passes() -> None:
     assert chain.room
 
 
-def test_the_condition_names_the_last_message_or_the_last_sequence() -> None:
+def test_the_condition_names_the_message_before_and_its_place() -> None:
     chain = a_chain()
     assert chain.condition == ""
-    chain.expect_sequence(0)
-    assert chain.condition == "Nats-Expected-Last-Sequence: 0\r\n"
+    chain.expect_sequence(40)
+    assert chain.condition == "Nats-Expected-Last-Sequence: 40\r\n"
+    chain.expect_next("usdm:a@trade:7")
+    assert chain.condition == (
+        "Nats-Expected-Last-Msg-Id: usdm:a@trade:7\r\nNats-Expected-Last-Sequence: 41\r\n"
+    )
+
+
+def test_the_first_condition_may_name_the_last_message_too() -> None:
+    chain = a_chain()
+    chain.expect_sequence(4)
     chain.expect_id("usdm:a@trade:1")
-    assert chain.condition == "Nats-Expected-Last-Msg-Id: usdm:a@trade:1\r\n"
+    assert chain.condition == (
+        "Nats-Expected-Last-Msg-Id: usdm:a@trade:1\r\nNats-Expected-Last-Sequence: 4\r\n"
+    )
 
 
 def test_it_stalls_when_nothing_is_acknowledged_for_the_limit() -> None:

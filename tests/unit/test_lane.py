@@ -53,6 +53,7 @@ def test_a_chained_event_is_one_hpub_with_its_conditions() -> None:
     assert first.startswith(b"HPUB binance.usdm.btcusdt.trade _INBOX.x.1.1 ")
     assert b"\r\nNats-Expected-Last-Sequence: 40\r\n" in first
     assert b"\r\nNats-Expected-Last-Msg-Id: usdm:btcusdt@trade:1\r\n" in second
+    assert b"\r\nNats-Expected-Last-Sequence: 41\r\n" in second
 
 
 def test_the_announced_sizes_are_the_real_ones() -> None:
@@ -80,7 +81,7 @@ def test_side_records_go_to_their_own_subject_and_leave_the_chain_alone() -> Non
     assert loss.startswith(b"HPUB sluice.loss.usdm.btcusdt.trade _INBOX.x.1.2 ")
     assert loss.endswith(b'\r\n\r\n{"lost":1}\r\n')
     assert b"Expected" not in loss
-    assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:1\r\n" in event
+    assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:1\r\nNats-Expected-Last-Sequence: 41\r\n" in event
 
 
 def test_a_healed_event_takes_its_place_in_the_chain_and_is_marked() -> None:
@@ -111,7 +112,7 @@ def test_what_is_over_the_servers_limit_is_refused_and_the_chain_skips_it() -> N
     lane.chain.expect_sequence(0)
     first, last = published(lane)
     assert [offset for offset, _ in lane.refused] == [2]
-    assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:1\r\n" in last
+    assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:1\r\nNats-Expected-Last-Sequence: 1\r\n" in last
     assert b".1.1 " in first
     assert b".1.3 " in last
 

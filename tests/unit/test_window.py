@@ -171,6 +171,38 @@ def test_a_batch_respects_its_byte_limit_but_always_moves() -> None:
     assert offsets(subject.take(10, 1)) == [3]
 
 
+def with_id(offset: int, event_id: int, recv_ns: int, epoch: int = EPOCH) -> Held:
+    encoded = encode(Kind.EVENT, offset, epoch, offset, recv_ns, event_id, b"x")
+    return Held(offset, recv_ns, encoded, True, False)
+
+
+SECOND = 1_000_000_000
+
+
+def test_what_an_earlier_incarnation_stored_meanwhile_is_not_sent_again() -> None:
+    """It was taken for dead and read on, under an older epoch; here it stored up to id 51."""
+    subject = window(Overflow.SPILL, max_messages=10)
+    subject.offer(held(1, seq=1, kind=Kind.LOSS))
+    for n in range(2, 5):
+        subject.offer(with_id(n, 48 + n, 100 * SECOND + n))
+    subject.take(10, 1 << 20)
+    subject.rewind()
+    subject.resume(EPOCH - 1, 900, 51, 105 * SECOND)
+    subject.offer(with_id(5, 51, 101 * SECOND))
+    subject.offer(with_id(6, 53, 101 * SECOND))
+    assert offsets(subject.take(10, 1 << 20)) == [1, 4, 6]
+    assert subject.books.acknowledged == 3
+    assert balanced(subject)
+
+
+def test_low_ids_of_an_exchange_that_counts_anew_are_sent() -> None:
+    subject = window(Overflow.SPILL, max_messages=10)
+    for n in range(1, 4):
+        subject.offer(with_id(n, n, 200 * SECOND))
+    subject.resume(EPOCH - 1, 900, 1_000_000, 100 * SECOND)
+    assert offsets(subject.take(10, 1 << 20)) == [1, 2, 3]
+
+
 class SpillingWindow(RuleBasedStateMachine):
     """A list of all records is the model: what was offered leaves acknowledged, once, in order."""
 

@@ -1,0 +1,72 @@
+"""Guards switched off, one at a time: the simulation is worth as much as it notices of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from unittest import mock
+
+from relay import standing
+from relay.chain import Chain
+from relay.link import Link
+from relay.window import Window
+from tests.simulation.scene import Scene
+
+
+def journal_off(scene: Scene) -> AbstractContextManager[object]:
+    """What is accepted is written nowhere."""
+    scene.disk.swallows = True
+    return nullcontext()
+
+
+def chain_off(scene: Scene) -> AbstractContextManager[object]:
+    """No event says what must be stored before it."""
+    return mock.patch.multiple(
+        Chain, expect_sequence=lambda self, sequence: None, expect_id=lambda self, message_id: None
+    )
+
+
+def places_off(scene: Scene) -> AbstractContextManager[object]:
+    """Every event names the one before it, but not its place."""
+
+    def expect_next(self: Chain, message_id: str) -> None:
+        self.condition = f"Nats-Expected-Last-Msg-Id: {message_id}\r\n"
+
+    return mock.patch.object(Chain, "expect_next", expect_next)
+
+
+def fence_off(scene: Scene) -> AbstractContextManager[object]:
+    """A new incarnation only reads where the stream stands."""
+
+    async def take_over(*taken: object) -> standing.Standing:
+        bus, spec, template, _ = taken
+        found = await standing.look_up(bus, spec, template)  # type: ignore[arg-type]
+        last = await standing._last(bus, spec, found.subject)  # type: ignore[arg-type]
+        return found if last is None else standing._behind(found, spec, last)  # type: ignore[arg-type]
+
+    return mock.patch("actors.publishing.take_over", take_over)
+
+
+def resend_off(scene: Scene) -> AbstractContextManager[object]:
+    """What was in flight when a link broke counts as done."""
+
+    def rewind(self: Window) -> None:
+        if self._in_flight:
+            self.acknowledge(self._in_flight[-1].offset)
+
+    return mock.patch.object(Window, "rewind", rewind)
+
+
+def watchdog_off(scene: Scene) -> AbstractContextManager[object]:
+    """A publisher that says nothing is never left."""
+    return mock.patch.object(Link, "silent", lambda self, now: False)
+
+
+MUTANTS: tuple[Callable[[Scene], AbstractContextManager[object]], ...] = (
+    journal_off,
+    chain_off,
+    places_off,
+    fence_off,
+    resend_off,
+    watchdog_off,
+)

@@ -1,0 +1,158 @@
+"""Sluice's own actors as processes of a world: they die, come back, and are told of each other.
+
+This stands for the controller and Ray, and does no more than they must: a dead actor is started again after a
+while, and every stream is told whom to use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from actors.flow import FlowLimits
+from actors.publisher import Publisher
+from actors.publishing import PublisherSettings
+from actors.stream import StreamRelay
+from relay.config import Config, StreamSettings
+from relay.lane import LaneLimits
+from relay.stats import Assignment, PublisherEndpoint
+from tests.hosts import PlainHost
+from tests.simulation.disk import Disk
+from tests.simulation.world import Process, World
+
+RESTART_S = (0.3, 2.5)
+
+
+class SimulatedHost(PlainHost):
+    """Its socket folder has too long a name for unix sockets, so everything is TCP."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.close()
+        self.socket_directory = folder / ("x" * 120)
+        self.socket_directory.mkdir()
+
+
+@dataclass
+class Incarnation:
+    """`relay` is None until its journal is open."""
+
+    process: Process
+    relay: StreamRelay | None = None
+
+
+@dataclass
+class StreamActors:
+    """All incarnations of one stream, the newest last."""
+
+    settings: StreamSettings
+    publisher: str
+    incarnations: list[Incarnation] = field(default_factory=list)
+    # The processes that took the journal over, in which turn of the world, and their epochs.
+    owners: list[tuple[str, int, int]] = field(default_factory=list)
+
+    @property
+    def newest(self) -> Incarnation:
+        return self.incarnations[-1]
+
+    @property
+    def key(self) -> str:
+        return self.settings.spec.key
+
+
+class RelayModel:
+    def __init__(self, world: World, disk: Disk, config: Config, folder: Path, publishers: int) -> None:
+        self.world = world
+        self.disk = disk
+        self.config = config
+        self.host = SimulatedHost(folder)
+        dice = world.rng
+        self._lane = LaneLimits(
+            credit_messages=dice.choice((4, 32, 1024)),
+            credit_bytes=dice.choice((5_000, 1 << 22)),
+            window_messages=dice.choice((2, 8, 32)),
+        )
+        self._flow = FlowLimits(quantum_bytes=dice.choice((2_000, 16_384)))
+        self.publishers: dict[str, Process] = {}
+        self._endpoints: dict[str, PublisherEndpoint] = {}
+        self._version = 0
+        self.streams: dict[str, StreamActors] = {}
+        self.by_process: dict[Process, StreamRelay] = {}
+        for number in range(publishers):
+            self.start_publisher(f"p{number}")
+
+    def start_publisher(self, name: str) -> None:
+        process = self.world.process(name)
+        settings = PublisherSettings(nats=self.config.nats, lane=self._lane, flow=self._flow)
+
+        async def main() -> None:
+            publisher = Publisher(name, settings, self.host)
+            await publisher.open()
+            address = publisher.stats().tcp_address
+            self._endpoints[name] = PublisherEndpoint(
+                publisher=name, node=self.host.node, unix_path="", tcp_address=address
+            )
+            self._assign_all()
+            await publisher.run()
+
+        self.publishers[name] = process
+        process.start(main())
+        process.on_end.append(lambda: self._again(lambda: self.start_publisher(name)))
+
+    def start_stream(self, settings: StreamSettings, publisher: str) -> StreamActors:
+        stream = self.streams[settings.spec.key] = StreamActors(settings, publisher)
+        self.start_incarnation(stream)
+        return stream
+
+    def start_incarnation(self, stream: StreamActors) -> None:
+        process = self.world.process(f"{stream.settings.spec.name}#{len(stream.incarnations) + 1}")
+        incarnation = Incarnation(process)
+        stream.incarnations.append(incarnation)
+
+        async def main() -> None:
+            relay = StreamRelay(stream.settings, self.host)
+            stream.owners.append((process.name, self.world.turns, relay.epoch))
+            incarnation.relay = self.by_process[process] = relay
+            await relay.run()
+
+        def again() -> None:
+            if stream.newest is incarnation:
+                self._again(lambda: self.start_incarnation(stream))
+
+        process.start(main())
+        process.on_end.append(again)
+
+    def _again(self, start: Callable[[], None]) -> None:
+        if not self.world.is_over:
+            self.world.after(self.world.rng.uniform(*RESTART_S), start)
+
+    def close(self) -> None:
+        """Let go of the files of all incarnations."""
+        for stream in self.streams.values():
+            for one in stream.incarnations:
+                if one.relay is not None and one.relay._journal is not None:
+                    one.relay._journal.close()
+
+    def move(self, stream: StreamActors) -> None:
+        stream.publisher = self.world.rng.choice(sorted(self.publishers))
+        self._assign_all()
+
+    def _assign_all(self) -> None:
+        self._version += 1
+        endpoints = tuple(self._endpoints[name] for name in sorted(self._endpoints))
+        for stream in self.streams.values():
+            known = stream.publisher in self._endpoints
+            assignment = Assignment(
+                version=self._version, publisher=stream.publisher if known else None, endpoints=endpoints
+            )
+            self.host.assignments[stream.key] = assignment
+            newest = stream.newest
+            if newest.relay is not None and newest.process.alive:
+                newest.process.call_soon(newest.relay.links.assign, assignment)
+
+    @property
+    def current(self) -> list[StreamRelay]:
+        """The newest incarnations that are up."""
+        newest = [stream.newest for stream in self.streams.values()]
+        return [one.relay for one in newest if one.relay is not None and one.process.alive]
