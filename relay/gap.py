@@ -1,4 +1,4 @@
-"""What is held up behind a hole while REST is asked for the events in it; pure."""
+"""What is held up behind a hole while REST is asked about it, and what the ledger says of the hole; pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections import deque
 from typing import NamedTuple
 
 from relay.frames import Verdict
-from relay.heal import Hole, Piece
+from relay.heal import Fate, Hole, Piece
+from relay.ledger import LossEntry
+from relay.ranges import Range
+from relay.streams import StreamKind, StreamSpec, Venue
+
+# Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
+_COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
 
 # Two seconds of the busiest streams come to less.
 MAX_HELD_MESSAGES = 20_000
@@ -45,3 +51,39 @@ class Gap:
         """The events that come next are from another connection."""
         if self.waiting:
             self.hold(Waiting(b"", self.waiting[-1].recv_ns, None))
+
+
+def settled_entry(stream: str, hole: Hole, piece: Piece, subject: str) -> LossEntry:
+    """Of ids that REST told about; the events, if there are any, are on `subject`."""
+    absent = piece.fate is Fate.ABSENT
+    return LossEntry(
+        stream=stream,
+        first_id=piece.first_id,
+        last_id=piece.last_id,
+        count=len(piece.payloads),
+        cause=hole.cause,
+        from_ns=hole.from_ns,
+        to_ns=hole.to_ns,
+        healed=True,
+        subject=None if absent else subject,
+        reason="REST lists the events around these ids and none with them" if absent else "",
+    )
+
+
+def lost_entry(
+    spec: StreamSpec, ids: Range | None, cause: str, from_ns: int, to_ns: int, reason: str
+) -> LossEntry:
+    """Of what nobody has; `ids` is None where the stream has none."""
+    first_id, last_id = ids if ids else (None, None)
+    count = ids[1] - ids[0] + 1 if ids and spec.kind in _COUNTABLE else None
+    return LossEntry(
+        stream=spec.key,
+        first_id=first_id,
+        last_id=last_id,
+        count=count,
+        cause=cause,
+        from_ns=from_ns,
+        to_ns=to_ns,
+        suspect=count is not None and spec.venue is not Venue.SPOT,
+        reason=reason,
+    )

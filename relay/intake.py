@@ -18,19 +18,15 @@ from typing import NamedTuple
 import orjson
 
 from relay.frames import FrameClassifier, Outcome, Verdict
-from relay.gap import Gap, Waiting
+from relay.gap import Gap, Waiting, lost_entry, settled_entry
 from relay.heal import Fate, Hole, Piece, joined
 from relay.ledger import LossEntry, utc
 from relay.ranges import RangeSet
-from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, encode
-from relay.streams import StreamKind, StreamSpec, Venue
+from relay.record import NO_EVENT_ID, Kind, encode
+from relay.streams import StreamSpec
 from relay.tears import Tear
 from relay.window import Admission, Held, Window
 
-# Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
-_COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
-# What must be told, whatever becomes of events. Rejected frames may be as many as a hostile peer likes.
-_VITAL = frozenset({Kind.LOSS, Kind.REPAIR})
 MAX_RAW_BYTES = 64 * 1024
 # A stream whose ids count nothing begins a run with each event.
 MAX_RUNS = 1000
@@ -216,7 +212,7 @@ class Intake:
             self._end_gap(TOO_MUCH)
 
     def _accept(self, payload: bytes, recv_ns: int, verdict: Verdict) -> bool:
-        if verdict.event_id != NO_EVENT_ID and self._is_repeat(verdict.event_id):
+        if NO_EVENT_ID < verdict.event_id <= self._last_id and self._is_repeat(verdict.event_id):
             self._window.books.repeated += 1
             return False
         hole = self._hole_before(payload, recv_ns, verdict)
@@ -237,8 +233,6 @@ class Intake:
         return True
 
     def _is_repeat(self, event_id: int) -> bool:
-        if event_id > self._last_id:
-            return False
         return event_id >= self._run_start or event_id in self._earlier_runs
 
     def _advance(self, event_id: int, previous_id: int) -> None:
@@ -306,21 +300,7 @@ class Intake:
         if piece.fate is Fate.UNREACHED:
             self._lose(piece.first_id, piece.last_id, hole.cause, hole.from_ns, hole.to_ns, reason)
             return
-        absent = piece.fate is Fate.ABSENT
-        self._write(
-            LossEntry(
-                stream=self._spec.key,
-                first_id=piece.first_id,
-                last_id=piece.last_id,
-                count=len(piece.payloads),
-                cause=hole.cause,
-                from_ns=hole.from_ns,
-                to_ns=hole.to_ns,
-                healed=True,
-                subject=None if absent else subject,
-                reason="REST lists the events around these ids and none with them" if absent else "",
-            )
-        )
+        self._write(settled_entry(self._spec.key, hole, piece, subject))
 
     def _run_on(self, hole_end: int) -> None:
         """The hole is over, filled or not: the next event is its successor."""
@@ -364,24 +344,11 @@ class Intake:
     def _lose(
         self, first_id: int | None, last_id: int | None, cause: str, from_ns: int, to_ns: int, reason: str
     ) -> None:
+        ids = None if first_id is None or last_id is None else (first_id, last_id)
+        entry = lost_entry(self._spec, ids, cause, from_ns, to_ns, reason)
         self.losses += 1
-        count = None
-        if first_id is not None and last_id is not None and self._spec.kind in _COUNTABLE:
-            count = last_id - first_id + 1
-            self.lost += count
-        self._write(
-            LossEntry(
-                stream=self._spec.key,
-                first_id=first_id,
-                last_id=last_id,
-                count=count,
-                cause=cause,
-                from_ns=from_ns,
-                to_ns=to_ns,
-                suspect=count is not None and self._spec.venue is not Venue.SPOT,
-                reason=reason,
-            )
-        )
+        self.lost += entry.count or 0
+        self._write(entry)
 
     def _write(self, entry: LossEntry) -> None:
         self._offer(Kind.LOSS, entry.to_ns, NO_EVENT_ID, entry.encode(), False)
@@ -409,6 +376,9 @@ class Intake:
     def _offer(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
         self._offset += 1
         encoded = encode(kind, self._offset, self._epoch, self._seq, recv_ns, event_id, payload)
-        held = Held(self._offset, recv_ns, encoded, kind in EVENT_KINDS, conflatable, kind in _VITAL)
+        is_event = kind is Kind.EVENT or kind is Kind.HEALED
+        # What must be told, whatever becomes of events. Rejected frames may be as many as a peer likes.
+        vital = kind is Kind.LOSS or kind is Kind.REPAIR
+        held = Held(self._offset, recv_ns, encoded, is_event, conflatable, vital)
         if self._window.offer(held) is not Admission.DROPPED:
             self._pending.append(encoded)
