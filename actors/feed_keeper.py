@@ -27,6 +27,9 @@ BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 30.0
 # A successor by age that could not be had, or gave nothing, is tried again after this long.
 ROTATE_AGAIN_S = 60.0
+# Whether an exchange passes events over for a reader that takes none, nobody writes: rather than not to know,
+# end the connection, and what is missing will be told.
+PAUSE_LIMIT_S = 10.0
 
 
 class FeedKeeper:
@@ -63,10 +66,13 @@ class FeedKeeper:
         self._change: Changeover | None = None
         self._wish: Wish | None = None
         self._stirred = asyncio.Event()
-        self._rotate_at = self._suspect_at = 0.0
+        self._rotate_at = self._suspect_at = self._paused_at = 0.0
+        self._resumed = asyncio.Event()
+        self._resumed.set()
 
     async def run(self) -> None:
         while True:
+            await self._resumed.wait()
             wait_s = await self._one_stay()
             self.reconnects += 1
             await asyncio.sleep(wait_s)
@@ -203,6 +209,8 @@ class FeedKeeper:
     def check(self, now: float) -> None:
         """Call about once a second."""
         self._gate.report(now)
+        if self.paused and now - self._paused_at > PAUSE_LIMIT_S:
+            self.close(f"reading has paused for {PAUSE_LIMIT_S:g} s")
         if self._connection is None or self.paused:
             return
         self._connection.check(now)
@@ -226,6 +234,8 @@ class FeedKeeper:
     def pause(self) -> None:
         if not self.paused:
             self.paused = True
+            self._paused_at = time.monotonic()
+            self._resumed.clear()
             self._pulse.stop()
             if self._change is not None:
                 self._change.give_up()
@@ -237,6 +247,7 @@ class FeedKeeper:
             self.paused = False
             self._pulse.begin(time.monotonic())
             self._stirred.set()
+            self._resumed.set()
             for connection in self._connections():
                 connection.resume()
 

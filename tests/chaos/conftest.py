@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.rig import Rig
-from tests.chaos.rows import Outcome, Row, chosen_seed, table
+from tests.chaos.rows import LONG_VARIABLE, Outcome, Row, chosen_seed, table
 
 TABLE_VARIABLE = "SLUICE_CHAOS_TABLE"
 _outcomes = pytest.StashKey[list[Outcome]]()
@@ -21,6 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marker = item.get_closest_marker("chaos")
         if marker is not None and marker.kwargs.get("ci"):
             item.add_marker(pytest.mark.chaos_ci)
+        if marker is not None and os.environ.get(LONG_VARIABLE):
+            item.add_marker(pytest.mark.timeout(1200))
 
 
 @pytest.fixture

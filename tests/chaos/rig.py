@@ -381,6 +381,11 @@ class Rig(Bench):
             for key, one in self.stats(within_s=1.0).items()
         )
 
+    def stream_memory(self) -> int:
+        """Bytes in all the processes of streams."""
+        actors = (actor for actor in self.cluster.actors() if actor.role is Role.STREAM)
+        return sum(footprint(self.cluster.process(actor).pid).rss_bytes for actor in actors)
+
     def served_by(self, name: str) -> set[str]:
         """The keys of the streams that have an open session at a publisher."""
         return {key for key, one in self.stats(1.0).items() if one.publisher == name and one.linked}

@@ -22,6 +22,29 @@ def with_journal_at(directory: Path) -> dict[str, object]:
 
 
 @pytest.mark.chaos(
+    row=33,
+    ci=True,
+    fault="NATS away until the journal is at its limit",
+    figure="bounded, told, every hole in the ledger",
+)
+def test_row_33_journal_at_its_limit(rig: Rig, row: Row) -> None:
+    rig.start(config={"journal": {"max_bytes": "6MiB"}, "exchange": {"heal": False}})
+    rig.flows(100)
+    rig.nats.stop()
+    rig.exchange.flood(FLOOD, 4_000.0)
+    until(lambda: rig.stats()[KEY].state == "blocked", "the journal is full", 40.0)
+    row.injected("reading stopped", until(lambda: rig.problem("is full"), "people are told", 10.0))
+    until(lambda: not listened_to(rig, FLOOD), "the socket is given up", 30.0)
+    time.sleep(2.0)
+    assert rig.stats()[KEY].journal_bytes <= 6 * 1024 * 1024
+    rig.exchange.calm(FLOOD)
+    rig.nats.start()
+    until(lambda: rig.stats()[KEY].state == "live", "the stream reads again")
+    rig.flows(300)
+    rig.judge()
+
+
+@pytest.mark.chaos(
     row=33, ci=True, fault="the disk below one journal is full", figure="that stream alone waits, told"
 )
 def test_row_33_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
@@ -49,7 +72,7 @@ def test_row_33_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos(
-    row=33, ci=True, fault="the journal's file takes no more writes", figure="the stream goes on in another"
+    row=33, fault="the journal's file takes no more writes", figure="the stream goes on in another"
 )
 def test_row_33_journal_write_error(rig: Rig, row: Row) -> None:
     rig.cluster.seams[stream(FLOOD)] = Seams(file_size_bytes=300_000)
@@ -91,6 +114,10 @@ def test_row_33_journal_damaged(rig: Rig, row: Row) -> None:
     rig.flows(300)
     rig.judge()
     row.measured("records lost by the damage", len(lost), "events")
+
+
+def listened_to(rig: Rig, name: str) -> bool:
+    return any(name in one["streams"] for one in rig.exchange.report()["connections"])
 
 
 def damage(journal: Path, row: Row) -> None:

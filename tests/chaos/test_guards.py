@@ -87,22 +87,20 @@ def test_guard_journal(rig: Rig, row: Row) -> None:
     assert_broken(rig.findings, "I1")
 
 
-@pytest.mark.chaos(
-    row=3, ci=True, fault="a zombie wakes beside its successor", figure="stores nothing any more"
-)
+@pytest.mark.chaos(row=3, fault="a zombie wakes beside its successor", figure="stores nothing any more")
 def test_row_3_zombie(rig: Rig, row: Row) -> None:
     wake_a_zombie(rig, row)
     rig.judge()
 
 
-@pytest.mark.chaos(row=3, ci=True, fault="the same without the fence", figure="I3 must break")
+@pytest.mark.chaos(row=3, fault="the same without the fence", figure="I3 must break")
 def test_guard_fence(rig: Rig, row: Row) -> None:
     without(rig, "fence", PUBLISHERS)
     wake_a_zombie(rig, row)
     assert_broken(rig.findings, "I3")
 
 
-@pytest.mark.chaos(row=4, ci=True, fault="publishers killed, nothing is sent again", figure="I5 must break")
+@pytest.mark.chaos(row=4, fault="publishers killed, nothing is sent again", figure="I5 must break")
 def test_guard_resend(rig: Rig, row: Row) -> None:
     without(rig, "resend", EVERY_STREAM)
     kill_publishers(rig, row)

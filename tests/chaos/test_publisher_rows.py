@@ -37,7 +37,7 @@ def test_row_4_publisher_killed(rig: Rig, row: Row) -> None:
     row.measured("longest wait", longest_s, "s", 2.0)
 
 
-@pytest.mark.chaos(row=5, ci=True, fault="all publishers killed at once", figure="publishing within 10 s")
+@pytest.mark.chaos(row=5, fault="all publishers killed at once", figure="publishing within 10 s")
 def test_row_5_all_publishers_killed(rig: Rig, row: Row) -> None:
     rig.start(publishers=3)
     rig.flows(200)
@@ -79,7 +79,6 @@ def publisher_pid(rig: Rig, name: str) -> int:
 
 @pytest.mark.chaos(
     row=37,
-    ci=True,
     fault="publishers 1 -> 8 -> 1 in a flood, 10 rounds (2 in short)",
     figure="a retired one is gone within 5 s",
 )

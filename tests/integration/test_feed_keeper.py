@@ -17,6 +17,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from actors import feed_keeper
 from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
 from relay import pulse, succession
@@ -492,5 +493,26 @@ def test_streams_cut_off_together_come_back_within_one_budget(tmp_path: Path) ->
                         assert log.ask(keeper.claim, time.monotonic(), spare=False) > 30.0
                 for host in hosts:
                     group.create_task(host.__aexit__(None, None, None))
+
+    run(case)
+
+
+def test_a_reader_that_pauses_for_long_gives_the_socket_up_and_comes_back_when_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_keeper, "PAUSE_LIMIT_S", 0.1)
+
+    async def case() -> None:
+        async with exchange(rates={"*": 100.0}) as server:
+            keeper = Keeper(stream(server.url, TRADES), tmp_path)
+            async with keeper.running():
+                await until(lambda: len(keeper.payloads) > 5)
+                keeper.feed.pause()
+                await until(lambda: not server.outlets)
+                assert keeper.torn == 1
+                keeper.feed.resume()
+                read = len(keeper.payloads)
+                await until(lambda: len(keeper.payloads) > read + 5)
+                assert keeper.feed.reconnects == 1
 
     run(case)
