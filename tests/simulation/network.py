@@ -161,6 +161,8 @@ class End(asyncio.Transport):
         self._called = False
         self._closing = False
         self._over = False
+        # A reset is on its way: nothing is read here any more, though nobody knows yet.
+        self._broken = False
         self._high: int | None = None
         self._writing_paused = False
 
@@ -276,7 +278,7 @@ class End(asyncio.Transport):
         self._carry()
 
     def arrived(self, chunks: list[bytes | None]) -> None:
-        if self._over or not self.process.alive or self.network.gone:
+        if self._over or self._broken or not self.process.alive or self.network.gone:
             return
         self._inbox += chunks
         self._call_reader()
@@ -326,6 +328,7 @@ class End(asyncio.Transport):
             self._inbox.clear()
             self._lose(ConnectionResetError(104, "Connection reset by peer"))
 
+        self._broken = True
         self._way.clear()
         self._on_the_way = 0
         self.network.world.after(self.network.latency_s(), act)
