@@ -283,8 +283,8 @@ COMMANDS = {
     ),
     "completion": Command(
         "completion.run", _completion, "print what bash or zsh needs to complete commands",
-        'For this shell: eval "$(.venv/bin/python driver.py completion bash)". It answers to driver.py and to an'
-        " alias named sluice.",
+        'For this shell: eval "$(.venv/bin/python driver.py completion bash)". It answers to driver.py and to'
+        " an alias named sluice.",
     ),
 }  # fmt: skip
 
