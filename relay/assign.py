@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Collection, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import inf
 from zlib import crc32
 
@@ -29,6 +31,8 @@ CLEARLY = 0.75
 STAY_S = 10.0
 # Whom a stream may turn to: its own publisher and some others. All of 1,000 would be 100 kB for every stream.
 ENDPOINTS = 8
+# Of each publisher on the ring from which those others are chosen: enough to share the streams out.
+PLACES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ class _Pool:
         return exclusive
 
     def _fillers(self) -> list[str]:
-        found = [stream for stream in self.placed if self._weights[stream] >= self._filling(stream)]
+        heavy = (stream for stream, weight in self._weights.items() if weight >= FILLS_NO_MORE)
+        found = [stream for stream in heavy if self._weights[stream] >= self._filling(stream)]
         return sorted(found, key=lambda stream: (-self._weights[stream], stream))
 
     def _filling(self, stream: str) -> float:
@@ -180,10 +185,11 @@ def adopt(
     before it knows the latest one, it says nothing about a failure.
     """
     adopted = dict(placed)
-    for stream, (publisher, version) in used.items():
+    failed = [stream for stream, placement in placed.items() if placement.publisher not in publishers]
+    for stream in failed:
+        publisher, version = used.get(stream, ("", 0))
         known = stream in published and version == published[stream].version
-        failed = stream in placed and placed[stream].publisher not in publishers
-        if known and failed and publisher in publishers:
+        if known and publisher in publishers:
             adopted[stream] = Placement(publisher, now)
     return adopted
 
@@ -200,23 +206,78 @@ def publish(
     forgotten. Every publisher in `placed` has an endpoint.
     """
     version = 1 + max(reported_version, *(made.version for made in published.values()), 0)
-    names = sorted(endpoints)
+    ring = _ring(tuple(endpoints[name] for name in sorted(endpoints)))
     changed = {}
     for stream, placement in placed.items():
-        chosen = tuple(endpoints[name] for name in _choice(stream, placement.publisher, names))
-        before = published.get(stream)
-        if before is None or (before.publisher, before.endpoints) != (placement.publisher, chosen):
-            changed[stream] = Assignment(version=version, publisher=placement.publisher, endpoints=chosen)
+        publisher, before = placement.publisher, published.get(stream)
+        chosen = ring.choice(stream, publisher)
+        if before is not None and before.endpoints is chosen and before.publisher == publisher:
+            continue
+        if before is None or (before.publisher, before.endpoints) != (publisher, chosen):
+            changed[stream] = Assignment(version=version, publisher=publisher, endpoints=chosen)
     return changed
 
 
-def _choice(stream: str, publisher: str, names: list[str]) -> list[str]:
-    """The publisher and others; which others depends on the stream, so that they share its streams out."""
-    if len(names) > ENDPOINTS:
-        start = crc32(stream.encode()) % len(names)
-        names = [names[(start + step) % len(names)] for step in range(ENDPOINTS)]
-    others = sorted(name for name in names if name != publisher)
-    return [publisher, *others[: ENDPOINTS - 1]]
+class _Ring:
+    """Whom each stream may turn to: its own publisher, and the next ones from the stream's place on a ring.
+
+    A publisher more or less changes the choice of the few streams that have their place right before it.
+    """
+
+    def __init__(self, endpoints: Sequence[PublisherEndpoint]) -> None:
+        self._named = {endpoint.publisher: endpoint for endpoint in endpoints}
+        self._few = endpoints if len(endpoints) <= ENDPOINTS else None
+        points = sorted(
+            (_place(f"{endpoint.publisher}/{number}"), endpoint.publisher)
+            for endpoint in endpoints
+            for number in range(PLACES)
+        )
+        self._places = [place for place, _ in points]
+        self._names = [name for _, name in points]
+        self._windows: dict[int, list[PublisherEndpoint]] = {}
+        # What was chosen before: with the same publishers it is chosen again.
+        self._chosen: dict[str, tuple[PublisherEndpoint, ...]] = {}
+
+    def choice(self, stream: str, publisher: str) -> tuple[PublisherEndpoint, ...]:
+        chosen = self._chosen.get(stream)
+        if chosen is None or chosen[0].publisher != publisher:
+            chosen = self._chosen[stream] = self._choose(stream, publisher)
+        return chosen
+
+    def _choose(self, stream: str, publisher: str) -> tuple[PublisherEndpoint, ...]:
+        own = self._named[publisher]
+        window = self._few or self._window(bisect_left(self._places, _place(stream)))
+        others = [endpoint for endpoint in window if endpoint is not own]
+        return (own, *others[: ENDPOINTS - 1])
+
+    def _window(self, begin: int) -> list[PublisherEndpoint]:
+        """The next ones from there, each once."""
+        window = self._windows.get(begin)
+        if window is None:
+            names: dict[str, None] = {}
+            at, count = begin, len(self._names)
+            while len(names) < ENDPOINTS:
+                names[self._names[at % count]] = None
+                at += 1
+            window = [self._named[name] for name in names]
+            self._windows[begin] = window
+        return window
+
+
+@lru_cache(maxsize=2)
+def _ring(endpoints: tuple[PublisherEndpoint, ...]) -> _Ring:
+    return _Ring([_the_same(endpoint) for endpoint in endpoints])
+
+
+@lru_cache(maxsize=32_768)
+def _place(name: str) -> int:
+    return crc32(name.encode())
+
+
+@lru_cache(maxsize=8192)
+def _the_same(endpoint: PublisherEndpoint) -> PublisherEndpoint:
+    """One object for all that are equal: choices are then compared in no time."""
+    return endpoint
 
 
 def encode_assignment(assignment: Assignment) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
 
 from relay.ports import ActorId, Look, Role, Silence
 from relay.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
@@ -25,6 +25,9 @@ SLOW_FOR_S = 60.0
 BEHIND_LIMIT_S = 3.0
 
 
+_ENDING = (StreamState.DRAINING, StreamState.STOPPED)
+
+
 @dataclass(slots=True)
 class _Memory:
     """What is known about one actor; the times are None while the condition does not hold."""
@@ -37,6 +40,8 @@ class _Memory:
     disconnected_since: float | None = None
     slow_s: float = 0.0
     slow_until: float | None = None
+    # Of a stream that answers: what it was in the last look.
+    seen: ObservedStream | None = None
 
 
 @dataclass(slots=True)
@@ -58,16 +63,23 @@ class Watch:
     def _compare_speeds(self, elapsed_s: float) -> None:
         """A publisher that is slow where others are not has a bad way to NATS; all together mean NATS."""
         waits = {stats.publisher: stats.waiting_ms for stats in self.publishers() if stats.connected}
+        all_slow = _slow_ones(waits)
         for memory in self._actors.values():
             if isinstance(memory.stats, PublisherStats):
-                slow = _is_slow(memory.stats.publisher, waits)
+                slow = memory.stats.publisher in all_slow
                 # A connection that is made anew waits for nothing, and is slow a moment later.
                 memory.slow_s = max(0.0, memory.slow_s + (elapsed_s if slow else -elapsed_s / 2))
                 if memory.slow_s >= SLOW_LIMIT_S:
                     memory.slow_s, memory.slow_until = 0.0, self._now + SLOW_FOR_S
 
     def _remember(self, actor: ActorId, look: Look) -> _Memory:
-        memory = self._actors.get(actor, _Memory())
+        memory = self._actors.get(actor)
+        if memory is None:
+            memory = _Memory()
+        if memory.silence is None and isinstance(look, StreamStats):
+            # Nearly every look is this one: it goes on as it was.
+            memory.stats = look
+            return memory
         if isinstance(look, Silence):
             memory.silence = look
         else:
@@ -118,12 +130,30 @@ class Watch:
 
     def _stream(self, memory: _Memory, revision: str, drained: bool | None) -> ObservedStream:
         stats = memory.stats if isinstance(memory.stats, StreamStats) else None
+        seen = memory.seen
+        # Of what matters here nothing has changed in nearly every look.
+        if (
+            seen is not None
+            and stats is not None
+            and memory.silence is None
+            and stats.state not in _ENDING
+            and (seen.publisher, seen.assignment_version, seen.revision, seen.drained)
+            == (stats.publisher, stats.assignment_version, revision, drained)
+        ):
+            return seen
+        found = self._seen_anew(memory, stats, revision, drained)
+        memory.seen = None if memory.silence is not None or found.stopped else found
+        return found
+
+    def _seen_anew(
+        self, memory: _Memory, stats: StreamStats | None, revision: str, drained: bool | None
+    ) -> ObservedStream:
         return ObservedStream(
             revision=revision,
             silence=memory.silence,
             mute_s=self._seconds(memory.mute_since),
             drained=drained,
-            stopped=stats is not None and stats.state in (StreamState.DRAINING, StreamState.STOPPED),
+            stopped=stats is not None and stats.state in _ENDING,
             publisher=stats.publisher if stats else None,
             assignment_version=stats.assignment_version if stats else 0,
         )
@@ -214,9 +244,18 @@ class Watch:
         return found
 
 
-def _is_slow(publisher: str, waits_ms: Mapping[str, float]) -> bool:
-    others = [ms for name, ms in waits_ms.items() if name != publisher]
-    return bool(others) and waits_ms.get(publisher, 0.0) > max(SLOW_WAIT_MS, SLOW_FACTOR * median(others))
+def _slow_ones(waits_ms: Mapping[str, float]) -> set[str]:
+    """Those that wait much longer than the median of all others."""
+    ordered = sorted(waits_ms.values())
+    long = {name: ms for name, ms in waits_ms.items() if ms > SLOW_WAIT_MS and len(ordered) > 1}
+    return {name for name, ms in long.items() if ms > SLOW_FACTOR * _median_without(ordered, ms)}
+
+
+def _median_without(ordered: list[float], value: float) -> float:
+    """Of what is left of `ordered` without one `value`."""
+    place, count = bisect_left(ordered, value), len(ordered) - 1
+    low, high = (ordered[at + (at >= place)] for at in ((count - 1) // 2, count // 2))
+    return (low + high) / 2
 
 
 def stream_key(stats: StreamStats) -> str:

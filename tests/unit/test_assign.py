@@ -265,3 +265,12 @@ def test_an_assignment_names_its_publisher_first_and_some_others():
 def test_an_assignment_survives_being_written_down(publisher):
     written = Assignment(version=3, publisher=publisher, endpoints=(endpoint("p0"), endpoint("p1")))
     assert decode_assignment(encode_assignment(written)) == written
+
+
+def test_one_publisher_more_changes_the_choice_of_few_streams():
+    names = [f"p{number}" for number in range(200)]
+    placed = {f"usdm:s{number}@trade": Placement(names[number % 199]) for number in range(2000)}
+    before = publish({}, placed, {name: endpoint(name) for name in names[:199]})
+    changed = publish(before, placed, {name: endpoint(name) for name in names})
+    assert 0 < len(changed) < 0.15 * len(placed)
+    assert publish(before | changed, placed, {name: endpoint(name) for name in names}) == {}
