@@ -10,7 +10,11 @@ from relay import standing
 from relay.chain import Chain
 from relay.link import Link
 from relay.window import Window
+from tests.simulation import faults
+from tests.simulation.faults import Fault
 from tests.simulation.scene import Scene
+
+Mutant = Callable[[Scene], AbstractContextManager[object]]
 
 
 def journal_off(scene: Scene) -> AbstractContextManager[object]:
@@ -24,15 +28,6 @@ def chain_off(scene: Scene) -> AbstractContextManager[object]:
     return mock.patch.multiple(
         Chain, expect_sequence=lambda self, sequence: None, expect_id=lambda self, message_id: None
     )
-
-
-def places_off(scene: Scene) -> AbstractContextManager[object]:
-    """Every event names the one before it, but not its place."""
-
-    def expect_next(self: Chain, message_id: str) -> None:
-        self.condition = f"Nats-Expected-Last-Msg-Id: {message_id}\r\n"
-
-    return mock.patch.object(Chain, "expect_next", expect_next)
 
 
 def fence_off(scene: Scene) -> AbstractContextManager[object]:
@@ -62,11 +57,16 @@ def watchdog_off(scene: Scene) -> AbstractContextManager[object]:
     return mock.patch.object(Link, "silent", lambda self, now: False)
 
 
-MUTANTS: tuple[Callable[[Scene], AbstractContextManager[object]], ...] = (
-    journal_off,
-    chain_off,
-    places_off,
-    fence_off,
-    resend_off,
-    watchdog_off,
-)
+# Each with the faults that it guards against.
+MUTANTS: dict[Mutant, tuple[Fault, ...]] = {
+    journal_off: (faults.kill_stream, faults.kill_nats, faults.flood),
+    chain_off: (faults.refuse_some, faults.flood, faults.break_nats_connection),
+    fence_off: (
+        faults.replace_a_stopped_stream,
+        faults.part_publisher_and_nats,
+        faults.stop_publisher,
+        faults.kill_stream,
+    ),
+    resend_off: (faults.kill_publisher, faults.break_link, faults.flood),
+    watchdog_off: (faults.stop_publisher,),
+}

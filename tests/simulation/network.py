@@ -20,7 +20,7 @@ SPLIT_ONE_READ_IN = 8
 
 
 class Network:
-    """`gone` cuts everything off for good: nothing is delivered any more."""
+    """One for all processes; addresses are `host:port`."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -103,6 +103,12 @@ class Network:
         found = [end for end in self._ends if end.process.name == source and end.peer_name == target]
         return sorted(found, key=lambda end: end.number)
 
+    def cut_off(self) -> None:
+        """For good: nothing is delivered any more, and every connection counts as closed."""
+        self.gone = True
+        for end in self._ends:
+            end.cut_off()
+
     def settle(self, end: End) -> None:
         """Forget it once it is over and all that was written to it has left."""
         if end.over and not end.sending:
@@ -173,6 +179,9 @@ class End(asyncio.Transport):
             self._call_reader()
 
         self.process.call_soon(made)
+
+    def cut_off(self) -> None:
+        self._closing = True
 
     @property
     def over(self) -> bool:

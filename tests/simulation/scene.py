@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,7 @@ from relay.journal import Journal
 from tests.simulation import verdict
 from tests.simulation.disk import Disk
 from tests.simulation.exchange_model import BOOK, DEPTH, TRADE, ExchangeModel, Market
-from tests.simulation.faults import FAULTS
+from tests.simulation.faults import FAULTS, Fault
 from tests.simulation.nats_model import NatsModel
 from tests.simulation.relay_model import RelayModel, StreamActors
 from tests.simulation.world import Process, World, installed
@@ -42,7 +42,8 @@ class Outcome:
 class Scene:
     """Faults reach into it; `play` runs it."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, faults: Sequence[Fault] = FAULTS) -> None:
+        self._faults = faults
         self.world = world = World(seed)
         self.dice = world.rng
         self.disk = Disk(world)
@@ -58,7 +59,7 @@ class Scene:
         for one in chosen:
             spec = one.spec
             self.nats.add(spec.jetstream_name, (one.stored_subject, spec.fence_subject), window_s)
-            self.exchange.open_market(spec.name, self.dice.choice((0.1, 0.4)))
+            self.exchange.open_market(spec.name, self.dice.choice((0.15, 0.5)))
         self.nats.start()
         self.relay = RelayModel(world, self.disk, config, folder, publishers=2)
         for one in chosen:
@@ -103,7 +104,7 @@ class Scene:
     def play(self) -> None:
         world, dice = self.world, self.dice
         for _ in range(dice.randrange(1, 6)):
-            fault = dice.choice(FAULTS)
+            fault = dice.choice(self._faults)
             self.after(dice.uniform(CALM_S, FAULTY_S), lambda fault=fault: self._fail(fault))
         while self.faults_until > world.now:
             world.run(self.faults_until)
@@ -187,10 +188,14 @@ def _small_segments() -> Iterator[None]:
         yield
 
 
-def play(seed: int, mutant: Callable[[Scene], AbstractContextManager[object]] | None = None) -> Outcome:
+def play(
+    seed: int,
+    mutant: Callable[[Scene], AbstractContextManager[object]] | None = None,
+    faults: Sequence[Fault] = FAULTS,
+) -> Outcome:
     """Run one seed, to its end; with `mutant`, which switches something off."""
     with tempfile.TemporaryDirectory(dir=_memory()) as folder, _small_segments():
-        scene = Scene(seed, Path(folder))
+        scene = Scene(seed, Path(folder), faults)
         broken = nullcontext() if mutant is None else mutant(scene)
         with installed(scene.world), scene.disk.installed(), broken:
             try:

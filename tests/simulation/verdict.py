@@ -44,10 +44,11 @@ def judge(stream: StreamActors, market: Market, nats: NatsModel, disk: Disk) -> 
         orjson.loads(each.body) for each in nats.streams[SIDE].messages if each.subject == spec.loss_subject
     ]
     accepted = _accepted(stream, numbers_of, disk)
+    problems = [*_epochs(events)]
     if not spec.id_key:
         stored, events = _without_strays(stream, stored, events, numbers_of, disk)
     unsaid = _unsaid(stream, stored, events)
-    problems = [*_order(stored, events)]
+    problems += _order(stored)
     if accepted - set(stored):
         problems.append(f"{sorted(accepted - set(stored))} were accepted and are not stored")
     if spec.id_key:
@@ -84,15 +85,19 @@ def _without_strays(
     return [stored[at] for at in kept], [events[at] for at in kept]
 
 
-def _order(stored: list[int], events: list[Message]) -> Iterator[str]:
+def _epochs(events: list[Message]) -> Iterator[str]:
+    """Nothing of an incarnation is stored behind anything of a later one."""
+    places = [(int(each.fields["Sluice-Epoch"]), int(each.fields["Sluice-Seq"])) for each in events]
+    if places != sorted(set(places)):
+        yield "epochs and counts do not rise"
+
+
+def _order(stored: list[int]) -> Iterator[str]:
     if 0 in stored:
         yield f"message {stored.index(0) + 1} holds what the exchange never sent"
     for earlier, later in pairwise(stored):
         if later <= earlier:
             yield f"{later} is stored after {earlier}"
-    places = [(int(each.fields["Sluice-Epoch"]), int(each.fields["Sluice-Seq"])) for each in events]
-    if places != sorted(set(places)):
-        yield "epochs and counts do not rise"
 
 
 def _accepted(stream: StreamActors, numbers_of: dict[bytes, int], disk: Disk) -> set[int]:

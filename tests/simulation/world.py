@@ -236,7 +236,8 @@ class World:
 
     def clear_up(self) -> None:
         """Let every task end, where nothing that they do has an effect any more."""
-        self.is_over = self.network.gone = True
+        self.is_over = True
+        self.network.cut_off()
         for process in (*self.processes, *self.ended):
             process.set_exception_handler(lambda loop, context: None)
             self._clear_up(process)
