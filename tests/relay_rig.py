@@ -40,7 +40,9 @@ class ExchangeThread:
 
     def sent(self, venue: str) -> dict[str, Sent]:
         report = self.call(self.server.sent)
-        return {f"{venue}:{name}": Sent(one.events, one.digest, one.unseen_ranges) for name, one in report.items()}
+        return {
+            f"{venue}:{name}": Sent(one.events, one.digest, one.unseen_ranges) for name, one in report.items()
+        }
 
     def close(self) -> None:
         self.run(self.server.__aexit__(None, None, None))
