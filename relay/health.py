@@ -17,6 +17,7 @@ from relay.stats import Health, RelayStatus, StreamStats
 # A reconnect takes a second or two, a publisher's watchdog two, a replacement three.
 SILENT_S = 30.0
 UNACKNOWLEDGED_S = 10.0
+MUTE_S = 5.0
 # A head that is restarted answers again within a minute.
 STUCK_S = 120.0
 # Muteness is ended by a replacement after three seconds, a start that fails is repeated for ever; a new node
@@ -95,6 +96,8 @@ class HealthWatch:
         for stats in status.streams:
             key = stream_key(stats)
             progress = self._progress[key] = _moved(stats, before.get(key), now)
+            if not stats.backlog_count:
+                continue
             patience_s = STALLED_S if stats.linked and stats.publisher in connected else None
             yield Finding(f"NATS acknowledges nothing of {key}", progress.at, UNACKNOWLEDGED_S, patience_s)
 
@@ -131,8 +134,11 @@ def _of_delivery(key: str, stats: StreamStats, limit_s: float, now: float) -> It
 
 
 def _of_actors(status: RelayStatus, now: float) -> Iterator[Finding]:
+    streams = {stream_key(stats) for stats in status.streams}
     for name in status.unreachable:
-        yield Finding(f"{name} does not answer", now, patience_s=ABSENT_S)
+        # A publisher that starts, or is replaced, keeps nobody from delivering.
+        grace_s = MUTE_S if name in streams else ABSENT_S
+        yield Finding(f"{name} does not answer", now, grace_s, ABSENT_S)
     if not status.publishers:
         yield Finding("no publisher runs", now, patience_s=ABSENT_S)
     elif not any(one.connected for one in status.publishers):

@@ -26,31 +26,18 @@ FIRST_DATA_S = 5.0
 
 def drain(args: Namespace) -> int:
     with closing(joined(args.address)) as cluster:
-        if args.kind == "publisher":
-            _drain_publisher(cluster, args.name, args.deadline)
-        else:
-            _stop_stream(cluster, args.name, args.deadline)
+        drain_one = drain_publisher if args.kind == "publisher" else stop_stream
+        drain_one(cluster, args.name, args.deadline)
     return 0
 
 
 def resume(args: Namespace) -> int:
     with closing(joined(args.address)) as cluster:
-        key = cluster.resume_stream(args.stream, person())
-        begun = time.monotonic()
-
-        def back(status: RelayStatus) -> bool:
-            found = _stream(status, key)
-            if found is None or not (found.linked and found.subscribed_at_ns):
-                return False
-            return bool(found.first_data_at_ns) or time.monotonic() - begun > FIRST_DATA_S
-
-        found = _stream(_await(cluster, back, key, args.deadline), key)
-        assert found is not None
-        print(f"{key}: {arrival(found)}")
+        resume_stream(cluster, args.stream, args.deadline)
     return 0
 
 
-def _drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
+def drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
     before = cluster.status()
     moved = [stream_key(one) for one in before.streams if one.publisher == name]
     print(f"before: {scale_line(before.scale)}; {name} has {len(moved)} streams", flush=True)
@@ -65,11 +52,26 @@ def _drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
     print(f"after:  {scale_line(after.scale)}; the streams are with {', '.join(homes) or 'nobody'}")
 
 
-def _stop_stream(cluster: Connection, name: str, deadline_s: float) -> None:
+def stop_stream(cluster: Connection, name: str, deadline_s: float) -> None:
     key = cluster.stop_stream(name, person())
     after = _await(cluster, lambda status: _stream(status, key) is None, key, deadline_s)
     ended = next((one for one in after.ended if stream_key(one) == key), None)
     print(f"{key}: {parting(ended)}; `driver.py resume {name}` starts it again")
+
+
+def resume_stream(cluster: Connection, name: str, deadline_s: float) -> None:
+    key = cluster.resume_stream(name, person())
+    begun = time.monotonic()
+
+    def back(status: RelayStatus) -> bool:
+        found = _stream(status, key)
+        if found is None or not found.linked or not found.subscribed_at_ns:
+            return False
+        return bool(found.first_data_at_ns) or time.monotonic() - begun > FIRST_DATA_S
+
+    found = _stream(_await(cluster, back, key, deadline_s), key)
+    assert found is not None
+    print(f"{key}: {arrival(found)}")
 
 
 def _await(

@@ -33,6 +33,9 @@ ALLOWED = {
     "dashboard": 4,
     "agent": 4,
     "runtime_env agent": 1,
+    # Metrics of Ray's autoscaler, which a head has whether or not anything scales; none where another
+    # Ray of this machine has its port.
+    "autoscaler monitor": 1,
     # Ray's own, which every worker has, and for a publisher the streams of other nodes.
     "Stream": 1,
     "Publisher": 2,
@@ -45,6 +48,7 @@ KINDS = (
     ("gcs/gcs_server", "gcs_server"),
     ("raylet/raylet", "raylet"),
     ("runtime_env/agent", "runtime_env agent"),
+    ("autoscaler/_private/monitor.py", "autoscaler monitor"),
     ("dashboard/agent.py", "agent"),
     ("dashboard/dashboard.py", "dashboard"),
     ("ray-dashboard", "dashboard"),
