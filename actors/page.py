@@ -52,6 +52,8 @@ RETRY_S = 5.0
 # Binding an address takes no time; this is for a machine that hardly runs.
 START_S = 5.0
 IDLE_S = 30.0
+# For answers that are being written. aiohttp takes 0 for "as long as the client likes".
+CLOSE_S = 0.2
 
 
 class Desk(Protocol):
@@ -175,7 +177,9 @@ class PageServer:
         started.set_result(None)
         await self._stop.wait()
         listening.close()
-        await server.shutdown(0.0)
+        await server.shutdown(CLOSE_S)
+        # The transports' last callbacks are due in the next turn of the loop.
+        await asyncio.sleep(0)
 
     async def _handle(self, asked: web.BaseRequest) -> web.StreamResponse:
         request = await _read(asked)

@@ -3,6 +3,7 @@ cluster is a fake."""
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import socket
@@ -315,6 +316,19 @@ def test_a_page_follows_the_configuration(serve):
         socket.create_connection(("127.0.0.1", first), DEADLINE_S)
     served.controller.apply(config("off"))
     served.until(lambda status: not status.problems and status.page is None, "the page is off")
+
+
+def test_nothing_of_a_connection_outlives_the_page(serve):
+    """An unclosed transport is an error of this run as soon as it is collected."""
+    served = serve()
+    with socket.create_connection(("127.0.0.1", served.port), DEADLINE_S) as mute:
+        kept = http.client.HTTPConnection("127.0.0.1", served.port, timeout=DEADLINE_S)
+        kept.request("GET", "/status.json")
+        kept.getresponse().read()
+        served.controller.stop()
+        assert mute.recv(1) == b""
+        kept.close()
+    gc.collect()
 
 
 def test_the_usual_port_gives_way_to_another_one(serve):
