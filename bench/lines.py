@@ -15,6 +15,8 @@ from relay.errors import ClusterError
 from relay.processes import stop_child
 
 ANSWER_LIMIT_S = 120.0
+# The arrivals of some seconds of a recording are one command.
+LINE_LIMIT_BYTES = 16 * 1024 * 1024
 Command = Callable[..., Awaitable[Any]]
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,7 +93,7 @@ class Child:
 async def obey(hello: Mapping[str, Any], commands: Mapping[str, Command]) -> None:
     """Say hello, then answer command after command until stdin closes."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(LINE_LIMIT_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     _say(hello)
     while line := await reader.readline():
