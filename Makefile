@@ -12,7 +12,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test chaos chaos-ci cluster-long lint bench bench-quick lock sbom audit-deps clean
+.PHONY: help env demo test chaos chaos-ci cluster-long lint bench bench-quick generated lock sbom audit-deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ bench: env ## Sluice, a one-process forwarder and the old design side by side
 
 bench-quick: env ## the same with short loads
 	@$(VENV) -m bench --quick
+
+generated: env ## write anew what is made of the code: docs/metrics.md
+	@$(VENV) -m tools.metrics_page > docs/metrics.md
 
 # pip-tools is no requirement of ours, so it comes and goes unlocked, on a maintainer's machine alone.
 lock: env ## write the lock anew from requirements.in and requirements-dev.in

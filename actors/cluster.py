@@ -157,30 +157,32 @@ class KeyValues:
 
 
 class RayMetrics:
-    """Metrics that Ray's own exporter serves. Ray tags them with neither actor nor job, so we do."""
+    """Metrics that Ray's own exporter serves. Ray tags them with neither actor nor job, so we do; its own tag
+    `WorkerId` gives each incarnation of an actor series of its own.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[Metric, Any] = {}
 
-    def set(self, metric: Metric, tag: str, value: float) -> None:
-        self._recorder(metric).set(float(value), _tags(metric, tag))
+    def set(self, metric: Metric, tags: tuple[str, ...], value: float) -> None:
+        self._recorder(metric).set(float(value), _named(metric, tags))
 
-    def add(self, metric: Metric, tag: str, amount: float) -> None:
-        self._recorder(metric).inc(float(amount), _tags(metric, tag))
+    def add(self, metric: Metric, tags: tuple[str, ...], amount: float) -> None:
+        # What `inc` does, which refuses zero: a counter that begins with its first loss never grows by it.
+        self._recorder(metric)._record(float(amount), _named(metric, tags))
 
     def _recorder(self, metric: Metric) -> Any:
         with self._lock:
             if metric not in self._known:
                 definition = metric.value
                 kind = Gauge if definition.kind is MetricKind.GAUGE else Counter
-                keys = (definition.tag,) if definition.tag else ()
-                self._known[metric] = kind(definition.name, definition.meaning, keys)
+                self._known[metric] = kind(definition.name, definition.meaning, definition.tags)
             return self._known[metric]
 
 
-def _tags(metric: Metric, tag: str) -> dict[str, str]:
-    return {metric.value.tag: tag} if metric.value.tag else {}
+def _named(metric: Metric, tags: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(metric.value.tags, tags, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from relay.errors import JournalError
 from relay.histogram import RateMeter
 from relay.intake import Intake, Taken
 from relay.journal import Journal
-from relay.metrics import StreamMetrics
+from relay.metrics import Metric, StreamMetrics
 from relay.open_holes import OpenHoles
 from relay.ports import Host
 from relay.record import Record
@@ -126,7 +126,7 @@ class StreamRelay:
         self._tasks: list[asyncio.Task[None]] = []
         self._rate = RateMeter(RATE_HALF_LIFE_S)
         self._bytes_rate = RateMeter(RATE_HALF_LIFE_S)
-        self._metrics = StreamMetrics(host.metrics, settings.spec.name)
+        self._metrics = StreamMetrics(host.metrics, settings.spec.key)
         self._journal_problem = ""
 
     def _start_intake(self) -> Intake:
@@ -263,7 +263,7 @@ class StreamRelay:
             self._reconsider_reading()
             self._measure()
             stats = self.stats()
-            self._metrics.update(stats)
+            self._metrics.update(stats, {Metric.STREAM_LATENCY: self.links.latency})
             self._host.set_title(f"ray::Stream {stats.stream} backlog={stats.backlog_count}")
             if ticks % LOG_EVERY_TICKS == 0:
                 _log.info("%s", status_line(stats))
@@ -352,6 +352,8 @@ class StreamRelay:
             assignment_version=self.links.assignment.version if self.links.assignment else 0,
             subscribed_at_ns=self.feed.subscribed_at_ns,
             first_data_at_ns=self.feed.first_data_at_ns,
+            gaps=self._intake.losses,
+            journal_max_bytes=self.settings.journal_max_bytes if self._journal else 0,
             last_error=self._journal_problem or self.feed.last_error,
             problem=self.problem,
         )
