@@ -54,8 +54,10 @@ bench: env ## Sluice, a one-process forwarder and the old design side by side
 bench-quick: env ## the same with short loads
 	@$(VENV) -m bench --quick
 
-generated: env ## write anew what is made of the code: docs/metrics.md
+generated: env ## write anew what is made of the code: docs/metrics.md and the dashboards in k8s/grafana
 	@$(VENV) -m tools.metrics_page > docs/metrics.md
+	@$(VENV) -m tools.dashboards sluice > k8s/grafana/sluice.json
+	@$(VENV) -m tools.dashboards ray > k8s/grafana/ray-default.json
 
 # pip-tools is no requirement of ours, so it comes and goes unlocked, on a maintainer's machine alone.
 lock: env ## write the lock anew from requirements.in and requirements-dev.in

@@ -17,17 +17,18 @@ HEAD = """# Metrics
 
 Made of `relay/metrics.py` by `make generated`; a test holds the two equal. There are no others.
 
-Every actor counts in plain numbers of its own and hands them to Ray's exporter once a second, so a message costs no
-call of a metric. Ray serves them on each node; the names here are those that Prometheus sees. Where a node is found:
-`prom_metrics_service_discovery.json` in Ray's session folder, and on Kubernetes the port `metrics` of each pod.
+Every actor counts in plain numbers of its own and hands them to Ray's exporter once a second, so a message
+costs no call of a metric. Ray serves them on each node; the names here are those that Prometheus sees. Where
+a node is found: `prom_metrics_service_discovery.json` in Ray's session folder, and on Kubernetes the port
+`metrics` of each pod.
 
 Three things to know before a query:
 
-- Each incarnation of an actor has series of its own, told apart by `WorkerId`: write `max by (stream) (…)` over gauges
-  and `sum by (stream) (rate(…))` over counters.
+- Each incarnation of an actor has series of its own, told apart by `WorkerId`: write `max by (stream) (…)`
+  over gauges and `sum by (stream) (rate(…))` over counters.
 - A gauge goes away two report intervals after its actor. Counters of dead actors stay until Ray's agent ends.
-- A counter is there from zero on, and a new incarnation begins there. `k8s/alerts.yaml` shows how to ask whether one grew
-  so that the first minute of an incarnation counts as well.
+- A counter is there from zero on, and a new incarnation begins there. `k8s/alerts.yaml` shows how to ask
+  whether one grew so that the first minute of an incarnation counts as well.
 
 A kind of `buckets` is a counter for each bound in `le`, of what took no longer:
 
@@ -38,8 +39,9 @@ histogram_quantile(0.99, sum by (le, stream) (rate({latency}[1m])))
 The bounds are {bounds} s
 and +Inf. They are made of finer ones, of which the middle counts: each holds within 3.2 %.
 
-What it costs, measured on 2 cores with ten streams that change all their figures: 0.3 ms of an actor's time each second,
-and 0.25 ms more for the buckets, together 0.06 % of a core. Ray's agent takes 3.7 % of a core, 3.2 % of it without Sluice.
+What it costs, measured on 2 cores with ten streams that change all their figures: 0.3 ms of an actor's time
+each second, and 0.25 ms more for the buckets, together 0.06 % of a core. Ray's agent takes 3.7 % of a core,
+3.2 % of it without Sluice.
 """
 TAGS = f"""## Tags
 
@@ -51,11 +53,12 @@ TAGS = f"""## Tags
 | `code` | {", ".join(f"`{code}`" for code in ErrorCode)} |
 | `le` | a bound, in seconds |
 
-`refused`: NATS took a message and answered with an error. `timeout`: it did not answer. `max_payload`: the message is
-longer than the server allows. `nats`: no connection, or the place of a stream cannot be asked for. `link`: a peer that
-does not belong to the relay was turned away.
+`refused`: NATS took a message and answered with an error. `timeout`: it did not answer. `max_payload`: the
+message is longer than the server allows. `nats`: no connection, or the place of a stream cannot be asked for.
+`link`: a peer that does not belong to the relay was turned away.
 
-Ray adds `NodeAddress`, `SessionName`, `WorkerId`, `Component` and `Version`, and its PodMonitor `ray_io_cluster`.
+Ray adds `NodeAddress`, `SessionName`, `WorkerId`, `Component` and `Version`, and a PodMonitor adds
+`ray_io_cluster`.
 """
 
 
@@ -68,7 +71,9 @@ def page() -> str:
 
 
 def _section(prefix: str, title: str) -> str:
-    return "\n".join([f"## {title}", "", "| name | kind | tags | meaning |", "|---|---|---|---|", *_rows(prefix), ""])
+    return "\n".join(
+        [f"## {title}", "", "| name | kind | tags | meaning |", "|---|---|---|---|", *_rows(prefix), ""]
+    )
 
 
 def _rows(prefix: str) -> Iterator[str]:
