@@ -103,7 +103,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     def start(page: str = "{{listen: '127.0.0.1:0', token_file: {token_file}}}") -> Served:
         host, cluster = PlainHost(), FakeCluster()
         hosts.append(host)
-        controller = Controller(cluster, host, ensure=lambda nats, streams: None)
+        controller = Controller(
+            cluster, host, ensure=lambda nats, streams: None, beat=lambda nats, payload: None
+        )
         running.append(controller)
         controller.apply(config(page.format(token_file=token_file)), who="the test")
         served = Served(controller, cluster, token_file)
