@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -12,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from actors.actor_log import LimitedHandler
 from actors.cluster import KeyValues, RayMetrics, node_address, node_id, set_process_title
 from relay.assign import decode_assignment
 from relay.errors import ClusterError
@@ -21,7 +23,6 @@ from relay.stats import Assignment
 
 SECRET, SOCKETS = "secret", "sockets"
 TITLE_EVERY_S = 0.25
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class ActorHost:
@@ -89,7 +90,7 @@ class _Title:
 
 def _arrive(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
     return ActorHost(namespace)
 
 

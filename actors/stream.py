@@ -128,6 +128,7 @@ class StreamRelay:
         self._bytes_rate = RateMeter(RATE_HALF_LIFE_S)
         self._metrics = StreamMetrics(host.metrics, settings.spec.key)
         self._journal_problem = ""
+        self._logged_state = StreamState.CONNECTING
 
     def _start_intake(self) -> Intake:
         settings = self.settings
@@ -263,10 +264,17 @@ class StreamRelay:
             self._reconsider_reading()
             self._measure()
             stats = self.stats()
+            self._log_change(stats)
             self._metrics.update(stats, {Metric.STREAM_LATENCY: self.links.latency})
             self._host.set_title(f"ray::Stream {stats.stream} backlog={stats.backlog_count}")
             if ticks % LOG_EVERY_TICKS == 0:
                 _log.info("%s", status_line(stats))
+
+    def _log_change(self, stats: StreamStats) -> None:
+        if stats.state is not self._logged_state:
+            why = f" ({stats.problem})" if stats.problem else ""
+            _log.info("%s, was %s%s: %s", stats.state, self._logged_state, why, status_line(stats))
+            self._logged_state = stats.state
 
     def _measure(self) -> None:
         now = time.monotonic()

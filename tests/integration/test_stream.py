@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -409,6 +410,25 @@ def test_an_event_that_nats_can_never_take_is_rejected_and_the_rest_goes_on(rig:
     rig.run(publisher.acknowledge_all())
     until(lambda: actor.stats().acknowledged == 2)
     assert actor.stats().balanced
+
+
+def test_the_log_has_a_line_for_each_change_of_state_and_none_for_an_event(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    publisher.max_messages = 5
+    actor = rig.actor(extra="queue: {max_messages: 10, overflow: block}\n")
+    rig.send(range(1, 3))
+    until(lambda: "live, was connecting: btcusdt@trade live" in caplog.text)
+    rig.send(range(3, 301))
+    until(lambda: "blocked, was live: btcusdt@trade blocked backlog=" in caplog.text)
+    publisher.acknowledging = True
+    rig.run(publisher.acknowledge_all())
+    until(lambda: actor.stats().acknowledged == 300)
+    until(lambda: "live, was blocked: btcusdt@trade live" in caplog.text)
+    assert len([record for record in caplog.records if record.name.startswith("actors.")]) < 10
 
 
 def test_the_title_shows_the_backlog(rig: Rig) -> None:
