@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.actor_log import LimitedHandler
-from relay.log_limit import LINES, WINDOW_S, LogLimit
+from relay.log_limit import LINES, LONGEST_S, WINDOW_S, LogLimit
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 9)), max_size=200))
@@ -21,10 +21,26 @@ def test_every_line_is_written_or_counted_and_few_are_written(steps):
         counted += sum(count for _, count in limit.over(now))
         if limit.allows(place, place, now):
             written.append((place, now))
-    counted += sum(count for _, count in limit.over(now + WINDOW_S))
+    counted += sum(count for _, count in limit.over(now + LONGEST_S))
     assert len(written) + counted == len(steps)
     for place, at in written:
         assert sum(other == place and at <= later < at + WINDOW_S for other, later in written) <= 2 * LINES
+
+
+def written_of(every_s: float, for_s: float) -> int:
+    limit, written = LogLimit[str](), 0
+    for number in range(int(for_s / every_s)):
+        limit.over(number * every_s)
+        written += limit.allows("a", "", number * every_s)
+    return written
+
+
+def test_a_day_of_one_trouble_is_told_ever_more_seldom():
+    assert written_of(every_s=1.0, for_s=86_400.0) < 86_400 / LONGEST_S * LINES * 1.1
+
+
+def test_a_status_line_every_ten_seconds_is_never_left_out():
+    assert written_of(every_s=10.0, for_s=86_400.0) == 8_640
 
 
 @pytest.fixture
