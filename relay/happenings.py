@@ -75,6 +75,10 @@ def _of_stream(key: str, old: StreamStats, new: StreamStats) -> Iterator[Happeni
     if new.epoch != old.epoch:
         yield Happening("restarted", key, Weight.WARN, f"started again, as epoch {new.epoch}")
         return
+    if new.gaps > old.gaps and new.lost == old.lost:
+        # With ids, the number of lost ones tells more.
+        text = "has {n} gaps on the loss ledger; no ids tell whether anything was in them"
+        yield Happening("gaps", key, Weight.BAD, text, new.gaps - old.gaps)
     for name, (weight, text) in _COUNTED.items():
         grown = getattr(new, name) - getattr(old, name)
         if grown > 0:

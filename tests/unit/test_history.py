@@ -39,6 +39,14 @@ def test_between_two_equal_looks_nothing_happened():
     ("changes", "text"),
     [
         ({"lost": 1_234}, "bad usdm:btcusdt@trade lost 1,234, which the exchange sent and nobody received"),
+        (
+            {"gaps": 2},
+            "bad usdm:btcusdt@trade has 2 gaps on the loss ledger; no ids tell whether anything was in them",
+        ),
+        (
+            {"gaps": 1, "lost": 3},
+            "bad usdm:btcusdt@trade lost 3, which the exchange sent and nobody received",
+        ),
         ({"dropped": 2}, "bad usdm:btcusdt@trade dropped 2, as its overflow policy says"),
         (
             {"unaligned": 1},
