@@ -12,7 +12,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test chaos chaos-ci cluster-long lint bench bench-quick generated lock sbom audit-deps clean
+.PHONY: help env demo test chaos chaos-ci cluster-long seeing lint bench bench-quick generated lock sbom audit-deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ chaos: env ## every fault of the table, one after the other, and the table of wh
 
 chaos-ci: env ## the faults that every change has to survive
 	@$(VENV) -m pytest tests/chaos -m chaos_ci
+
+seeing: env ## a whole relay as Prometheus, a browser and a heartbeat's reader see it
+	@$(VENV) -m pytest tests/cluster -m seeing
 
 cluster-long: env ## jobs submitted to a cluster with a token, and a second node (root)
 	@$(VENV) -m pytest tests/cluster -m cluster_long
