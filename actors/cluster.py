@@ -100,6 +100,16 @@ def set_process_title(text: str) -> None:
     setproctitle(text)
 
 
+def own_process_title() -> None:
+    """Ray sets the title anew around each call of a method; from now on it leaves it alone."""
+    ray_worker._changeproctitle = _left_alone
+
+
+@contextmanager
+def _left_alone(title: Any, next_title: Any) -> Iterator[None]:
+    yield
+
+
 def worker_niceness(timeout_s: float) -> int:
     """The priority at which the cluster starts its workers."""
     look = ray.remote(_own_niceness).options(num_cpus=0)

@@ -7,14 +7,19 @@ import logging
 import os
 import sys
 import tempfile
-import threading
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from actors.actor_log import LimitedHandler
-from actors.cluster import KeyValues, RayMetrics, node_address, node_id, set_process_title
+from actors.cluster import (
+    KeyValues,
+    RayMetrics,
+    node_address,
+    node_id,
+    own_process_title,
+    set_process_title,
+)
 from relay.assign import decode_assignment
 from relay.errors import ClusterError
 from relay.facts import assignment_fact
@@ -22,7 +27,6 @@ from relay.metrics import Metrics
 from relay.stats import Assignment
 
 SECRET, SOCKETS = "secret", "sockets"
-TITLE_EVERY_S = 0.25
 
 
 class ActorHost:
@@ -67,30 +71,13 @@ class ActorHost:
         return decode_assignment(encoded) if encoded else None
 
     def set_title(self, text: str) -> None:
-        self._title.text = text
-
-    @cached_property
-    def _title(self) -> _Title:
-        return _Title()
-
-
-class _Title:
-    """Keeps the process title: Ray puts its own back after every call of a method."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        threading.Thread(target=self._keep, name="title", daemon=True).start()
-
-    def _keep(self) -> None:
-        while True:
-            if self.text:
-                set_process_title(self.text)
-            time.sleep(TITLE_EVERY_S)
+        set_process_title(text)
 
 
 def _arrive(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
     logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
+    own_process_title()
     return ActorHost(namespace)
 
 

@@ -125,8 +125,10 @@ def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]
 
 
 def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+    # One that starts has never answered; if that lasts, it is a problem.
+    heard = {stream_key(one) for one in before.streams} | {one.publisher for one in before.publishers}
     for name in after.unreachable:
-        if name not in before.unreachable:
+        if name in heard and name not in before.unreachable:
             yield Happening("silent", name, Weight.WARN, "does not answer")
     for problem in after.problems:
         # The number of seconds in it would make it another one at each look.

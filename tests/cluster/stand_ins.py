@@ -26,7 +26,6 @@ class StandInStream:
         self._assignment = host.assignment(settings.spec.key)
         self._state = StreamState.LIVE
         self._metrics = StreamMetrics(host.metrics, settings.spec.key)
-        host.set_title(f"ray::Stream {settings.spec.name} backlog=3")
 
     def __repr__(self) -> str:
         return f"Stream({self._settings.spec.name})"
@@ -44,6 +43,7 @@ class StandInStream:
             queued=3,
             received=13,
         )
+        self._host.set_title(f"ray::Stream {stats.stream} backlog=3")
         self._metrics.update(stats, {})
         return stats
 

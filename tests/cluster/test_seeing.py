@@ -191,19 +191,10 @@ def test_process_titles_and_logs_tell_of_each_stream(whole: Whole) -> None:
     logs = list((Path(whole.cluster["run_directory"]) / "ray").glob("session_*/logs/worker-*.err"))
     written = "\n".join(path.read_text() for path in logs)
     for one in whole.status["streams"]:
-        await_title(one["pid"], f"ray::Stream {one['stream']} backlog=")
+        title = Path(f"/proc/{one['pid']}/cmdline").read_text()
+        assert title.startswith(f"ray::Stream {one['stream']} backlog=")
         assert f"live, was connecting: {one['stream']} live backlog=" in written
         assert f"INFO actors.stream: {one['stream']} live backlog=" in written, "the status line"
-
-
-def await_title(pid: int, wanted: str) -> None:
-    """Ray's own is there for a moment after each call of a method."""
-    pause = threading.Event()
-    for _ in range(500):
-        if Path(f"/proc/{pid}/cmdline").read_text().startswith(wanted):
-            return
-        pause.wait(0.02)
-    raise AssertionError(f"the title of {pid} never began with {wanted}")
 
 
 def test_a_heartbeat_tells_the_totals(whole: Whole) -> None:

@@ -111,7 +111,11 @@ def test_trouble_is_told_once_however_long_it_lasts():
     first, second = (status(problems=(f"p1 has not started for {s} s",)) for s in (15, 16))
     assert len(told(status(), first)) == 1
     assert told(first, second) == []
-    assert told(status(), status(unreachable=("p1",))) == ["warn p1 does not answer"]
+    assert told(status(), status(unreachable=("p0",))) == ["warn p0 does not answer"]
+
+
+def test_an_actor_that_starts_is_no_trouble():
+    assert told(status(), status(unreachable=("p1",))) == []
 
 
 def look(history: History, after: int = 0):
