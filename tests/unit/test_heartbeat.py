@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -36,6 +38,16 @@ def test_it_tells_the_totals_of_each_stream_and_that_all_is_well():
     held = totals["queued"] + totals["in_flight"] + totals["spilled"]
     ended = totals["acknowledged"] + totals["conflated"] + totals["dropped"] + totals["rejected"]
     assert totals["received"] == held + ended
+
+
+def test_it_looks_as_the_documentation_shows_it():
+    text = (Path(__file__).parents[2] / "docs" / "seeing.md").read_text("utf-8")
+    (example,) = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    shown, told = orjson.loads(example), orjson.loads(encoded(STATUS, 0))
+    assert shown.keys() == told.keys()
+    assert shown["publishers"].keys() == told["publishers"].keys()
+    (stream,) = shown["streams"]
+    assert shown["streams"][stream].keys() == told["streams"][stream].keys()
 
 
 def test_it_tells_why_the_relay_is_not_ready():
