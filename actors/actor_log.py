@@ -27,10 +27,8 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         """Called with the handler's lock held."""
         now = time.monotonic()
         for last, count in self._limit.over(now):
-            last.msg, last.args = (
-                f"{last.getMessage()} (the last of {count} like this that are left out)",
-                None,
-            )
+            last.msg = f"{last.getMessage()} (the last of {count} like this that are left out)"
+            last.args = None
             super().emit(last)
         if self._limit.allows((record.pathname, record.lineno), record, now):
             super().emit(record)

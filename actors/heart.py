@@ -48,8 +48,10 @@ class Heart:
             running.result()
         except SluiceError as error:
             self.problem, self._due_at = str(error), now + RETRY_S
-        if self.problem != before:
-            _log.warning("%s", self.problem or "heartbeats go out again")
+        if self.problem and self.problem != before:
+            _log.warning("%s", self.problem)
+        elif before and not self.problem:
+            _log.info("heartbeats go out again")
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -61,6 +61,8 @@ async def publish(nats: NatsConfig, payload: bytes) -> None:
     complaints: list[str] = []
     connection = await connect_to_any(nats, "sluice heartbeat", complaints.append)
     try:
+        if len(payload) > connection.max_payload:
+            raise BusError(f"the heartbeat has {len(payload)} bytes; raise max_payload of the NATS server")
         connection.write(b"PUB %b %d\r\n%b\r\n" % (SUBJECT.encode(), len(payload), payload))
         await connection.flush()
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import nats
 import pytest
@@ -14,7 +15,8 @@ from nats.aio.msg import Msg
 from actors.controller import Controller
 from relay.config import Config, parse_config
 from relay.embedded import EmbeddedNats
-from relay.heartbeat import SUBJECT
+from relay.errors import BusError
+from relay.heartbeat import SUBJECT, publish
 from tests.fakes import FakeCluster
 from tests.hosts import PlainHost
 
@@ -24,6 +26,12 @@ DEADLINE_S = 20.0
 def config(server: EmbeddedNats, delivery: str) -> Config:
     text = f"page: off\nnats: {{servers: ['{server.url}'], delivery: {delivery}}}\nshards: [btcusdt@trade]\n"
     return parse_config(text, {"HOME": "/home/somebody"})
+
+
+def test_one_that_is_too_long_is_told_in_a_sentence(tmp_path: Path) -> None:
+    too_long = pytest.raises(BusError, match="the heartbeat has 2000 bytes; raise max_payload")
+    with EmbeddedNats(tmp_path / "small", extra_config="max_payload: 1024") as server, too_long:
+        asyncio.run(publish(config(server, "core").nats, b"x" * 2000))
 
 
 @contextmanager

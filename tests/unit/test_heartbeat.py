@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -95,6 +96,7 @@ def test_the_first_goes_out_at_once_and_then_one_every_half_minute():
 
 
 def test_one_that_cannot_go_out_is_told_tried_again_soon_and_logged_once(caplog):
+    caplog.set_level(logging.INFO)
     beats = Beats()
     heart = Heart(beats, AtOnce())
     beats.refusal = "NATS does not take the heartbeat"
