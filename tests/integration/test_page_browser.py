@@ -174,6 +174,21 @@ def test_the_keyboard_alone_unlocks_scales_and_drains(tab: Tab, opened: Open) ->
     served.until(lambda status: not status.stopped and len(status.streams) == 2, "its return")
 
 
+def test_a_question_that_was_left_is_not_answered_by_the_next_one(tab: Tab, opened: Open) -> None:
+    """The event of the first dialog's end comes when the second one is open."""
+    served = opened(unlocked=True)
+    drain = "document.querySelector('#streams tr[data-key=\"{}\"] button').click();"
+    leave, go = (
+        "document.querySelector('#sure [value=cancel]').click();",
+        "document.querySelector('#sure .grave').click();",
+    )
+    tab.run(f"{drain.format(BTC)} {leave} {drain.format(ETH)} 0")
+    tab.until("document.getElementById('sure-title').textContent === 'Stop ethusdt@trade?'")
+    tab.run(f"{go} 0")
+    served.until(lambda status: [one.key for one in status.stopped] == [ETH], "the end of the second alone")
+    assert served.ask("GET", "/status.json").json["changes"][-1]["what"] == f"{ETH} stopped"
+
+
 def tab_to(tab: Tab, selector: str) -> None:
     """Press the key until the control has the focus."""
     for _ in range(60):
