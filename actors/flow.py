@@ -217,7 +217,7 @@ class Flow:
         marks = [
             (served, served.lane.session, served.lane.chain.last_number)
             for served in self._sessions.values()
-            if len(served.lane.chain)
+            if served.lane.chain.messages
         ]
         if marks:
             self._is_confirming = True
@@ -237,8 +237,8 @@ class Flow:
 
     def _count(self, sent: Sent, now: float) -> None:
         self._acknowledged_at = now
-        self._gauges.acknowledged += 1
-        self._gauges.latency.add(int((now - sent.sent_at) * 1e9))
+        self._gauges.acknowledged += sent.messages
+        self._gauges.latency.add_many(int((now - sent.sent_at) * 1e9), sent.messages)
 
 
 def _status(header_block: bytes | None) -> int:

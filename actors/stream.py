@@ -17,6 +17,7 @@ from actors.feed_keeper import FeedKeeper
 from actors.healer import Healer
 from actors.link_keeper import LinkKeeper
 from actors.loop import ActorLoop
+from relay.batch import Batch
 from relay.config import Overflow, StreamSettings
 from relay.connect_ledger import ConnectLedger
 from relay.connects import Claim
@@ -27,7 +28,6 @@ from relay.journal import Journal
 from relay.metrics import StreamMetrics
 from relay.open_holes import OpenHoles
 from relay.ports import Host
-from relay.record import Record
 from relay.stats import Assignment, StreamState, StreamStats
 from relay.tears import Tear
 from relay.window import Window
@@ -228,9 +228,9 @@ class StreamRelay:
         """There is no room, or none that costs nothing."""
         return self.feed.paused or (self.window.full and self.window.overflow is not Overflow.SPILL)
 
-    def _refused(self, record: Record, reason: str) -> None:
+    def _refused(self, record: Batch, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
-        self._store(self._intake.refused(record.payload, record.recv_ns, reason))
+        self._store(self._intake.refused(record.payloads[0], record.recv_ns, reason))
 
     def _preceded(self, event_id: int, recv_ns: int) -> None:
         taken = self._intake.preceded_by(event_id, recv_ns)

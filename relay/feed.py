@@ -22,12 +22,12 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from relay.backoff import Allowance
+from relay.batch import MAX_BATCH_BYTES
 from relay.errors import FeedError
-from relay.record import MAX_RECORD_BYTES
 
 OPEN_TIMEOUT_S = 5.0
 # Any frame can reach 35 kB in recordings; a NATS server takes 1 MiB by default, envelope included.
-MAX_FRAME_BYTES = MAX_RECORD_BYTES // 2
+MAX_FRAME_BYTES = MAX_BATCH_BYTES // 2
 # Binance pings every 20 s (spot) or 3 min (futures). A peer that answers nothing for this long is gone.
 QUIET_S = 20.0
 PONG_TIMEOUT_S = 10.0

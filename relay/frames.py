@@ -6,13 +6,13 @@ must be there and right: a frame of another stream under this name would be wors
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import orjson
 
-from relay.record import NO_EVENT_ID
+from relay.batch import NO_EVENT_ID
 from relay.shapes import Shape, shape_of
 from relay.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, shown, split_contract
 
@@ -87,6 +87,26 @@ class FrameClassifier:
             return self._state
         event_id = int(match[1])
         return Verdict(Outcome.ACCEPTED, event_id, event_id - 1 if self._counts_on else NO_EVENT_ID)
+
+    @property
+    def conflatable(self) -> bool:
+        """Of events whose shape is known."""
+        return self._state.conflatable and not self._id_key
+
+    def event_ids(self, payloads: Sequence[bytes]) -> list[int] | None:
+        """The ids of events that can be told by their shape alone, and that name the one before them by it.
+
+        None if one of them cannot; NO_EVENT_ID for each where the kind has none.
+        """
+        shape = self._shape
+        if shape is None or (self._id_key and not self._counts_on):
+            return None
+        matches = [shape(payload) for payload in payloads]
+        if None in matches:
+            return None
+        if not self._id_key:
+            return [NO_EVENT_ID] * len(matches)
+        return [int(match[1]) for match in matches if match]
 
     def _judge(self, payload: bytes) -> Verdict:
         try:

@@ -1,6 +1,6 @@
 """One stream's journal: which files there are, and what is written to, read from and removed of them.
 
-`<owner>-<first offset>-<writer>.seg` holds records, `<owner>.cursor` the acknowledged offset, and an empty
+`<owner>-<first offset>-<writer>.seg` holds batches, `<owner>.cursor` the acknowledged offset, and an empty
 `<epoch>.floor` tells that this epoch is taken. An incarnation touches files of its own epoch only, after it
 has taken over what it wants to keep: a stopped predecessor that wakes up can spoil nothing, without any lock.
 """
@@ -95,7 +95,7 @@ class Journal:
         return max(0, self.max_bytes - self._used_bytes)
 
     def append(self, encoded: bytes, last_offset: int) -> None:
-        """Write one or many encoded records with offsets up to `last_offset`, all of them or none."""
+        """Write one or many encoded batches with offsets up to `last_offset`, all of them or none."""
         assert last_offset > self.last_offset
         size = len(encoded)
         if size > self.max_bytes - self._used_bytes:
@@ -120,18 +120,18 @@ class Journal:
         self.last_offset = last_offset
 
     def read_after(self, offset: int, max_bytes: int) -> list[bytes]:
-        """The next unacknowledged records after `offset`, encoded: at least one if there is one.
+        """The next batches with unacknowledged records after `offset`, encoded: at least one if there is one.
 
-        Damaged records are left out and added to `damages`. JournalError tells, among others, that a later
+        Damaged ones are left out and added to `damages`. JournalError tells, among others, that a later
         incarnation has taken over.
         """
         while reader := self._reader_after(max(offset, self.acknowledged)):
-            records, damage = reader.read(max_bytes, self.acknowledged)
+            batches, damage = reader.read(max_bytes, self.acknowledged)
             if damage is not None:
                 self._stepped_over = True
                 self._note(damage)
-            if records:
-                return records
+            if batches:
+                return batches
         return []
 
     def stepped_over(self) -> bool:

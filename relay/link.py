@@ -92,10 +92,10 @@ class Link(asyncio.Protocol):
             case wire.Fenced():
                 self._owner.fenced(message.epoch)
 
-    def send(self, count: int, encoded: bytes) -> None:
-        """One batch of `count` records in this session; call only while `ready`."""
+    def send(self, skip: int, encoded: bytes) -> None:
+        """Batches in this session, without the first `skip` records; call only while `ready`."""
         assert self.session is not None
-        self._write(wire.batch(self.session, count, encoded))
+        self._write(wire.batches(self.session, skip, encoded))
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

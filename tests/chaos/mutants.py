@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import actors.publishing
-import relay.lane
+from relay.chain import Chain
 from relay.intake import Intake
 from relay.standing import Standing, _last, look_up
 from relay.window import Window
@@ -48,9 +48,8 @@ def _chain() -> None:
     async def blind(bus: Any, spec: Any, template: str, epoch: int) -> Standing:
         return Standing((await look_up(bus, spec, template)).subject, 0)
 
-    headers = relay.lane.headers
     actors.publishing.take_over = blind
-    relay.lane.headers = lambda identity, condition, record: headers(identity, "", record)
+    Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign]
 
 
 def _gap_check() -> None:

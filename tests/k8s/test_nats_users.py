@@ -28,7 +28,7 @@ from relay.embedded import EmbeddedNats, find_binary
 from relay.errors import BusError
 from relay.jetstream import SIDE_NAME, ensure_streams
 from relay.nkey import new_user_seed
-from relay.record import Kind
+from relay.batch import Kind
 from relay.standing import ask
 from tests.hosts import SECRET, PlainHost
 from tests.k8s.manifests import K8S, config, container
