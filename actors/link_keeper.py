@@ -59,7 +59,9 @@ class LinkKeeper:
         on_predecessor: Callable[[int, int], None],
         on_torn: Callable[[Tear], None],
     ) -> None:
+        # From the socket's read to the acknowledgement, and to the write to NATS.
         self.latency = RollingHistogram(window_s=10.0)
+        self.relay_latency = RollingHistogram(window_s=10.0)
         self.assignment: Assignment | None = None
         self.failovers = 0
         self.fenced_by: int | None = None
@@ -205,10 +207,12 @@ class LinkKeeper:
 
     def acknowledged(self, message: wire.Ack) -> None:
         now_ns = time.time_ns()
-        for offset, waited_us in message.marks:
+        for offset, waited_us, answered_us in message.marks:
             acknowledged_ns = now_ns - 1000 * waited_us
+            published_ns = acknowledged_ns - 1000 * answered_us
             for recv_ns, count in self._window.acknowledge(offset):
                 self.latency.add_many(acknowledged_ns - recv_ns, count)
+                self.relay_latency.add_many(published_ns - recv_ns, count)
         self._settle()
 
     def refused(self, message: wire.Refused) -> None:
@@ -248,13 +252,16 @@ class LinkKeeper:
         link, limits, window = self._link, self._limits, self._window
         if window.wants_refill():
             self._refill()
-        while link is not None and link.ready and limits is not None and window.has_queued:
-            room_records = min(limits.max_messages - window.in_flight_records, MAX_SENT_RECORDS)
-            room_bytes = min(limits.max_bytes - window.in_flight_bytes, MAX_SENT_BYTES)
-            if self._handing_over or room_records <= 0 or room_bytes <= 0:
+        if link is None or limits is None or self._handing_over:
+            return
+        while window.has_queued and link.ready:
+            room_records = limits.max_messages - window.in_flight_records
+            room_bytes = limits.max_bytes - window.in_flight_bytes
+            if room_records <= 0 or room_bytes <= 0:
                 break
-            batches = window.take(room_records, room_bytes)
-            link.send(batches[0].done, b"".join([batch.encoded for batch in batches]))
+            batches = window.take(min(room_records, MAX_SENT_RECORDS), min(room_bytes, MAX_SENT_BYTES))
+            encoded = [batch.encoded for batch in batches]
+            link.send(batches[0].done, encoded[0] if len(encoded) == 1 else b"".join(encoded))
 
     def _refill(self) -> None:
         assert self._journal is not None

@@ -42,20 +42,24 @@ RATE_HALF_LIFE_S = 1.5
 
 
 class StreamActor:
-    """Ray's face of a stream; its methods may be called from any thread."""
+    """Ray's face of a stream; its methods may be called from any thread.
+
+    None of them is a coroutine: Ray would run all of them on one loop, where a drain holds up every look.
+    """
 
     def __init__(self, settings: StreamSettings, host: Host) -> None:
         self._name = settings.spec.name
         self._loop = ActorLoop(f"stream {settings.spec.key}")
         self._relay: StreamRelay | None = None
-        self._loop.start(lambda: self._run(settings, host))
+
+        async def run() -> None:
+            self._relay = StreamRelay(settings, host)
+            await self._relay.run()
+
+        self._loop.start(run)
 
     def __repr__(self) -> str:
         return f"Stream({self._name})"
-
-    async def _run(self, settings: StreamSettings, host: Host) -> None:
-        self._relay = StreamRelay(settings, host)
-        await self._relay.run()
 
     def stats(self) -> StreamStats:
         return self._loop.look(lambda: self._started().stats())
@@ -76,7 +80,7 @@ class StreamActor:
         self._loop.stop()
 
     def _started(self) -> StreamRelay:
-        # The loop runs `_run` before anything that was handed to it later.
+        # The loop runs that before anything that was handed to it later.
         assert self._relay is not None
         return self._relay
 
@@ -173,17 +177,24 @@ class StreamRelay:
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
         taken = self._intake.take(payloads, recv_ns)
+        self._put(taken)
         if taken.accepted or taken.held:
             self.feed.delivered()
-        self._put(taken)
-        self.healer.saw(taken)
+        if taken.hole is not None:
+            self.healer.saw(taken)
         self._reconsider_reading()
         if taken.shutdown:
             self.feed.renew("the exchange announced its shutdown")
 
     def _put(self, taken: Taken) -> None:
-        self._store(taken)
-        self.links.pump()
+        """The publisher comes first where it can: it works while this process writes to the journal, and
+        nothing that it says can be heard before that is done."""
+        if self.window.has_spilled:
+            self._store(taken)
+            self.links.pump()
+        else:
+            self.links.pump()
+            self._store(taken)
 
     def _store(self, taken: Taken) -> None:
         if self._journal is None or not taken.journal:
@@ -218,8 +229,7 @@ class StreamRelay:
         self.links.pump()
 
     def _reconsider_reading(self) -> None:
-        short = self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES
-        if self._draining or short or self._unwritten or self.window.blocked:
+        if self._draining or self._unwritten or self._journal_is_short or self.window.blocked:
             self.feed.pause()
         elif self.feed.paused:
             self.feed.resume()
@@ -243,11 +253,15 @@ class StreamRelay:
         self.healer.saw(taken)
 
     @property
+    def _journal_is_short(self) -> bool:
+        return self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES
+
+    @property
     def problem(self) -> str:
         """What somebody has to mend, as a sentence; empty while there is nothing."""
         if self._journal_problem:
             return f"{self._journal_problem}; {self.settings.spec.key} reads nothing until it can be written"
-        if self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES:
+        if self._journal_is_short:
             return (
                 f"the journal of {self.settings.spec.key} is full; it reads nothing until NATS takes events"
             )

@@ -13,7 +13,7 @@ from relay.window import Admission, Window
 
 
 @dataclass(slots=True)
-class Run:
+class _Run:
     """Events that are alike and were read together; their ids rise, where they have any."""
 
     kind: Kind
@@ -36,28 +36,30 @@ class Acceptance:
         self._epoch = epoch
         self._offset = last_offset
         self._seq = 0
-        self._run: Run | None = None
+        self._run: _Run | None = None
         self._journal: list[bytes] = []
 
     def event(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
         run = self._run
         if run is None or not run.goes_on(kind, recv_ns, event_id, conflatable):
             self._end_run()
-            self._run = run = Run(kind, recv_ns, conflatable, [], [])
+            self._run = run = _Run(kind, recv_ns, conflatable, [], [])
         run.event_ids.append(event_id)
         run.payloads.append(payload)
 
-    def run(self, run: Run) -> None:
-        """Many events at once, in batches that the window takes as a whole."""
-        at, count = 0, len(run.payloads)
+    def events(
+        self, kind: Kind, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]
+    ) -> None:
+        """Many that are alike and were read together, in batches that the window takes as a whole."""
+        at, count = 0, len(payloads)
         while at < count:
-            payloads, event_ids = run.payloads, run.event_ids
+            some, ids = payloads, event_ids
             if count > 1:
-                payloads = _batched(payloads[at : at + self._window.takes])
-                event_ids = event_ids[at : at + len(payloads)]
-            self._offer(run.kind, run.recv_ns, self._seq + 1, event_ids, payloads, run.conflatable, False)
-            self._seq += len(payloads)
-            at += len(payloads)
+                some = _batched(payloads[at : at + self._window.takes])
+                ids = event_ids[at : at + len(some)]
+            self._offer(kind, recv_ns, self._seq + 1, ids, some, conflatable, False)
+            self._seq += len(some)
+            at += len(some)
 
     def side(self, kind: Kind, recv_ns: int, payload: bytes, event_id: int = NO_EVENT_ID) -> None:
         """Behind the events that came before; it repeats the count of the last one."""
@@ -68,14 +70,15 @@ class Acceptance:
 
     def ended(self) -> tuple[bytes, int]:
         """What the journal must get in one piece since the last call, and the offset of the last record."""
-        self._end_run()
+        if self._run is not None:
+            self._end_run()
         journal, self._journal = self._journal, []
         return journal[0] if len(journal) == 1 else b"".join(journal), self._offset
 
     def _end_run(self) -> None:
         run, self._run = self._run, None
         if run is not None:
-            self.run(run)
+            self.events(run.kind, run.recv_ns, run.conflatable, run.event_ids, run.payloads)
 
     def _offer(
         self,

@@ -112,17 +112,16 @@ class Chain:
             if (sent := self.acknowledge(index, now)) is not None:
                 yield sent
 
-    def advance(self) -> int | None:
-        """Drop the acknowledged prefix; the offset of its last record, None if there is none."""
-        offset = None
+    def advance(self) -> Sent | None:
+        """Drop the acknowledged prefix and return the last of it; None if there is none."""
+        last = None
         window = self._window
         while window and window[0].acknowledged:
-            sent = window.popleft()
-            offset = sent.offset
-            self.messages -= sent.messages
-            self._bytes -= sent.size_bytes
+            last = window.popleft()
+            self.messages -= last.messages
+            self._bytes -= last.size_bytes
             self._first += 1
-        return offset
+        return last
 
     def stalled(self, now: float, limit_s: float) -> bool:
         return bool(self._window) and now - self.progressed_at > limit_s

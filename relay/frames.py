@@ -75,6 +75,8 @@ class FrameClassifier:
         self._kline = spec.kind in _KLINES
         self._checks = tuple(_checks(spec))
         self._state = _STATE if spec.snapshot else _EVENT
+        # Of events whose shape is known.
+        self.conflatable = self._state.conflatable and not self._id_key
         self._counts_on = bool(self._id_key) and self._previous_key == self._id_key
         self._shape: Shape | None = None
         self._lessons = 0
@@ -88,11 +90,6 @@ class FrameClassifier:
         event_id = int(match[1])
         return Verdict(Outcome.ACCEPTED, event_id, event_id - 1 if self._counts_on else NO_EVENT_ID)
 
-    @property
-    def conflatable(self) -> bool:
-        """Of events whose shape is known."""
-        return self._state.conflatable and not self._id_key
-
     def event_ids(self, payloads: Sequence[bytes]) -> list[int] | None:
         """The ids of events that can be told by their shape alone, and that name the one before them by it.
 
@@ -101,12 +98,13 @@ class FrameClassifier:
         shape = self._shape
         if shape is None or (self._id_key and not self._counts_on):
             return None
-        matches = [shape(payload) for payload in payloads]
-        if None in matches:
-            return None
-        if not self._id_key:
-            return [NO_EVENT_ID] * len(matches)
-        return [int(match[1]) for match in matches if match]
+        event_ids = []
+        for payload in payloads:
+            match = shape(payload)
+            if match is None:
+                return None
+            event_ids.append(int(match[1]) if self._id_key else NO_EVENT_ID)
+        return event_ids
 
     def _judge(self, payload: bytes) -> Verdict:
         try:

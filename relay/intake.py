@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from relay.acceptance import Acceptance, Run
+from relay.acceptance import Acceptance
 from relay.batch import NO_EVENT_ID, Kind
 from relay.frames import FrameClassifier, Outcome, Verdict
 from relay.gap import Gap, Waiting, lost_entry, settled_entry
@@ -192,15 +192,16 @@ class Intake:
         first, last = event_ids[0], event_ids[-1]
         if first == NO_EVENT_ID:
             return self._dark_since_ns is None
-        contiguous = first == last or event_ids == list(range(first, last + 1))
-        return contiguous and first == self._last_id + 1 == self._last_link + 1
+        if first != self._last_id + 1 or first != self._last_link + 1:
+            return False
+        return first == last or event_ids == list(range(first, last + 1))
 
     def _go_on(self, event_ids: list[int], payloads: list[bytes], recv_ns: int) -> None:
         if event_ids[0] != NO_EVENT_ID:
             self._dark_since_ns = None
             self._last_id = self._last_link = event_ids[-1]
         self._last_recv_ns = recv_ns
-        self._acceptance.run(Run(Kind.EVENT, recv_ns, self._classify.conflatable, event_ids, payloads))
+        self._acceptance.events(Kind.EVENT, recv_ns, self._classify.conflatable, event_ids, payloads)
 
     def _take_each(self, payloads: list[bytes], recv_ns: int) -> Taken:
         accepted = 0

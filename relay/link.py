@@ -11,6 +11,7 @@ import time
 from typing import Protocol, cast
 
 from relay import wire
+from relay.direct_writer import DirectWriter
 from relay.errors import LinkError
 from relay.stats import PublisherEndpoint
 
@@ -50,6 +51,7 @@ class Link(asyncio.Protocol):
         self._secret = secret
         self._splitter = wire.Splitter(wire.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
+        self._writer: DirectWriter | None = None
         self._paused = False
 
     @property
@@ -61,6 +63,7 @@ class Link(asyncio.Protocol):
         # uvloop's transports keep asyncio's contract without inheriting from it.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._writer = DirectWriter(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = time.monotonic()
@@ -98,8 +101,8 @@ class Link(asyncio.Protocol):
         self._write(wire.batches(self.session, skip, encoded))
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if self._writer is not None and self._transport is not None and not self._transport.is_closing():
+            self._writer.write(data)
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -145,7 +145,7 @@ class Window:
         """
         if batch.is_event:
             self.books.received += batch.count
-        if self.has_spilled:
+        if self._newest_spilled > self._newest_in_memory:
             return self._spill(batch)
         admission = self._overflow(batch) if self.full else self._keep(batch)
         if self._may_be_stored and admission is Admission.KEPT and batch.is_event:
@@ -169,7 +169,7 @@ class Window:
     def _keep(self, batch: Held) -> Admission:
         self._queued.append(batch)
         self._count_queued(batch, 1)
-        self._newest_in_memory = batch.last_offset
+        self._newest_in_memory = batch.offset + batch.count - 1
         return Admission.KEPT
 
     def _count_queued(self, batch: Held, sign: int) -> None:

@@ -36,7 +36,7 @@ _FRAME = Struct("<IB")
 _BATCHES = Struct("<II")
 _RESUME = Struct("<IQQIIqQ")
 _SESSION = Struct("<I")
-_MARK = Struct("<QI")
+_MARK = Struct("<QII")
 _REFUSED = Struct("<IQ")
 _FENCED = Struct("<Q")
 _ALIVE = Struct("<B")
@@ -69,13 +69,17 @@ class Resume:
     recv_ns: int = 0
 
 
+Mark = tuple[int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Each mark `(offset, waited_us)` says that every record up to `offset` was acknowledged by NATS, and how
-    long ago that was when this message left: acknowledgements wait for each other, latency counts without."""
+    """Each mark `(offset, waited_us, answered_us)` says that every record up to `offset` was acknowledged by
+    NATS, how long ago that was when this message left, and how long the answer had taken: acknowledgements
+    wait for each other, and latency counts without that."""
 
     session: int
-    marks: tuple[tuple[int, int], ...]
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def resume(message: Resume) -> bytes:
     return frame(RESUME, _RESUME.pack(*astuple(message)))
 
 
-def ack(session: int, marks: Iterable[tuple[int, int]]) -> bytes:
+def ack(session: int, marks: Iterable[Mark]) -> bytes:
     return frame(ACK, _SESSION.pack(session) + b"".join([_MARK.pack(*mark) for mark in marks]))
 
 
