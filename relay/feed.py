@@ -16,18 +16,20 @@ from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from relay.backoff import Allowance
-from relay.errors import FeedError
+from relay.errors import FeedError, TurnedAwayError
 from relay.record import MAX_RECORD_BYTES
 
 OPEN_TIMEOUT_S = 5.0
 # Any frame can reach 35 kB in recordings; a NATS server takes 1 MiB by default, envelope included.
 MAX_FRAME_BYTES = MAX_RECORD_BYTES // 2
+# Binance sends whole frames. A message in many small ones would cost far more time and memory than bytes.
+MAX_FRAGMENTS = 1024
 # Binance pings every 20 s (spot) or 3 min (futures). A peer that answers nothing for this long is gone.
 QUIET_S = 20.0
 PONG_TIMEOUT_S = 10.0
@@ -48,13 +50,15 @@ Sink = Callable[[list[bytes], int], None]
 class FeedConnection(asyncio.Protocol):
     """Calls `sink(payloads, recv_ns)` from the event loop, once per read that completed at least one message.
 
-    `closed` resolves to the reason once the connection is over; it never raises.
+    `closed` resolves to the reason once the connection is over; it never raises. `address` is the peer's,
+    empty if that was gone at once.
     """
 
     def __init__(self, url: str, sink: Sink) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[FeedError] = loop.create_future()
+        self.address = ""
         self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_FRAME_BYTES)
         self._sink = sink
         self._transport: asyncio.Transport | None = None
@@ -78,6 +82,8 @@ class FeedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports keep asyncio's contract without inheriting from it.
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
         self._protocol.send_request(self._protocol.connect())
         self._flush()
 
@@ -157,6 +163,9 @@ class FeedConnection(asyncio.Protocol):
             if frame.fin:
                 payloads.append(b"".join(self._fragments))
                 self._fragments = []
+            elif len(self._fragments) > MAX_FRAGMENTS:
+                broken = f"the exchange broke the protocol: a message in more than {MAX_FRAGMENTS} fragments"
+                self.close(broken, CloseCode.MESSAGE_TOO_BIG)
 
     def _take_response(self) -> None:
         if self._protocol.handshake_exc is None and not self.opened.done():
@@ -236,9 +245,9 @@ class FeedConnection(asyncio.Protocol):
         ):
             self._transport.resume_reading()
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: int = CloseCode.NORMAL_CLOSURE) -> None:
         if self._protocol.state is State.OPEN:
-            self._protocol.send_close(1000)
+            self._protocol.send_close(code)
             self._flush()
         if self._transport is not None and not self.closed.done():
             self._end(FeedError(reason))
@@ -249,12 +258,17 @@ def _refusal(error: Exception) -> FeedError:
         status = error.response.status_code
         after = error.response.headers.get("Retry-After", "")
         retry_after_s = float(after) if after.isdigit() else None
-        return FeedError(f"the exchange refused the connection with HTTP {status}", retry_after_s)
+        return TurnedAwayError(f"the exchange refused the connection with HTTP {status}", retry_after_s)
     return FeedError(f"the exchange's handshake failed: {error}")
 
 
-async def open_feed(url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S) -> FeedConnection:
-    """Connect and shake hands. Raises FeedError for anything that goes wrong, within `timeout_s`."""
+async def open_feed(
+    url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S, *, address: str | None = None
+) -> FeedConnection:
+    """Connect and shake hands. Raises FeedError for anything that goes wrong, within `timeout_s`.
+
+    With `address` the name in the URL is not looked up; its certificate is asked for all the same.
+    """
     uri = parse_uri(url)
     context = ssl.create_default_context() if uri.secure else None
     loop = asyncio.get_running_loop()
@@ -262,7 +276,11 @@ async def open_feed(url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S) -> 
     try:
         async with asyncio.timeout(timeout_s):
             _, connection = await loop.create_connection(
-                lambda: FeedConnection(url, sink), uri.host, uri.port, ssl=context
+                lambda: FeedConnection(url, sink),
+                address or uri.host,
+                uri.port,
+                ssl=context,
+                server_hostname=uri.host if context else None,
             )
             await asyncio.wait((connection.opened, connection.closed), return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError as error:

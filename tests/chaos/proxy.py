@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -134,7 +135,7 @@ class FaultProxy:
         self.target = target
         self.host = host
         self.port = 0
-        self.accepted = 0
+        self.accepted_at: list[float] = []
         self.touched: Counter[str] = Counter()
         self._random = Random(seed)
         self._toxics: dict[Way, dict[type[Toxic], Toxic]] = {Way.UP: {}, Way.DOWN: {}}
@@ -156,6 +157,11 @@ class FaultProxy:
     def connections(self) -> int:
         return len(self._pairs)
 
+    @property
+    def url(self) -> str:
+        """For WebSockets."""
+        return f"ws://{self.host}:{self.port}"
+
     def down(self) -> None:
         """Refuse connections and end those that there are."""
         self._thread.run(self._down())
@@ -173,6 +179,15 @@ class FaultProxy:
     def reset(self) -> int:
         """Reset the present connections; returns how many."""
         return int(self._thread.run(self._reset()))
+
+    def finish(self) -> int:
+        """End TCP of the present connections in good order, without a word; returns how many."""
+        return int(self._thread.run(self._finish()))
+
+    def swallow(self) -> int:
+        """Present connections stay and carry nothing any more, as where a router forgot them; new ones work.
+        Returns how many."""
+        return int(self._thread.run(self._swallow()))
 
     async def _up(self) -> None:
         if self._server is None:
@@ -194,6 +209,18 @@ class FaultProxy:
         await self._end(pairs)
         return len(pairs)
 
+    async def _finish(self) -> int:
+        pairs = tuple(self._pairs)
+        self.touched["finished"] += len(pairs)
+        await self._end(pairs)
+        return len(pairs)
+
+    async def _swallow(self) -> int:
+        pairs = tuple(self._pairs)
+        for pair in pairs:
+            pair.maimed = True
+        return len(pairs)
+
     async def _end(self, pairs: tuple[_Pair, ...]) -> None:
         for pair in pairs:
             pair.cut()
@@ -210,7 +237,7 @@ class FaultProxy:
             await self._end(tuple(pair for pair in self._pairs if pair.maimed))
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
+        self.accepted_at.append(time.monotonic())
         try:
             there, back = await asyncio.open_connection(*self.target)
         except (OSError, asyncio.CancelledError):
@@ -312,6 +339,7 @@ class FaultProxy:
                     pair.cut()
                     return
         if pair.maimed:
+            self.touched["swallowed"] += len(data)
             return
         writer.write(data)
         await writer.drain()
