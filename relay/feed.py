@@ -12,6 +12,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from socket import SOCK_STREAM
 from typing import cast
 
 from websockets.client import ClientProtocol
@@ -269,19 +270,10 @@ async def open_feed(
 
     With `address` the name in the URL is not looked up; its certificate is asked for all the same.
     """
-    uri = parse_uri(url)
-    context = ssl.create_default_context() if uri.secure else None
-    loop = asyncio.get_running_loop()
     connection: FeedConnection | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            _, connection = await loop.create_connection(
-                lambda: FeedConnection(url, sink),
-                address or uri.host,
-                uri.port,
-                ssl=context,
-                server_hostname=uri.host if context else None,
-            )
+            connection = await _connect(url, sink, address)
             await asyncio.wait((connection.opened, connection.closed), return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError as error:
         if connection is not None:
@@ -292,3 +284,31 @@ async def open_feed(
     if not connection.opened.done():
         raise connection.closed.result()
     return connection
+
+
+async def _connect(url: str, sink: Sink, address: str | None) -> FeedConnection:
+    """TCP, and TLS if the URL wants it, with the first of the name's addresses where somebody listens.
+
+    Names are looked up here: uvloop's own look-up for a connection, once it is given up, ends in a warning.
+    """
+    uri = parse_uri(url)
+    context = ssl.create_default_context() if uri.secure else None
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(address or uri.host, uri.port, type=SOCK_STREAM)
+    trouble: OSError | None = None
+    for *_, place in found:
+        try:
+            _, connection = await loop.create_connection(
+                lambda: FeedConnection(url, sink),
+                str(place[0]),
+                uri.port,
+                ssl=context,
+                server_hostname=uri.host if context else None,
+            )
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            trouble = error
+        else:
+            return connection
+    raise trouble or OSError(f"{uri.host} has no address")

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from tests.chaos.frame_proxy import FrameProxy
+from tests.chaos.island import Island
 from tests.chaos.processes import Seams
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.rig import FLOOD, STREAMS, Rig, stream, until
@@ -73,6 +74,26 @@ def vanish_behind(rig: Rig, row: Row, names: Collection[str]) -> list[FaultProxy
 
 def _proxied(port: int, seed: int) -> FaultProxy:
     return FaultProxy(("127.0.0.1", port), seed=seed)
+
+
+@pytest.mark.chaos(
+    row=22, fault="packets of one stream vanish for 8 s, then pass again", figure="reads on, nothing untold"
+)
+def test_row_22_parted(rig: Rig, row: Row) -> None:
+    with Island() as island:
+        rig.cluster.seams[stream(FLOOD)] = Seams(network=island.name)
+        rig.start(exchange={"host": island.outside})
+        rig.flows(BUSY)
+        island.part()
+        row.injected("packets of one stream vanish", not island.reached(rig.exchange.port))
+        time.sleep(8.0)
+        island.heal()
+        began, received = time.monotonic(), rig.stats()[KEY].received
+        until(lambda: rig.stats()[KEY].received > received, "it reads on", 60.0)
+        row.measured("reads on after", time.monotonic() - began, "s", 5.0)
+        rig.flows(200)
+        assert_others_untouched(rig, {KEY})
+        rig.judge()
 
 
 @pytest.mark.chaos(
