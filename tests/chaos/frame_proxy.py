@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from tests.chaos.proxy import CHUNK_BYTES, LoopThread
+from tests.chaos.proxy import CHUNK_BYTES, LoopThread, stop_listening
 
 END = b"\r\n\r\n"
 CONTINUATION, TEXT, BINARY, CLOSE, PING = 0x0, 0x1, 0x2, 0x8, 0x9
@@ -89,7 +89,7 @@ class FrameProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.run(_now(self._server.close))
+        self._thread.run(stop_listening(self._server))
         self._thread.close()
 
     @property
@@ -132,27 +132,38 @@ class FrameProxy:
         return len(chosen)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(
-            self._attend, "127.0.0.1", 0, ssl=self._tls, limit=16 * CHUNK_BYTES
-        )
+        self._server = await asyncio.start_server(self._attend, "127.0.0.1", 0, limit=16 * CHUNK_BYTES)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _attend(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        there, back = await asyncio.open_connection("127.0.0.1", self._target_port)
+        writers = [client]
         try:
-            request = await reader.readuntil(END)
-            back.write(request)
-            if b"Upgrade: websocket" in request:
-                call = Call(client, spoilt=bool(self.extra_header), slow=self.drips)
-                await self._carry(call, reader, there, back)
-            else:
-                await _both(_copy(reader, back), _copy(there, client))
-        except (ConnectionError, asyncio.IncompleteReadError):
+            if self._tls is not None:
+                await client.start_tls(self._tls)
+            self.accepted += 1
+            there, back = await asyncio.open_connection("127.0.0.1", self._target_port)
+            writers.append(back)
+            await self._serve(reader, client, there, back)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            for writer in (client, back):
+            for writer in writers:
                 writer.transport.abort()
+
+    async def _serve(
+        self,
+        reader: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+        there: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
+        request = await reader.readuntil(END)
+        back.write(request)
+        if b"Upgrade: websocket" in request:
+            call = Call(client, spoilt=bool(self.extra_header), slow=self.drips)
+            await self._carry(call, reader, there, back)
+        else:
+            await _both(_copy(reader, back), _copy(there, client))
 
     async def _carry(
         self,

@@ -101,7 +101,18 @@ class LoopThread:
         self.loop.close()
 
 
+async def stop_listening(server: asyncio.Server) -> None:
+    """A connection that was taken just before a server closes would never be closed itself (gh-109564)."""
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+    await asyncio.sleep(0)
+    server.close()
+
+
 async def _cancel_others() -> None:
+    # A task that is cancelled before it began cleans nothing up: those of connections just taken begin now.
+    for _ in range(3):
+        await asyncio.sleep(0)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -196,7 +207,7 @@ class FaultProxy:
 
     async def _down(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
             self._server = None
         self.touched["down"] += len(self._pairs)
         await self._end(tuple(self._pairs))

@@ -22,7 +22,6 @@ HOST = "exchange.sluice.test"
 
 @pytest.mark.chaos(
     row=31,
-    ci=True,
     fault="the name server fails, lies, then says nothing",
     figure="back at the last good address, the others untouched",
 )
