@@ -26,7 +26,8 @@ from relay.backoff import Allowance
 from relay.errors import FeedError, TurnedAwayError
 from relay.record import MAX_RECORD_BYTES
 
-OPEN_TIMEOUT_S = 5.0
+# Given up within 5 s, late timers included.
+OPEN_TIMEOUT_S = 4.5
 # Any frame can reach 35 kB in recordings; a NATS server takes 1 MiB by default, envelope included.
 MAX_FRAME_BYTES = MAX_RECORD_BYTES // 2
 # A frame that goes to the library costs 40 us, whatever its size. Binance sends such ones now and then; who

@@ -130,21 +130,24 @@ def test_row_28_slow_drip(rig: Rig, row: Row) -> None:
     rig.start(between={FLOOD: FrameProxy}, config=NO_HEALING)
     proxy = rig.between[FLOOD]
     rig.flows(BUSY)
-    began = time.monotonic()
-    row.injected("frames drip", proxy.drip())
-    until(lambda: len(proxy.calls) > 1, "another connection", 60.0)
-    row.measured("frames that drip noticed after", time.monotonic() - began, "s", 5.0)
-    rig.flows(50)
-    proxy.drips = True
-    before = len(proxy.calls)
-    row.injected("sockets cut, handshakes drip", proxy.cut())
-    until(lambda: len(proxy.calls) > before + 1, "a second attempt", 30.0)
+    with rig.outage() as outage:
+        row.injected("frames drip", proxy.drip())
+        until(lambda: len(proxy.calls) > 1, "another connection", 60.0)
+        row.measured("frames that drip noticed after", (time.time_ns() - outage.began_ns) / 1e9, "s", 5.0)
+        rig.flows(50)
+        proxy.drips = True
+        before = len(proxy.calls)
+        row.injected("sockets cut, handshakes drip", proxy.cut())
+        until(lambda: len(proxy.calls) > before + 1, "a second attempt", 30.0)
     given_up = proxy.calls[before]
     row.measured("handshake given up after", given_up.left_at - given_up.opened_at, "s", 5.0)
     proxy.drips = False
     rig.flows(50)
     assert_others_untouched(rig, {KEY})
     rig.judge()
+    others = rig.specs().keys() - {KEY}
+    row.measured("p99 of the others", rig.p99_ms(others, outage.began_ns, outage.ended_ns), "ms")
+    row.measured("before", rig.p99_ms(others, 0, outage.began_ns), "ms")
 
 
 @pytest.mark.chaos(
