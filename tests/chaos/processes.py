@@ -45,6 +45,7 @@ SLICE_S = 0.02
 CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 PR_SET_PDEATHSIG = 1
+RESOLV_CONF = Path("/etc/resolv.conf")
 SECRET = b"a secret of the chaos rig"
 
 _context = multiprocessing.get_context("forkserver")
@@ -173,7 +174,7 @@ def _apply(seams: Seams) -> None:
             raise OSError(ctypes.get_errno(), "setns")
         os.close(descriptor)
     if seams.resolv_conf is not None:
-        cover(Path("/etc/resolv.conf"), seams.resolv_conf)
+        cover(RESOLV_CONF, seams.resolv_conf)
     if seams.file_size_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (seams.file_size_bytes, resource.RLIM_INFINITY))
     os.environ.update(seams.environment)

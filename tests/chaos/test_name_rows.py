@@ -30,8 +30,8 @@ def test_row_31_names(rig: Rig, row: Row) -> None:
     a name server of ours."""
     port = free_port()
     with NameServer("127.0.0.1") as names:
-        for name in STREAMS:
-            rig.cluster.seams[stream(name)] = Seams(resolv_conf=names.resolv_conf(rig.directory))
+        seams = Seams(resolv_conf=names.resolv_conf(rig.directory))
+        rig.cluster.seams.update((stream(name), seams) for name in STREAMS)
         rig.start(exchange={"port": port}, config={"exchange": {"url": f"ws://{HOST}:{port}"}})
         rig.flows(100)
         row.injected("the streams ask our name server", names.asked >= len(STREAMS))
