@@ -19,8 +19,8 @@ from relay.batch import MAX_BATCH_BYTES, NO_EVENT_ID, Kind
 from relay.embedded import EmbeddedNats
 from tests.hosts import SECRET
 from tests.link_client import LinkClient, Sender, events
-from tests.records import Record
 from tests.publisher_rig import BOOK, OTHER, TRADE, Rig, StoredEvent
+from tests.records import Record
 
 COUNT = 3000
 

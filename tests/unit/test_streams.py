@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.batch import NO_EVENT_ID, Batch, Kind
 from relay.errors import ConfigError
 from relay.grammar import SYMBOLLESS, WITH_SYMBOL
-from relay.batch import NO_EVENT_ID, Batch, Kind
 from relay.streams import StreamKind, StreamSpec, Venue, fence_id, message_ids, parse_stream
 from relay.subjects import check_subject
 
