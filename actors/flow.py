@@ -1,7 +1,7 @@
 """Records to NATS in fair turns, and acknowledgements back: what a publisher does all the time.
 
-A stream's records pass through callbacks and no task. A turn writes what may go out, all streams' together: at
-once after a pause, else in the next iteration of the event loop, so that what came meanwhile goes along.
+A stream's records pass through callbacks and no task. What comes after a pause is written at once. Else a
+turn in the next iteration of the event loop writes what may go out, all streams' together.
 """
 
 from __future__ import annotations
@@ -89,11 +89,16 @@ class Flow:
         """The lane has new records."""
         if not served.lane.ready:
             return
-        self._scheduler.add(served)
-        if not self._turn_is_due and time.monotonic() - self._turned_at > self._limits.pause_s:
-            self._turn()
-        else:
+        now, connection = time.monotonic(), self._connection
+        if connection is None or self._turn_is_due or now - self._turned_at <= self._limits.pause_s:
+            self._scheduler.add(served)
             self._call_turn()
+            return
+        self._turned_at = now
+        out: list[bytes] = []
+        served.lane.publish(self._limits.quantum_bytes, out, now)
+        self._write(connection, out)
+        self._after(served, now)
 
     def on_reply(self, subject: bytes, data: bytes, header_block: bytes | None) -> None:
         """An answer to `<inbox>.<session>.<number>`."""
@@ -141,13 +146,14 @@ class Flow:
         connection = self._connection
         if connection is None:
             return
-        if self._scheduler and connection.unsent_bytes <= self._limits.unsent_bytes:
-            self._publish(connection, now)
-        if self._confirms and not self._is_confirming:
-            self._confirm(connection)
-
-    def _publish(self, connection: Connection, now: float) -> None:
         out: list[bytes] = []
+        if self._scheduler and connection.unsent_bytes <= self._limits.unsent_bytes:
+            self._take_turns(out, now)
+        self._write(connection, out)
+        if self._scheduler:
+            self._call_turn()
+
+    def _take_turns(self, out: list[bytes], now: float) -> None:
         room_bytes = self._limits.turn_bytes
         while room_bytes > 0 and self._scheduler:
             served, budget_bytes = self._scheduler.turn()
@@ -156,11 +162,22 @@ class Flow:
             room_bytes -= used_bytes
             if served.lane.refused:
                 self._refuse(served, now)
-        data = out[0] if len(out) == 1 else b"".join(out)
-        self._gauges.written_bytes += len(data)
-        connection.write(data)
-        if self._scheduler:
+
+    def _after(self, served: Served, now: float) -> None:
+        """A lane has published without a turn."""
+        if served.lane.refused:
+            self._refuse(served, now)
+        if served.lane.ready:
+            self._scheduler.add(served)
             self._call_turn()
+
+    def _write(self, connection: Connection, out: list[bytes]) -> None:
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            self._gauges.written_bytes += len(data)
+            connection.write(data)
+        if self._confirms and not self._is_confirming:
+            self._confirm(connection)
 
     def _refuse(self, served: Served, now: float) -> None:
         lane = served.lane

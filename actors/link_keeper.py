@@ -16,6 +16,7 @@ from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch
 from relay.config import StreamSettings
 from relay.errors import FencedError, LinkError
 from relay.failover import Failover
+from relay.held import Held
 from relay.histogram import RollingHistogram
 from relay.journal import Journal
 from relay.link import Link, open_link
@@ -246,6 +247,16 @@ class LinkKeeper:
             last = self._window.last_acknowledged
             if last is not None and last.epoch == self._epoch:
                 self._tip = message_ids(self._spec.key.encode(), last, 0, 1)[0].decode()
+
+    def send_at_once(self, batch: Held) -> bool:
+        """A new batch, for which the window has room, if nothing waits before it. False if it has to wait."""
+        link, limits = self._link, self._limits
+        if link is None or limits is None or not link.ready or self._handing_over:
+            return False
+        if not self._window.pass_on(batch, limits.max_messages, limits.max_bytes):
+            return False
+        link.send(0, batch.encoded)
+        return True
 
     def pump(self) -> None:
         """Send what is waiting, as far as the publisher's credit goes."""

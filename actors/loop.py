@@ -38,7 +38,7 @@ class ActorLoop:
 
     def start(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Call it once; `main` is called in the loop's thread."""
-        # Whatever was imported stays: no collection needs to look at it again, and the hot path makes no cycles.
+        # What was imported stays: no collection needs to look at it again. The hot path makes no cycles.
         gc.freeze()
         gc.set_threshold(GARBAGE_CONTAINERS, 20, 50)
         self._thread.start()

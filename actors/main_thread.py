@@ -1,9 +1,9 @@
 """Rest for the main thread of a Ray worker, and the process title, which is set between two rests.
 
-Ray wakes that thread 100 times a second to look for signals (core_worker.cc, RunTaskExecutionLoop) and takes the
-interpreter's lock from the data plane each time: 0.75 % of a core for an actor that does nothing. No setting
-turns it off, but a signal's Python handler runs right there, so a handler of ours sleeps there most of the
-time. Calls of the actor's methods begin up to REST_S later for it.
+Ray wakes that thread 100 times a second to look for signals (core_worker.cc, RunTaskExecutionLoop) and takes
+the interpreter's lock from the data plane each time: 0.75 % of a core for an actor that does nothing. No
+setting turns it off, but a signal's Python handler runs right there, so a handler of ours sleeps there most
+of the time. Calls of the actor's methods begin up to REST_S later for it.
 """
 
 from __future__ import annotations

@@ -32,9 +32,7 @@ class Served:
     def tell(self, now: float) -> None:
         """Everything that is untold, in one message."""
         if self.untold:
-            marks = [
-                (offset, int((now - at) * 1e6), int((at - sent_at) * 1e6)) for offset, at, sent_at in self.untold
-            ]
+            marks = [(offset, _us(now - at), _us(at - sent_at)) for offset, at, sent_at in self.untold]
             self.link.send(wire.ack(self.lane.session, marks))
             self.told = marks[-1][0]
             self.untold.clear()
@@ -44,3 +42,7 @@ class Served:
         wait_s = max(0.0, self.paced_until - (RETRY_BURST - 1) * RETRY_S - now)
         self.paced_until = max(self.paced_until, now) + RETRY_S
         return wait_s
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6)

@@ -96,6 +96,7 @@ class StreamRelay:
         self._journal: Journal | None = None
         if settings.journal:
             self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
+        self._journal_limit_bytes = settings.journal_max_bytes - JOURNAL_RESERVE_BYTES
         self.window = Window(
             max_messages=settings.queue.max_messages,
             max_bytes=settings.queue.max_bytes,
@@ -123,6 +124,8 @@ class StreamRelay:
             on_predecessor=self._preceded,
             on_torn=self._torn,
         )
+        # Only then can a read fill memory for good.
+        self._blocks = settings.overflow is Overflow.BLOCK
         self._unwritten = bytearray()
         self._unwritten_offset = 0
         self._draining = False
@@ -177,6 +180,21 @@ class StreamRelay:
             await asyncio.sleep(0)
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
+        batch = self._intake.next_batch(payloads, recv_ns)
+        if batch is None:
+            self._take_with_thought(payloads, recv_ns)
+            return
+        if not self.links.send_at_once(batch):
+            self.window.offer(batch)
+            self.links.pump()
+        journal = self._journal
+        if journal is not None:
+            self._write(batch.encoded, batch.last_offset)
+        self.feed.delivered()
+        if self._blocks or (journal is not None and journal.used_bytes > self._journal_limit_bytes):
+            self._reconsider_reading()
+
+    def _take_with_thought(self, payloads: list[bytes], recv_ns: int) -> None:
         taken = self._intake.take(payloads, recv_ns)
         self._put(taken)
         if taken.accepted or taken.held:
@@ -198,22 +216,26 @@ class StreamRelay:
             self._store(taken)
 
     def _store(self, taken: Taken) -> None:
-        if self._journal is None or not taken.journal:
-            return
+        if self._journal is not None and taken.journal:
+            self._write(taken.journal, taken.last_offset)
+
+    def _write(self, encoded: bytes, last_offset: int) -> None:
+        assert self._journal is not None
         if self._unwritten:
-            self._keep_unwritten(taken)
+            self._keep_unwritten(encoded, last_offset)
             return
         try:
-            self._journal.append(taken.journal, taken.last_offset)
+            self._journal.append(encoded, last_offset)
         except JournalError as error:
             self._journal_problem = str(error)
             _log.error("%s; reading pauses until the journal takes records again", error)
-            self._keep_unwritten(taken)
+            self._keep_unwritten(encoded, last_offset)
+            self._reconsider_reading()
 
-    def _keep_unwritten(self, taken: Taken) -> None:
+    def _keep_unwritten(self, encoded: bytes, last_offset: int) -> None:
         """What was read before the disk failed waits in memory; reading pauses, so it is one read's worth."""
-        self._unwritten += taken.journal
-        self._unwritten_offset = taken.last_offset
+        self._unwritten += encoded
+        self._unwritten_offset = last_offset
         self.links.unwritten = True
 
     def _retry_unwritten(self) -> None:
@@ -255,7 +277,7 @@ class StreamRelay:
 
     @property
     def _journal_is_short(self) -> bool:
-        return self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES
+        return self._journal is not None and self._journal.used_bytes > self._journal_limit_bytes
 
     @property
     def problem(self) -> str:

@@ -39,6 +39,14 @@ class Acceptance:
         self._run: _Run | None = None
         self._journal: list[bytes] = []
 
+    def batch(self, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]) -> Held:
+        """Events in one batch, which is numbered and goes nowhere yet; nothing else may be under way."""
+        offset, seq, count = self._offset + 1, self._seq + 1, len(payloads)
+        self._offset += count
+        self._seq += count
+        encoded = encode(Kind.EVENT, offset, self._epoch, seq, recv_ns, event_ids, payloads)
+        return Held(offset, count, recv_ns, encoded, True, conflatable)
+
     def event(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
         run = self._run
         if run is None or not run.goes_on(kind, recv_ns, event_id, conflatable):

@@ -100,6 +100,11 @@ class Batch:
         return len(self.payloads)
 
     @property
+    def size_bytes(self) -> int:
+        """Of the payloads."""
+        return sum(map(len, self.payloads))
+
+    @property
     def encoded(self) -> bytes:
         return encode(
             self.kind, self.offset, self.epoch, self.seq, self.recv_ns, self.event_ids, self.payloads

@@ -7,7 +7,7 @@ import os
 
 
 class DirectWriter:
-    """What a transport's peer is to have while this process goes on: uvloop itself writes at the end of the turn.
+    """What a transport's peer is to have while this process goes on: uvloop writes at the end of its turn.
 
     Bytes leave in the order of writing, whichever way they go. TLS and transports without a socket keep to
     their own way. Check `transport.is_closing()` before each write: behind that the socket's number may be

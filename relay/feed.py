@@ -68,6 +68,8 @@ class FeedConnection(asyncio.Protocol):
         self._fragments: list[bytes] = []
         self._rest = b""
         self._handed_over = False
+        # Between the handshake and the end; asking the library costs a call at each read.
+        self._is_open = False
         self._heard_at = time.monotonic()
         self._pinged = False
         self._messages = Allowance(MESSAGES_PER_S, 1.0)
@@ -98,9 +100,9 @@ class FeedConnection(asyncio.Protocol):
         payloads: list[bytes] = []
         if self._rest:
             data = self._rest + data
-        if self._protocol.state is State.CONNECTING:
+        if not self._is_open and self._protocol.state is State.CONNECTING:
             data = self._shake_hands(data, payloads)
-        self._rest = self._split(data, payloads) if self._protocol.state is State.OPEN else data
+        self._rest = self._split(data, payloads) if self._is_open else data
         if payloads:
             self._sink(payloads, recv_ns)
         if self._handed_over:
@@ -141,7 +143,7 @@ class FeedConnection(asyncio.Protocol):
                 payloads.append(data[start:end])
             else:
                 self._hand_over(data[at:end], payloads)
-                if self._protocol.state is not State.OPEN:
+                if not self._is_open:
                     return b""
             at = end
         return data[at:]
@@ -159,6 +161,7 @@ class FeedConnection(asyncio.Protocol):
                 self._take_frame(event, payloads)
             elif isinstance(event, Response):
                 self._take_response()
+        self._is_open = self._protocol.state is State.OPEN
 
     def _take_frame(self, frame: Frame, payloads: list[bytes]) -> None:
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
@@ -253,6 +256,7 @@ class FeedConnection(asyncio.Protocol):
     def close(self, reason: str, code: int = CloseCode.NORMAL_CLOSURE) -> None:
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(code)
+            self._is_open = False
             self._flush()
         if self._transport is not None and not self.closed.done():
             self._end(FeedError(reason))

@@ -1,8 +1,9 @@
 """From payloads to batches: every frame is checked, numbered, counted and handed to the window; pure.
 
-Events that were read together and plainly go on are taken as one run, which costs little for each of them. An
-event whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in ids that name
-their predecessor becomes a loss record; so does a spell without a connection on a stream without such ids.
+Events that were read together and plainly are the next ones become one batch, which costs little for each
+of them. An event whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in
+ids that name their predecessor becomes a loss record; so does a spell without a connection on a stream without
+such ids.
 
 Where REST can heal, a hole first holds up what was read behind it, so that what REST gives comes in its
 place. Held payloads are not accepted yet: a kill loses them, and the next incarnation finds the same hole,
@@ -17,10 +18,11 @@ from typing import NamedTuple
 import orjson
 
 from relay.acceptance import Acceptance
-from relay.batch import NO_EVENT_ID, Kind
+from relay.batch import FULL_BYTES, MAX_RECORDS, NO_EVENT_ID, Kind
 from relay.frames import FrameClassifier, Outcome, Verdict
 from relay.gap import Gap, Waiting, lost_entry, settled_entry
 from relay.heal import Fate, Hole, Piece, joined
+from relay.held import Held
 from relay.ledger import LossEntry, utc
 from relay.ranges import RangeSet
 from relay.streams import StreamSpec
@@ -179,35 +181,39 @@ class Intake:
         elif self._last_recv_ns and self._dark_since_ns is None:
             self._dark_since_ns = self._last_recv_ns
 
-    def take(self, payloads: list[bytes], recv_ns: int) -> Taken:
-        self.received_bytes += sum(map(len, payloads))
+    def next_batch(self, payloads: list[bytes], recv_ns: int) -> Held | None:
+        """The short way, for events that plainly are the next ones and have room: numbered and encoded, to be
+        given to the window by the caller. None, and nothing done, if any needs more thought: see `take`."""
+        count = len(payloads)
+        if self._gap is not None or self._first is None or count > MAX_RECORDS:
+            return None
+        size = sum(map(len, payloads))
+        if size > FULL_BYTES or not self._window.has_room(count):
+            return None
         event_ids = self._classify.event_ids(payloads)
-        if event_ids is not None and self._goes_on(event_ids):
-            self._go_on(event_ids, payloads, recv_ns)
-            return self._taken(len(payloads))
-        return self._take_each(payloads, recv_ns)
-
-    def _goes_on(self, event_ids: list[int]) -> bool:
-        """Whether these are the events that come next, with nothing to think about."""
-        if self._gap is not None or self._first is None:
-            return False
+        if event_ids is None:
+            return None
         first, last = event_ids[0], event_ids[-1]
         if first == NO_EVENT_ID:
-            return self._dark_since_ns is None
-        if first != self._last_id + 1 or first != self._last_link + 1:
-            return False
-        return first == last or event_ids == list(range(first, last + 1))
-
-    def _go_on(self, event_ids: list[int], payloads: list[bytes], recv_ns: int) -> None:
-        if event_ids[0] != NO_EVENT_ID:
+            if self._dark_since_ns is not None:
+                return None
+        elif (
+            first != self._last_id + 1
+            or first != self._last_link + 1
+            or (count > 1 and event_ids != list(range(first, last + 1)))
+        ):
+            return None
+        else:
             self._dark_since_ns = None
-            self._last_id = self._last_link = event_ids[-1]
+            self._last_id = self._last_link = last
         self._last_recv_ns = recv_ns
-        self._acceptance.events(Kind.EVENT, recv_ns, self._classify.conflatable, event_ids, payloads)
+        self.received_bytes += size
+        return self._acceptance.batch(recv_ns, self._classify.conflatable, event_ids, payloads)
 
-    def _take_each(self, payloads: list[bytes], recv_ns: int) -> Taken:
+    def take(self, payloads: list[bytes], recv_ns: int) -> Taken:
         accepted = 0
         shutdown = False
+        self.received_bytes += sum(map(len, payloads))
         for payload in payloads:
             verdict = self._classify(payload)
             if verdict.outcome is Outcome.ACCEPTED:

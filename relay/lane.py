@@ -56,6 +56,9 @@ class Lane:
         self._queued_bytes = 0
         self._route: Route | None = None
         self._messages: Messages | None = None
+        self._reply_prefix = b""
+        # What costs no more is never over the server's limit.
+        self._surely_taken_bytes = 0
 
     def __repr__(self) -> str:
         return f"Lane({self.spec.key}, queued={self.queued}, in_flight={self.chain.messages})"
@@ -74,6 +77,8 @@ class Lane:
         self.end()
         self.session = session
         self._route = route
+        self._reply_prefix = route.reply_prefix.encode()
+        self._surely_taken_bytes = route.max_payload - _MOST_OVERHEAD_BYTES
         self._messages = Messages(self.spec, route)
 
     def end(self) -> None:
@@ -92,7 +97,7 @@ class Lane:
         self._queue.extend(batches)
         for batch in batches:
             self.queued += len(batch.payloads)
-            self._queued_bytes += sum(map(len, batch.payloads))
+            self._queued_bytes += batch.size_bytes
         self.queued -= skip
         held, held_bytes = self.queued + self.chain.messages, self._queued_bytes
         # A stream sends as long as it has any credit, so one batch may be too much, as large as they get.
@@ -104,42 +109,38 @@ class Lane:
     def publish(self, budget_bytes: int, out: list[bytes], now: float) -> int:
         """Append the next messages to `out`, as protocol bytes; how much of the budget they used."""
         used_bytes = 0
-        while self._queue and (room := self.chain.room_messages):
-            batch = self._queue[0]
-            count, cost_bytes = self._fitting(batch, room, budget_bytes - used_bytes)
-            if not count:
+        while self._queue:
+            batch, first = self._queue[0], self._gone
+            most = min(len(batch.payloads) - first, self.chain.room_messages, self._limits.together)
+            payloads = batch.payloads[first : first + most]
+            cost_bytes = sum(map(len, payloads)) + most * OVERHEAD_BYTES
+            if cost_bytes > budget_bytes - used_bytes or cost_bytes > self._surely_taken_bytes:
+                most, cost_bytes = self._fitting(payloads, budget_bytes - used_bytes)
+            if not most:
                 break
             used_bytes += cost_bytes
-            self._emit(batch, self._gone, self._gone + count, cost_bytes, out, now)
-            self._let_go(batch, count)
+            self._emit(batch, first, first + most, cost_bytes, out, now)
+            self._gone += most
+            self.queued -= most
+            if self._gone == len(batch.payloads):
+                self._queue.popleft()
+                self._queued_bytes -= batch.size_bytes
+                self._gone = 0
         return used_bytes
 
-    def _fitting(self, batch: Batch, room: int, budget_bytes: int) -> tuple[int, int]:
-        """How many of the next records of the oldest batch may go out together, and what they cost."""
-        most = min(room, self._limits.together, len(batch) - self._gone)
+    def _fitting(self, payloads: Sequence[bytes], budget_bytes: int) -> tuple[int, int]:
+        """How many of these may go out together, and what they cost; what may be too large goes alone."""
         count = cost_bytes = 0
-        for payload in batch.payloads[self._gone : self._gone + most]:
+        for payload in payloads:
             more_bytes = len(payload) + OVERHEAD_BYTES
-            if cost_bytes + more_bytes > budget_bytes or (count and self._is_large(payload)):
+            is_large = more_bytes > self._surely_taken_bytes
+            if cost_bytes + more_bytes > budget_bytes or (count and is_large):
                 break
             count += 1
             cost_bytes += more_bytes
-            if self._is_large(payload):
+            if is_large:
                 break
         return count, cost_bytes
-
-    def _is_large(self, payload: bytes) -> bool:
-        """It may be more than the server takes, so it goes alone."""
-        assert self._route is not None
-        return len(payload) > self._route.max_payload - _MOST_OVERHEAD_BYTES
-
-    def _let_go(self, batch: Batch, count: int) -> None:
-        self._gone += count
-        self.queued -= count
-        if self._gone == len(batch):
-            self._queue.popleft()
-            self._queued_bytes -= sum(map(len, batch.payloads))
-            self._gone = 0
 
     def _emit(
         self, batch: Batch, first: int, stop: int, cost_bytes: int, out: list[bytes], now: float
@@ -148,13 +149,16 @@ class Lane:
         assert route is not None
         assert messages is not None
         number = chain.send(batch.offset + stop - 1, stop - first, cost_bytes, now)
-        reply = f"{route.reply_prefix}{number}".encode() if route.reply_prefix else b""
+        reply = b"%b%d" % (self._reply_prefix, number) if self._reply_prefix else b""
         before, place = len(out), (chain.place, chain.last_id)
         if batch.kind in EVENT_KINDS:
             messages.events(batch, first, stop, chain, reply, out)
         else:
             messages.side(batch, reply, out)
-        if self._is_large(batch.payloads[first]) and (size := payload_bytes(out[before])) > route.max_payload:
+        if cost_bytes <= self._surely_taken_bytes or stop - first > 1:
+            return
+        size = payload_bytes(out[before])
+        if size > route.max_payload:
             del out[before:]
             chain.expect(*place)
             chain.acknowledge(number, now)

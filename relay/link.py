@@ -46,6 +46,8 @@ class Link(asyncio.Protocol):
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.connected = False
         self.session: int | None = None
+        # Batches may be sent: there is a session, and the socket takes bytes.
+        self.ready = False
         self.opened_at = self._heard_at = time.monotonic()
         self._owner = owner
         self._secret = secret
@@ -53,11 +55,6 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._writer: DirectWriter | None = None
         self._paused = False
-
-    @property
-    def ready(self) -> bool:
-        """Batches may be sent: there is a session, and the socket takes bytes."""
-        return self.session is not None and not self._paused and not self.closed.done()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports keep asyncio's contract without inheriting from it.
@@ -88,6 +85,7 @@ class Link(asyncio.Protocol):
                 self.connected = message.connected
             case wire.Resume():
                 self.session = message.session
+                self._find_out_ready()
                 self._owner.resumed(self, message)
             case wire.Refused():
                 if message.session == self.session:
@@ -106,10 +104,15 @@ class Link(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
+        self._find_out_ready()
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._find_out_ready()
         self._owner.writable()
+
+    def _find_out_ready(self) -> None:
+        self.ready = self.session is not None and not self._paused and not self.closed.done()
 
     def silent(self, now: float) -> bool:
         return now - self._heard_at > SILENCE_S
@@ -133,6 +136,7 @@ class Link(asyncio.Protocol):
     def _settle(self, reason: str) -> None:
         if not self.closed.done():
             self.closed.set_result(reason)
+        self._find_out_ready()
 
 
 async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkOwner, secret: bytes) -> Link:

@@ -66,8 +66,7 @@ class RawClient(Client):
         self._writer.write(data)
 
     def ping(self, pong: Pong) -> None:
-        """`pong` gets its result when the server has taken everything written before; never, if the connection
-        breaks."""
+        """`pong` gets its result when the server has taken what was written before; never, if that breaks."""
         self._pongs.append(cast(asyncio.Future[Any], pong))
         self.write(b"PING\r\n")
 

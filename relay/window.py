@@ -3,8 +3,8 @@
 Theory of operation. Records enter at one end in offset order, in batches, and leave at the other by
 cumulative acknowledgement. Memory holds the oldest of them, up to its limits; once one batch is spilled (kept
 by the journal alone), every later one is spilled too until memory has caught up, so what is on disk can never
-be overtaken. Side records (rejected frames, losses) travel in the same order but are no events: they appear in
-no count but `memory_bytes`. The window decides and counts; journal, link and clock belong to the caller.
+be overtaken. Side records (rejected frames, losses) travel in the same order but are no events: they appear
+in no count but `memory_bytes`. The window decides and counts; journal, link and clock belong to the caller.
 """
 
 from __future__ import annotations
@@ -151,6 +151,36 @@ class Window:
         if self._may_be_stored and admission is Admission.KEPT and batch.is_event:
             self._may_be_stored = self._settle_newest(batch)
         return admission
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many records more, in one batch, are kept in memory whatever the policy."""
+        return (
+            self._queued_records + self.in_flight_records + count <= self._max_messages
+            and self.memory_bytes < self._max_bytes
+            and self._newest_spilled <= self._newest_in_memory
+        )
+
+    def pass_on(self, batch: Held, max_records: int, max_bytes: int) -> bool:
+        """Take in a batch of events that has room, straight to in flight, as `offer` and `take` would do.
+
+        False, and nothing done, if something waits before it or these limits of in flight are reached.
+        """
+        if (
+            self._queued
+            or self._may_be_stored
+            or self.in_flight_records >= max_records
+            or self.in_flight_bytes >= max_bytes
+        ):
+            return False
+        count, size = batch.count, len(batch.encoded)
+        self._in_flight.append(batch)
+        self.books.received += count
+        self.in_flight_records += count
+        self._in_flight_events += count
+        self.in_flight_bytes += size
+        self.memory_bytes += size
+        self._newest_in_memory = batch.offset + count - 1
+        return True
 
     def _overflow(self, batch: Held) -> Admission:
         if self.overflow is Overflow.SPILL:

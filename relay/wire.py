@@ -34,6 +34,7 @@ CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED = 16, 17, 18, 19, 20, 21
 
 _FRAME = Struct("<IB")
 _BATCHES = Struct("<II")
+_BATCHES_HEAD = Struct("<IBII")
 _RESUME = Struct("<IQQIIqQ")
 _SESSION = Struct("<I")
 _MARK = Struct("<QII")
@@ -117,11 +118,7 @@ def hello(message: Hello, secret: bytes, nonce: bytes) -> bytes:
 
 def batches(session: int, skip: int, encoded: bytes) -> bytes:
     """`encoded` is batches, end to end; the first `skip` records of the first one are stored already."""
-    return b"%b%b%b" % (
-        _FRAME.pack(len(encoded) + _BATCHES.size + 1, BATCHES),
-        _BATCHES.pack(session, skip),
-        encoded,
-    )
+    return _BATCHES_HEAD.pack(len(encoded) + _BATCHES.size + 1, BATCHES, session, skip) + encoded
 
 
 def resume(message: Resume) -> bytes:

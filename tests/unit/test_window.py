@@ -356,7 +356,8 @@ class SpillingWindow(RuleBasedStateMachine):
     @invariant()
     def memory_is_exact_and_in_order(self) -> None:
         inside = [*self.subject._in_flight, *self.subject._queued]
-        assert offsets(inside) == list(range(self.acknowledged + 1, self.acknowledged + 1 + len(offsets(inside))))
+        first = self.acknowledged + 1
+        assert offsets(inside) == list(range(first, first + len(offsets(inside))))
         assert self.subject.memory_bytes == sum(len(batch.encoded) for batch in inside)
         assert self.subject.in_flight_bytes == sum(len(batch.encoded) for batch in self.subject._in_flight)
         assert (self.subject.queued, self.subject.in_flight) == (
