@@ -20,6 +20,7 @@ from actors.cluster import (
     own_process_title,
     set_process_title,
 )
+from actors.main_thread import rest_main_thread
 from relay.assign import decode_assignment
 from relay.errors import ClusterError
 from relay.facts import assignment_fact
@@ -78,6 +79,7 @@ def _arrive(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
     logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
     own_process_title()
+    rest_main_thread()
     return ActorHost(namespace)
 
 

@@ -15,11 +15,12 @@ import nats
 import pytest
 
 from relay import wire
+from relay.batch import MAX_BATCH_BYTES, NO_EVENT_ID, Kind
 from relay.embedded import EmbeddedNats
-from relay.record import MAX_RECORD_BYTES, NO_EVENT_ID, Kind, Record
 from tests.hosts import SECRET
 from tests.link_client import LinkClient, Sender, events
 from tests.publisher_rig import BOOK, OTHER, TRADE, Rig, StoredEvent
+from tests.records import Record
 
 COUNT = 3000
 
@@ -381,7 +382,7 @@ def test_the_largest_record_passes(nats_server: EmbeddedNats) -> None:
         async with Rig(nats_server) as rig:
             client = await rig.opened()
             sent = events(7, 20)
-            sent[9].payload = b'"' + b"x" * (MAX_RECORD_BYTES - 100) + b'"'
+            sent[9].payload = b'"' + b"x" * (MAX_BATCH_BYTES - 100) + b'"'
             await Sender(client, sent).run(batch=1)
             assert client.heard.refused == []
             assert len(await rig.stored()) == 20
@@ -588,7 +589,7 @@ CHALLENGE_BYTES = 5 + wire.NONCE_BYTES
         wire.frame(wire.HELLO, b"{}"),
         wire.frame(wire.HELLO, b"\x00" * 4000),
         wire.frame(wire.HELLO, '{"proof":"é","stream":"s","epoch":1,"tip":"","version":1}'.encode()),
-        wire.frame(wire.BATCH, struct.pack("<II", 1, 0)),
+        wire.frame(wire.BATCHES, struct.pack("<II", 1, 0)),
         wire.hello(wire.Hello(stream=TRADE, epoch=99, tip=""), b"wrong", b"n" * wire.NONCE_BYTES),
         wire.hello(wire.Hello(stream=TRADE, epoch=99, tip=""), SECRET, b"n" * wire.NONCE_BYTES),
     ],
@@ -611,10 +612,10 @@ def test_a_peer_without_the_secret_gets_a_nonce_and_changes_nothing(
 @pytest.mark.parametrize(
     "junk",
     [
-        wire.frame(wire.BATCH, b"short"),
-        wire.frame(wire.BATCH, struct.pack("<II", 1, 5) + b"x" * 60),
+        wire.frame(wire.BATCHES, b"short"),
+        wire.frame(wire.BATCHES, struct.pack("<II", 1, 5) + b"x" * 60),
         wire.frame(99),
-        struct.pack("<IB", 2**32 - 1, wire.BATCH),
+        struct.pack("<IB", 2**32 - 1, wire.BATCHES),
     ],
     ids=["short batch", "torn records", "unknown type", "4GB"],
 )

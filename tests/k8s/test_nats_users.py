@@ -21,6 +21,7 @@ from k8s.make_secrets import ROLES, as_manifest, make_certificates, make_secrets
 from relay import heartbeat, wire
 from relay.audit import Audit
 from relay.audit_consumer import AuditConsumer, connector
+from relay.batch import Kind
 from relay.bus import Connection, connect
 from relay.commands.background import sources
 from relay.config import Config, NatsConfig, parse_config
@@ -28,7 +29,6 @@ from relay.embedded import EmbeddedNats, find_binary
 from relay.errors import BusError
 from relay.jetstream import SIDE_NAME, ensure_streams
 from relay.nkey import new_user_seed
-from relay.record import Kind
 from relay.standing import ask
 from tests.hosts import SECRET, PlainHost
 from tests.k8s.manifests import K8S, config, container
@@ -224,7 +224,7 @@ def test_what_a_role_has_no_business_with_is_refused(site: Site, role: str) -> N
                 connection.write(f"PUB {subject} 2\r\n{{}}\r\n".encode())
             for number, subject in enumerate(MUTE[role], start=900):
                 connection.write(f"SUB {subject} {number}\r\n".encode())
-            await connection.ping()
+            await connection.flush()
             said = "\n".join(complaints).lower()
             assert [one for one in subjects if f'publish to "{one.lower()}"' not in said] == []
             assert [one for one in MUTE[role] if f'subscription to "{one.lower()}"' not in said] == []
