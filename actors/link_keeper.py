@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relay import wire
 from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch
@@ -20,6 +20,7 @@ from relay.held import Held
 from relay.histogram import RollingHistogram
 from relay.journal import Journal
 from relay.link import Link, open_link
+from relay.metrics import Metric
 from relay.ports import Host
 from relay.stats import Assignment
 from relay.streams import message_ids
@@ -85,6 +86,11 @@ class LinkKeeper:
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._nats_patience_s = NATS_PATIENCE_S
+
+    @property
+    def histograms(self) -> Mapping[Metric, RollingHistogram]:
+        """Those that are exported, each as the metric that it is."""
+        return {Metric.STREAM_LATENCY: self.latency, Metric.STREAM_RELAY_LATENCY: self.relay_latency}
 
     @property
     def publisher(self) -> str | None:

@@ -25,7 +25,7 @@ from relay.errors import JournalError
 from relay.histogram import RateMeter
 from relay.intake import Intake, Taken
 from relay.journal import Journal
-from relay.metrics import Metric, StreamMetrics
+from relay.metrics import StreamMetrics
 from relay.open_holes import OpenHoles
 from relay.ports import Host
 from relay.stats import Assignment, StreamState, StreamStats
@@ -302,7 +302,7 @@ class StreamRelay:
             self._measure()
             stats = self.stats()
             self._log_change(stats)
-            self._metrics.update(stats, {Metric.STREAM_LATENCY: self.links.latency})
+            self._metrics.update(stats, self.links.histograms)
             self._host.set_title(f"ray::Stream {stats.stream} backlog={stats.backlog_count}")
             if ticks % LOG_EVERY_TICKS == 0:
                 _log.info("%s", status_line(stats))
@@ -354,7 +354,7 @@ class StreamRelay:
         books, spec, now = self.window.books, self.settings.spec, time.monotonic()
         oldest_ns = self.window.oldest_recv_ns()
         last_data_at = self.feed.last_data_at
-        latency = self.links.latency.merged(now)
+        latency, relayed = self.links.latency.merged(now), self.links.relay_latency.merged(now)
         return StreamStats(
             stream=spec.name,
             venue=spec.venue.value,
@@ -394,6 +394,8 @@ class StreamRelay:
             latency_p50_ms=_ms(latency.quantile(0.5)),
             latency_p99_ms=_ms(latency.quantile(0.99)),
             latency_max_ms=_ms(latency.max_ns or None),
+            relay_latency_p50_ms=_ms(relayed.quantile(0.5)),
+            relay_latency_p99_ms=_ms(relayed.quantile(0.99)),
             assignment_version=self.links.assignment.version if self.links.assignment else 0,
             subscribed_at_ns=self.feed.subscribed_at_ns,
             first_data_at_ns=self.feed.first_data_at_ns,

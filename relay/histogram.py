@@ -41,8 +41,9 @@ class LatencyHistogram:
     def add_many(self, ns: int, n: int) -> None:
         """The same value `n` times."""
         if n > 0:
-            self.add(ns)
-            self._counts[_bucket(ns)] += n - 1
+            self._counts[_bucket(ns)] += n
+            if ns > self.max_ns:
+                self.max_ns = ns
 
     def up_to(self, bounds_ns: Sequence[int]) -> list[int]:
         """How many values are at most each bound, within 3.2 % of it, and last how many there are."""

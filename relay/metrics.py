@@ -90,6 +90,9 @@ class Metric(Enum):
     STREAM_LATENCY_P50 = _stream_gauge("latency_p50_seconds", "socket read to acknowledgement, median")
     STREAM_LATENCY_P99 = _stream_gauge("latency_p99_seconds", "socket read to acknowledgement, p99")
     STREAM_LATENCY = _latency("stream_latency", "stream", "events by socket read to acknowledgement")
+    STREAM_RELAY_LATENCY_P50 = _stream_gauge("relay_latency_p50_seconds", "socket read to NATS write, median")
+    STREAM_RELAY_LATENCY_P99 = _stream_gauge("relay_latency_p99_seconds", "socket read to NATS write, p99")
+    STREAM_RELAY_LATENCY = _latency("stream_relay_latency", "stream", "events by socket read to NATS write")
     STREAM_RECEIVED = _stream_counter("received_events", "events taken from the exchange or the journal")
     STREAM_ACKNOWLEDGED = _stream_counter("acknowledged_events", "events that NATS confirmed")
     STREAM_CONFLATED = _stream_counter("conflated_events", "snapshots replaced by a later one, memory full")
@@ -210,6 +213,8 @@ class StreamMetrics:
                 Metric.STREAM_DATA_AGE: stats.last_data_age_s,
                 Metric.STREAM_LATENCY_P50: _seconds(stats.latency_p50_ms),
                 Metric.STREAM_LATENCY_P99: _seconds(stats.latency_p99_ms),
+                Metric.STREAM_RELAY_LATENCY_P50: _seconds(stats.relay_latency_p50_ms),
+                Metric.STREAM_RELAY_LATENCY_P99: _seconds(stats.relay_latency_p99_ms),
             }
         )
         self._recorder.one_of(Metric.STREAM_STATE, tuple(StreamState), stats.state)

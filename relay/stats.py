@@ -41,6 +41,7 @@ class StreamStats:
     stands outside. `gaps` are the holes announced on the loss ledger, with ids, which `lost` counts, or
     without. `reconnects` came after a time without a connection; `rotations` replaced one without a seam,
     `silences` one that was dead, and `unaligned` one whose overlap with the next could not be made out.
+    `latency` is from the socket's read to the acknowledgement, `relay_latency` to the write to NATS.
     `subscribed_at_ns` and `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
     `problem` is what somebody has to mend now, `last_error` what happened last, whether or not it is over.
     """
@@ -83,6 +84,8 @@ class StreamStats:
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     latency_max_ms: float | None
+    relay_latency_p50_ms: float | None = None
+    relay_latency_p99_ms: float | None = None
     assignment_version: int = 0
     subscribed_at_ns: int = 0
     first_data_at_ns: int = 0

@@ -194,11 +194,15 @@ LATENCY = Row(
         ),
         _one(
             "Socket read to acknowledgement, p99", Metric.STREAM_LATENCY,
-            _quantile(0.99, Metric.STREAM_LATENCY, "stream"), "{{stream}}", unit="s",
+            _quantile(0.99, Metric.STREAM_LATENCY, "stream"), "{{stream}}", unit="s", width=8,
+        ),
+        _one(
+            "Socket read to NATS write, p99", Metric.STREAM_RELAY_LATENCY,
+            _quantile(0.99, Metric.STREAM_RELAY_LATENCY, "stream"), "{{stream}}", unit="s", width=8,
         ),
         _one(
             "Publish to acknowledgement, p99", Metric.PUBLISHER_ACK,
-            _quantile(0.99, Metric.PUBLISHER_ACK, "publisher"), "{{publisher}}", unit="s",
+            _quantile(0.99, Metric.PUBLISHER_ACK, "publisher"), "{{publisher}}", unit="s", width=8,
         ),
     ),
 )  # fmt: skip

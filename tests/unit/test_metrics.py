@@ -46,7 +46,10 @@ def update_everything(recorded: Recorded, *, received: int = 10) -> None:
             lost=1, healed=1, repaired=1, reconnects=1, rotations=1, silences=1, unaligned=1, failovers=1,
             gaps=1, journal_max_bytes=1,
         ),
-        {Metric.STREAM_LATENCY: RollingHistogram(10.0)},
+        {
+            Metric.STREAM_LATENCY: RollingHistogram(10.0),
+            Metric.STREAM_RELAY_LATENCY: RollingHistogram(10.0),
+        },
     )  # fmt: skip
     PublisherMetrics(recorded, "p0").update(publisher_stats("p0"), PublisherGauges().histograms)
     RelayMetrics(recorded).update(scale(), Health())
