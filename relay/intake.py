@@ -2,8 +2,8 @@
 
 Events that were read together and plainly are the next ones become one batch, which costs little for each
 of them. An event whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in
-ids that name their predecessor becomes a loss record; so does a spell without a connection on a stream without
-such ids.
+ids that name their predecessor becomes a loss record; so does a spell without a connection on a stream
+without such ids.
 
 Where REST can heal, a hole first holds up what was read behind it, so that what REST gives comes in its
 place. Held payloads are not accepted yet: a kill loses them, and the next incarnation finds the same hole,
