@@ -213,9 +213,10 @@ class LinkKeeper:
         self._settle()
 
     def acknowledged(self, message: wire.Ack) -> None:
-        now_ns = time.time_ns()
+        same_clock = self._link is not None and self._link.same_node
+        told_ns = message.told_ns if same_clock else time.time_ns()
         for offset, waited_us, answered_us in message.marks:
-            acknowledged_ns = now_ns - 1000 * waited_us
+            acknowledged_ns = told_ns - 1000 * waited_us
             published_ns = acknowledged_ns - 1000 * answered_us
             for recv_ns, count in self._window.acknowledge(offset):
                 self.latency.add_many(acknowledged_ns - recv_ns, count)

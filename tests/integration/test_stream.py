@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -145,16 +146,17 @@ class ScriptedPublisher:
             records = [record for batch in batches for record in records_in(batch)]
             self.records += records[skip:]
             if self.acknowledging and session == self._session:
-                writer.write(wire.ack(session, [(records[-1].offset, 0, 0)]))
+                writer.write(wire.ack(session, time.time_ns(), [(records[-1].offset, 0, 0)]))
 
     async def acknowledge_all(self) -> None:
-        self._writers[-1].write(wire.ack(self._session, [(self.records[-1].offset, 0, 0)]))
+        self._writers[-1].write(wire.ack(self._session, time.time_ns(), [(self.records[-1].offset, 0, 0)]))
 
     async def refuse(self, offset: int) -> None:
         self._writers[-1].write(wire.refused(wire.Refused(self._session, offset, "too large")))
 
     async def acknowledge_as_answered_after(self, answered_us: int) -> None:
-        self._writers[-1].write(wire.ack(self._session, [(self.records[-1].offset, 0, answered_us)]))
+        marks = [(self.records[-1].offset, 0, answered_us)]
+        self._writers[-1].write(wire.ack(self._session, time.time_ns(), marks))
 
     async def fence(self, epoch: int) -> None:
         self._writers[-1].write(wire.fenced(epoch))
