@@ -96,6 +96,7 @@ class Intake:
         self._earlier_runs = RangeSet()
         self._last_recv_ns = 0
         self._dark_since_ns: int | None = None
+        self._set_back_ns = 0
         self._pending: list[bytes] = []
         self._predecessor_known = last_event_id != NO_EVENT_ID
         self._first: _First | None = None
@@ -181,6 +182,14 @@ class Intake:
         elif self._last_recv_ns and self._dark_since_ns is None:
             self._dark_since_ns = self._last_recv_ns
 
+    def clock_set_back(self, by_ns: int) -> None:
+        """Call before what is read by the new clock: the spell before it is to be covered in both."""
+        self._set_back_ns += by_ns
+        if self._last_recv_ns:
+            self._last_recv_ns -= by_ns
+        if self._dark_since_ns is not None:
+            self._dark_since_ns -= by_ns
+
     def take(self, payloads: list[bytes], recv_ns: int) -> Taken:
         accepted = 0
         shutdown = False
@@ -248,6 +257,7 @@ class Intake:
     def _hole_before(self, payload: bytes, recv_ns: int, verdict: Verdict) -> Hole | None:
         """What was missed before this event by its ids; where they do not tell, the time is written down."""
         dark_since_ns, self._dark_since_ns = self._dark_since_ns, None
+        until_ns, self._set_back_ns = recv_ns + self._set_back_ns, 0
         known = verdict.previous_id != NO_EVENT_ID and self._last_link != NO_EVENT_ID
         if known and verdict.previous_id > self._last_link:
             cause = "upstream" if dark_since_ns is None and self._last_recv_ns else "disconnect"
@@ -257,11 +267,11 @@ class Intake:
                 last_id=verdict.previous_id,
                 cause=cause,
                 from_ns=since_ns,
-                to_ns=recv_ns,
+                to_ns=until_ns,
                 sample=payload,
             )
         if dark_since_ns is not None and not known:
-            self._lose(None, None, "disconnect", dark_since_ns, recv_ns, NO_IDS)
+            self._lose(None, None, "disconnect", dark_since_ns, until_ns, NO_IDS)
         return None
 
     def heal(self, pieces: Sequence[Piece], recv_ns: int) -> Taken:

@@ -33,6 +33,7 @@ from relay.facts import assignment_fact
 from relay.metrics import NoMetrics
 from relay.ports import ActorId, Look, Role, Silence
 from relay.stats import Assignment
+from tests.chaos.clock import follow
 from tests.chaos.mutants import switch_off
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ _context.set_forkserver_preload([__name__, "relay.exchange.server", "uvloop"])
 @dataclass(frozen=True, kw_only=True)
 class Seams:
     """What a test does to a process before its actor starts: guards that are switched off (see `mutants`), a
-    limit on the size of its files, the network namespace that it enters."""
+    limit on the size of its files, the network namespace that it enters, the clock that it follows (see
+    `clock`)."""
 
     without: tuple[str, ...] = ()
     file_size_bytes: int | None = None
     network: str = ""
+    clock: Path | None = None
 
 
 class FileFacts:
@@ -168,6 +171,8 @@ def _apply(seams: Seams) -> None:
         os.close(descriptor)
     if seams.file_size_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (seams.file_size_bytes, resource.RLIM_INFINITY))
+    if seams.clock is not None:
+        follow(seams.clock)
     for guard in seams.without:
         switch_off(guard)
 
