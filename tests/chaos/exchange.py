@@ -70,6 +70,10 @@ class WireExchange(SimulatedExchange):
     def report(self) -> Any:
         return self._ask("GET", "status")
 
+    def sent(self) -> dict[str, dict[str, Any]]:
+        """The account so far, by stream name; see relay.exchange.report.Sent."""
+        return dict(self._ask("GET", "sent")["streams"])
+
     def wire(self) -> dict[str, list[Wired]]:
         """By stream name, in the order of making; ask after `stop_traffic`."""
         found: dict[str, list[Wired]] = {}
