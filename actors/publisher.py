@@ -156,6 +156,7 @@ class Publisher:
             ack_p99_ms=gauges.ack_ms(0.99, now),
             waiting_ms=1e3 * publishing.waiting_s(now),
             last_error=gauges.last_error,
+            errors_by_code=dict(gauges.errors),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -96,7 +97,8 @@ class StreamStats:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherStats:
     """One look at a publisher actor. `load` is the share of one core that its process used lately;
-    `waiting_ms` is how long the oldest message on its way to NATS has been there.
+    `waiting_ms` is how long the oldest message on its way to NATS has been there. `errors_by_code` has NATS's
+    own numbers, and words for what came without one.
     """
 
     publisher: str
@@ -122,6 +124,7 @@ class PublisherStats:
     ack_p99_ms: float | None
     waiting_ms: float = 0.0
     last_error: str = ""
+    errors_by_code: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
