@@ -19,6 +19,8 @@ from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, decode
 
 # Two sockets give the same event at times that differ by less.
 SAME_TIME_NS = 1_000_000_000
+# What Python takes for a record in memory beside its bytes: `Held`, its numbers, the header of the bytes.
+RECORD_BYTES = 200
 
 
 class Admission(Enum):
@@ -167,7 +169,7 @@ class Window:
     def _keep(self, record: Held) -> Admission:
         self._queued.append(record)
         self._queued_events += record.is_event
-        self.memory_bytes += len(record.encoded)
+        self.memory_bytes += RECORD_BYTES + len(record.encoded)
         self._newest_in_memory = record.offset
         return Admission.KEPT
 
@@ -191,7 +193,7 @@ class Window:
 
     def _forget_queued(self, record: Held) -> None:
         self._queued_events -= record.is_event
-        self.memory_bytes -= len(record.encoded)
+        self.memory_bytes -= RECORD_BYTES + len(record.encoded)
 
     def take(self, max_messages: int, max_bytes: int) -> list[Held]:
         """Move the oldest queued records to in flight, up to these limits; at least one if any fits none."""
@@ -219,7 +221,7 @@ class Window:
         while in_flight and in_flight[0].offset <= offset:
             record = in_flight.popleft()
             size = len(record.encoded)
-            self.memory_bytes -= size
+            self.memory_bytes -= RECORD_BYTES + size
             self.in_flight_bytes -= size
             if record.is_event:
                 recv_ns.append(record.recv_ns)
@@ -233,7 +235,7 @@ class Window:
         for index, record in enumerate(self._in_flight):
             if record.offset == offset:
                 del self._in_flight[index]
-                self.memory_bytes -= len(record.encoded)
+                self.memory_bytes -= RECORD_BYTES + len(record.encoded)
                 self.in_flight_bytes -= len(record.encoded)
                 self._in_flight_events -= record.is_event
                 self.books.rejected += record.is_event

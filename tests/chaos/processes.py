@@ -33,6 +33,7 @@ from relay.facts import assignment_fact
 from relay.metrics import NoMetrics
 from relay.ports import ActorId, Look, Role, Silence
 from relay.stats import Assignment
+from tests.chaos import small_memory
 from tests.chaos.clock import follow
 from tests.chaos.mutants import switch_off
 
@@ -54,12 +55,13 @@ _context.set_forkserver_preload([__name__, "relay.exchange.server", "uvloop"])
 class Seams:
     """What a test does to a process before its actor starts: guards that are switched off (see `mutants`), a
     limit on the size of its files, the network namespace that it enters, the clock that it follows (see
-    `clock`)."""
+    `clock`), the group of processes that its memory counts for (see `small_memory`)."""
 
     without: tuple[str, ...] = ()
     file_size_bytes: int | None = None
     network: str = ""
     clock: Path | None = None
+    memory: Path | None = None
 
 
 class FileFacts:
@@ -171,6 +173,8 @@ def _apply(seams: Seams) -> None:
         os.close(descriptor)
     if seams.file_size_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (seams.file_size_bytes, resource.RLIM_INFINITY))
+    if seams.memory is not None:
+        small_memory.enter(seams.memory)
     if seams.clock is not None:
         follow(seams.clock)
     for guard in seams.without:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relay.config import Overflow
 from relay.record import NO_EVENT_ID, OVERHEAD_BYTES, Kind, decode, encode
-from relay.window import Admission, Held, Window
+from relay.window import RECORD_BYTES, Admission, Held, Window
 
 EPOCH = 7
 
@@ -203,12 +204,28 @@ def test_low_ids_of_an_exchange_that_counts_anew_are_sent() -> None:
     assert offsets(subject.take(10, 1 << 20)) == [1, 2, 3]
 
 
+def test_the_limit_is_one_of_memory_and_not_of_payloads_alone() -> None:
+    limit_bytes = 1 << 20
+    subject = Window(max_messages=1_000_000, max_bytes=limit_bytes, overflow=Overflow.SPILL)
+    tracemalloc.start()
+    try:
+        before_bytes, _ = tracemalloc.get_traced_memory()
+        n = 1 << 32
+        while not subject.full:
+            n += 1
+            subject.offer(held(n))
+        taken_bytes = tracemalloc.get_traced_memory()[0] - before_bytes
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * limit_bytes < taken_bytes < 1.1 * limit_bytes
+
+
 class SpillingWindow(RuleBasedStateMachine):
     """A list of all records is the model: what was offered leaves acknowledged, once, in order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.subject = Window(max_messages=4, max_bytes=400, overflow=Overflow.SPILL)
+        self.subject = Window(max_messages=4, max_bytes=400 + 4 * RECORD_BYTES, overflow=Overflow.SPILL)
         self.journal: list[Held] = []
         self.acknowledged = 0
         self.sent: list[int] = []
@@ -259,7 +276,8 @@ class SpillingWindow(RuleBasedStateMachine):
     def memory_is_exact_and_bounded(self) -> None:
         inside = [decode(encoded, 0, check=True)[0].offset for encoded in self.subject.held_encoded()]
         assert inside == sorted(inside)
-        assert self.subject.memory_bytes == sum(map(len, self.subject.held_encoded()))
+        sizes = [RECORD_BYTES + len(encoded) for encoded in self.subject.held_encoded()]
+        assert self.subject.memory_bytes == sum(sizes)
 
     @invariant()
     def the_journal_may_forget_only_what_left(self) -> None:
