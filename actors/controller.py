@@ -42,6 +42,9 @@ from relay.stats import (
 _log = logging.getLogger(__name__)
 
 RECOVERY_S = 10.0
+# A look takes a second at most where all is well.
+BLIND_S = 5.0
+BLIND = "the controller has not seen the relay for {:.0f} s, these figures are old; does Ray's head run?"
 
 
 class Controller:
@@ -77,16 +80,22 @@ class Controller:
         return "Controller"
 
     def status(self) -> RelayStatus:
-        """At most a second old. Raises ClusterError before the first configuration came and was looked at."""
+        """At most a second old, or it says how old it is.
+
+        Raises ClusterError before the first configuration came and was looked at.
+        """
         status = self._tick.status
         if status is None:
             raise ClusterError("the controller has just started and has not looked at the relay yet")
         now = time.monotonic()
-        problems = (*status.problems, *([self._page.problem] if self._page.problem else ()))
+        problems = [*status.problems, self._page.problem]
+        blind_s = self._tick.blind_s(now)
+        if blind_s >= BLIND_S:
+            problems.insert(0, BLIND.format(blind_s))
         return replace(
             status,
             uptime_s=now - self._started_at,
-            problems=problems,
+            problems=tuple(problem for problem in problems if problem),
             health=self._tick.health(now),
             page=self._page.status,
         )

@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from relay.facts import assignment_fact
 from relay.metrics import Metrics
 from relay.stats import Assignment
 
+_log = logging.getLogger(__name__)
+
 SECRET, SOCKETS = "secret", "sockets"
 TITLE_EVERY_S = 0.25
+RAYLET_EVERY_S = 1.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -90,7 +93,21 @@ class _Title:
 def _arrive(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    _leave_with_raylet()
     return ActorHost(namespace)
+
+
+@cache
+def _leave_with_raylet() -> None:
+    """Ray takes the actors of a raylet that died for dead, and starts others, but lets the old ones live."""
+    threading.Thread(target=_watch_over, args=(os.getppid(),), name="raylet", daemon=True).start()
+
+
+def _watch_over(raylet: int) -> None:
+    while os.getppid() == raylet:
+        time.sleep(RAYLET_EVERY_S)
+    _log.critical("the raylet of this node has ended, and so does this actor")
+    os._exit(1)
 
 
 def short_temporary_directory() -> Path:

@@ -39,6 +39,27 @@ def descendants(roots: Collection[Process]) -> frozenset[Process]:
     return frozenset(found)
 
 
+def name_of(process: Process) -> str:
+    """Of the program, 15 characters at most; empty if it has ended."""
+    try:
+        return Path(f"/proc/{process.pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def started_with(variable: str, value: str) -> frozenset[Process]:
+    """This user's processes that got the environment variable with this value at their start."""
+    wanted = f"{variable}={value}".encode()
+    return frozenset(process for _, process in _all() if wanted in _environment(process.pid))
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def end_processes(processes: Collection[Process], patience_s: float) -> None:
     """Wait for them to end by themselves; kill what is still there after `patience_s`."""
     deadline = time.monotonic() + patience_s

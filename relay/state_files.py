@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from relay.process_tree import end_processes, started_with
+
 RUN_PREFIX = "sluice-"
+PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,11 @@ def _token_path(path: Path) -> Path:
 
 
 def _sweep(path: Path, file: IO[str]) -> None:
-    run_directory = Path(json.load(file)["run_directory"])
+    """Ray's daemons end with the driver that started them, but some of their helpers do not."""
+    found = json.load(file)
+    run_directory = Path(found["run_directory"])
     if run_directory.name.startswith(RUN_PREFIX):
+        end_processes(started_with(PATH_VARIABLE, found["token_path"]), 0.0)
         shutil.rmtree(run_directory, ignore_errors=True)
     _token_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

@@ -174,3 +174,20 @@ def test_the_files_of_a_dead_driver_are_swept_away(tmp_path):
     announced.remove()
     assert running_cluster(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_a_dead_driver_left_end_with_its_files(tmp_path):
+    """Helpers of Ray's daemons outlive them when nobody ends them in order."""
+    run_directory = tmp_path / "sluice-abc"
+    dead = LocalCluster("127.0.0.1:1", str(run_directory / "token"), "", str(run_directory), 1)
+    (tmp_path / "cluster-1.json").write_text(json.dumps(asdict(dead)))
+    orphan = subprocess.Popen(["sleep", "60"], env={"RAY_AUTH_TOKEN_PATH": dead.token_path})
+    stranger = subprocess.Popen(["sleep", "60"], env={"RAY_AUTH_TOKEN_PATH": f"{dead.token_path}s"})
+    try:
+        assert running_cluster(tmp_path) is None
+        assert orphan.wait(5) == -signal.SIGKILL
+        assert stranger.poll() is None
+    finally:
+        for process in (orphan, stranger):
+            process.kill()
+            process.wait()
