@@ -51,14 +51,15 @@ class StreamActor:
         self._name = settings.spec.name
         self._loop = ActorLoop(f"stream {settings.spec.key}")
         self._relay: StreamRelay | None = None
-        self._loop.start(lambda: self._run(settings, host))
+
+        async def run() -> None:
+            self._relay = StreamRelay(settings, host)
+            await self._relay.run()
+
+        self._loop.start(run)
 
     def __repr__(self) -> str:
         return f"Stream({self._name})"
-
-    async def _run(self, settings: StreamSettings, host: Host) -> None:
-        self._relay = StreamRelay(settings, host)
-        await self._relay.run()
 
     def stats(self) -> StreamStats:
         return self._loop.look(lambda: self._started().stats())
@@ -79,7 +80,7 @@ class StreamActor:
         self._loop.stop()
 
     def _started(self) -> StreamRelay:
-        # The loop runs `_run` before anything that was handed to it later.
+        # The loop runs `run` before anything that was handed to it later.
         assert self._relay is not None
         return self._relay
 

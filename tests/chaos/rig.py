@@ -26,7 +26,7 @@ What can be had: `rig.kill(actor)`, `rig.stop(actor)` and `rig.wake(process)` by
 it, `rig.cluster.seams` for switched-off guards, file limits and network namespaces; `rig.nats_proxies` and
 `rig.exchange_proxy` for the network (see proxy.py); `rig.exchange.act` for what the exchange itself can do;
 `rig.controller` and `rig.status` for what people see. Rows on Ray use `Bench` alone, which has both ends and
-the oracle.
+the oracle, see on_ray.py.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ class Bench:
     exchange: WireExchange
     nats: ReloadableNats
     config: Config
+    written: dict[str, Any]
 
     def __init__(self, directory: Path, row: Row) -> None:
         self.directory = directory
@@ -187,7 +188,8 @@ class Bench:
             "journal": {"directory": str(self.directory / "journal"), "max_bytes": "64MiB"},
             "shards": list(streams),
         }
-        self.config = parse_config(json.dumps(overlaid(base, over)), {})
+        self.written = overlaid(base, over)
+        self.config = parse_config(json.dumps(self.written), {})
         return self.config
 
     def specs(self) -> dict[str, StreamSpec]:
