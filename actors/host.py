@@ -106,7 +106,7 @@ def _leave_with_raylet() -> None:
 def _watch_over(raylet: int) -> None:
     while os.getppid() == raylet:
         time.sleep(RAYLET_EVERY_S)
-    _log.critical("the raylet of this node has ended, and so does this actor")
+    _log.warning("the raylet of this node has ended, and so does this actor")
     os._exit(1)
 
 

@@ -26,14 +26,7 @@ from actors.cluster import MULTI_NODE, Attached
 from actors.host import short_temporary_directory
 from relay.errors import ClusterError
 from relay.process_tree import Process, children, descendants, end_processes, is_running, name_of
-from relay.state_files import (
-    PATH_VARIABLE,
-    RUN_PREFIX,
-    LocalCluster,
-    StateFile,
-    running_cluster,
-    state_directory,
-)
+from relay.state_files import RUN_PREFIX, LocalCluster, StateFile, running_cluster, state_directory
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 LOOPBACK = "127.0.0.1"
@@ -90,7 +83,7 @@ def _on_loopback(token_path: Path) -> dict[str, str | None]:
     return {
         MULTI_NODE: "0",
         "RAY_AUTH_MODE": "token",
-        PATH_VARIABLE: str(token_path),
+        "RAY_AUTH_TOKEN_PATH": str(token_path),
         "RAY_AUTH_TOKEN": None,
     }
 

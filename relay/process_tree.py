@@ -47,17 +47,19 @@ def name_of(process: Process) -> str:
         return ""
 
 
-def started_with(variable: str, value: str) -> frozenset[Process]:
-    """This user's processes that got the environment variable with this value at their start."""
-    wanted = f"{variable}={value}".encode()
-    return frozenset(process for _, process in _all() if wanted in _environment(process.pid))
+def users_of(directory: Path) -> frozenset[Process]:
+    """Processes of this user that have a file below the directory open."""
+    below = f"{directory}/"
+    return frozenset(
+        process for _, process in _all() if any(path.startswith(below) for path in _open_files(process.pid))
+    )
 
 
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+def _open_files(pid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(link.readlink())
 
 
 def end_processes(processes: Collection[Process], patience_s: float) -> None:

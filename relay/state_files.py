@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from relay.process_tree import end_processes, started_with
+from relay.process_tree import end_processes, name_of, users_of
 
 RUN_PREFIX = "sluice-"
-PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
+# Of the names of Ray's processes, unlike those of a pager that shows its logs.
+RAY_PREFIX = "ray"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,10 @@ def _token_path(path: Path) -> Path:
 
 def _sweep(path: Path, file: IO[str]) -> None:
     """Ray's daemons end with the driver that started them, but some of their helpers do not."""
-    found = json.load(file)
-    run_directory = Path(found["run_directory"])
+    run_directory = Path(json.load(file)["run_directory"])
     if run_directory.name.startswith(RUN_PREFIX):
-        end_processes(started_with(PATH_VARIABLE, found["token_path"]), 0.0)
+        left = [one for one in users_of(run_directory) if name_of(one).startswith(RAY_PREFIX)]
+        end_processes(left, 0.0)
         shutil.rmtree(run_directory, ignore_errors=True)
     _token_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

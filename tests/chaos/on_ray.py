@@ -47,7 +47,7 @@ class Head:
 
 
 @contextmanager
-def head(cpus: int) -> Iterator[Head]:
+def head(cpus: int, *more: str) -> Iterator[Head]:
     with ExitStack() as stack:
         # Unix sockets take short paths only.
         made = tempfile.TemporaryDirectory(prefix="sl-", dir="/tmp", ignore_cleanup_errors=True)
@@ -61,10 +61,12 @@ def head(cpus: int) -> Iterator[Head]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
             "RAY_TMPDIR": str(folder),
+            # Nobody waits for what a failed test left on a node.
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
         }
         port = address.rpartition(":")[2]
         command = (RAY, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}")
-        options = (f"--num-cpus={cpus}", "--include-dashboard=false", *NODE_OPTIONS)
+        options = (f"--num-cpus={cpus}", "--include-dashboard=false", *more, *NODE_OPTIONS)
         log = folder / "head.log"
         stack.enter_context(node(environ, log, *command, *options))
         join = [sys.executable, "-c", f"import ray; ray.init(address={address!r}, log_to_driver=False)"]
