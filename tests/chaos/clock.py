@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from mmap import mmap
@@ -18,11 +19,25 @@ class WallClock:
         self.path = path
         path.write_bytes(_OFFSET.pack(0))
         self._map = _mapped(path)
+        # Since when, in monotonic seconds, it has been how far ahead of that, in ns.
+        self._spans = [(time.monotonic(), time.time_ns() - time.monotonic_ns())]
 
     def step(self, seconds: float) -> None:
         """From now on it is so much later than a moment ago."""
-        offset_ns = _OFFSET.unpack_from(self._map)[0] + round(seconds * 1e9)
-        self._map[:] = _OFFSET.pack(offset_ns)
+        by_ns = round(seconds * 1e9)
+        self._map[:] = _OFFSET.pack(_OFFSET.unpack_from(self._map)[0] + by_ns)
+        self._spans.append((time.monotonic(), self._spans[-1][1] + by_ns))
+
+    def when(self, at_ns: int) -> float:
+        """The monotonic time at which it showed this, the latest of several; a time that it left out was
+        passed when it was set."""
+        ends = [*(since for since, _ in self._spans[1:]), math.inf]
+        found = [
+            min((at_ns - ahead_ns) / 1e9, end)
+            for (since, ahead_ns), end in zip(self._spans, ends, strict=True)
+            if at_ns - ahead_ns >= since * 1e9
+        ]
+        return found[-1] if found else self._spans[0][0]
 
 
 def follow(path: Path) -> None:

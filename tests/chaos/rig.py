@@ -285,7 +285,7 @@ class Rig(Bench):
         self.nats_proxies: dict[str, FaultProxy] = {}
         self.exchange_proxy: FaultProxy | None = None
         self.kept: Reading | None = None
-        self._floor: dict[int, Footprint] = {}
+        self.floor: dict[int, Footprint] = {}
 
     def start(
         self,
@@ -313,10 +313,10 @@ class Rig(Bench):
             self.exchange_proxy = self._stack.enter_context(proxy)
             over["exchange"] = {"url": f"ws://127.0.0.1:{proxy.port}"}
         self.configure(streams, overlaid(over, config or {}))
-        self.controller = Controller(self.cluster, self.cluster.host, end=_never)
+        self.controller = Controller(self.cluster, self.cluster.host, end=never)
         self.controller.apply(self.config)
         self.flows(10)
-        self._floor = self._footprints()
+        self.floor = self._footprints()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -496,7 +496,7 @@ class Rig(Bench):
         memory = sum(one.queue.max_bytes for one in self.config.streams)
         # Every stream may have moved to the same publisher, with its link.
         links = len(self.config.streams) + 1
-        for pid, floor in self._floor.items():
+        for pid, floor in self.floor.items():
             one = now.get(pid, floor)
             if one.descriptors > floor.descriptors + links or one.threads > floor.threads + 1:
                 found.append(f"I7: process {pid} went from {floor} to {one}")
@@ -505,7 +505,7 @@ class Rig(Bench):
         return found
 
 
-def _never(code: int) -> None:
+def never(code: int) -> None:
     raise AssertionError(f"the controller wanted to end with {code}")
 
 

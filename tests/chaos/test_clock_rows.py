@@ -77,7 +77,7 @@ def test_row_34_clock_set(rig: Rig, row: Row, by_s: float) -> None:
     fault="the clock set back by an hour, then a stream without a journal is killed",
     figure="it is back within 10 s",
 )
-def test_row_34_epoch_of_a_clock_that_was_ahead(rig: Rig, row: Row) -> None:
+def test_row_34b_epoch_of_a_clock_that_was_ahead(rig: Rig, row: Row) -> None:
     clock = on_a_clock(rig)
     clock.step(HOUR_S)
     over = {"journal": {"enabled": False}, "queue": {"overflow": "block"}}

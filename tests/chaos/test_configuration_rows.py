@@ -185,7 +185,7 @@ TREES = st.recursive(
 
 
 @pytest.mark.chaos(row=39, fault="files that nobody thought of", figure="read or refused, each within 2 s")
-def test_row_39_generated_files(tmp_path: Path, row: Row) -> None:
+def test_row_39b_generated_files(tmp_path: Path, row: Row) -> None:
     path = tmp_path / "shards.yaml"
     took: list[float] = []
     refused: list[str] = []

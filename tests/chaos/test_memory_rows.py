@@ -93,7 +93,7 @@ def test_row_35_memory_limit(pod: Rig, memory: SmallMemory, row: Row) -> None:
     fault="a stream actor killed for want of memory (cgroup)",
     figure="as any kill: new epoch within 5 s",
 )
-def test_row_35_killed_for_want_of_memory(pod: Rig, memory: SmallMemory, row: Row) -> None:
+def test_row_35b_killed_for_want_of_memory(pod: Rig, memory: SmallMemory, row: Row) -> None:
     actor = stream(FLOOD)
     pod.nats.stop()
     pod.exchange.flood(FLOOD, 1_000.0)

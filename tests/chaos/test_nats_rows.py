@@ -170,7 +170,7 @@ def outlast_the_dedup_window(rig: Rig, row: Row) -> None:
     fault="NATS down while one stream floods, then its backlog drains",
     figure="the others' p99 within 25 ms more while it drains",
 )
-def test_row_12_backlog_of_one_stream_drains(rig: Rig, row: Row) -> None:
+def test_row_12b_backlog_of_one_stream_drains(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(200)
     flooded = f"usdm:{FLOOD}"
@@ -290,7 +290,7 @@ def test_row_20_stream_deleted(rig: Rig, row: Row) -> None:
     fault="a JetStream stream in memory instead of on disk",
     figure="told with a remedy within 10 s, which helps",
 )
-def test_row_20_wrong_storage(rig: Rig, row: Row) -> None:
+def test_row_20b_wrong_storage(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
     key, name = f"usdm:{FLOOD}", f"SLUICE_usdm_{FLOOD.replace('@', '_')}"
@@ -354,7 +354,7 @@ def test_row_42_permission_withdrawn(rig: Rig, row: Row) -> None:
     fault="NATS refuses what one stream sends (10054), then stops to store it (503)",
     figure="counted by code, nothing waits beyond the time-out, the others go on",
 )
-def test_row_42_error_replies(rig: Rig, row: Row) -> None:
+def test_row_42b_error_replies(rig: Rig, row: Row) -> None:
     rig.start(publishers=1)
     rig.flows(100)
     key, name = f"usdm:{FLOOD}", f"SLUICE_usdm_{FLOOD.replace('@', '_')}"

@@ -130,7 +130,7 @@ def test_row_9_driver_killed(relay: RelayOnRay, row: Row, ray_head: Head) -> Non
     fault="a driver with a Ray of its own killed",
     figure="the next start finds all and leaves nothing",
 )
-def test_row_9_driver_killed_with_its_ray(relay: RelayOnRay, row: Row) -> None:
+def test_row_9b_driver_killed_with_its_ray(relay: RelayOnRay, row: Row) -> None:
     relay.prepare()
     run = relay.run()
     relay.flows(50)
@@ -210,7 +210,7 @@ def test_row_41_drain(relay: RelayOnRay, row: Row) -> None:
     fault="SIGTERM to every process at once, as to a pod's",
     figure="exit 0 within 20 s; all accepted is stored",
 )
-def test_row_41_everything_told_to_end(relay: RelayOnRay, row: Row) -> None:
+def test_row_41b_everything_told_to_end(relay: RelayOnRay, row: Row) -> None:
     relay.prepare()
     run = relay.run()
     relay.flows(50)

@@ -139,7 +139,7 @@ def test_row_40_strangers(rig: Rig, row: Row) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can try as another user")
 @pytest.mark.chaos(row=40, fault="another user at the unix sockets", figure="closed at once, told nothing")
-def test_row_40_another_user(rig: Rig, row: Row) -> None:
+def test_row_40b_another_user(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
     before = state(rig)
@@ -193,7 +193,7 @@ class Crowd:
     fault="a crowd of strangers before the TCP ports",
     figure="streams of the node link in spite of it",
 )
-def test_row_40_crowd(rig: Rig, row: Row) -> None:
+def test_row_40c_crowd(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
     with ExitStack() as crowds:
