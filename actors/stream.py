@@ -158,6 +158,7 @@ class StreamRelay:
             epoch=self.epoch,
             last_offset=recovery.last_offset,
             last_event_id=recovery.last_event_id,
+            last_event_ns=recovery.last_event_ns,
             heals=settings.heal,
             subject=settings.subject,
         )

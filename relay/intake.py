@@ -61,7 +61,8 @@ class _First(NamedTuple):
 
 
 class Intake:
-    """`last_event_id` is the newest id of an earlier incarnation, where the journal still knew it.
+    """`last_event_id` is the newest id of an earlier incarnation, where the journal still knew it, and
+    `last_event_ns` when that event was read.
 
     With `heals` somebody asks REST about each `Taken.hole`. `subject` is where consumers find the events.
     """
@@ -74,6 +75,7 @@ class Intake:
         epoch: int,
         last_offset: int = 0,
         last_event_id: int = NO_EVENT_ID,
+        last_event_ns: int = 0,
         heals: bool = False,
         subject: str = "",
     ) -> None:
@@ -95,7 +97,7 @@ class Intake:
         self._run_start = last_event_id
         self._earlier_runs = RangeSet()
         self._last_recv_ns = 0
-        self._dark_since_ns: int | None = None
+        self._dark_since_ns: int | None = last_event_ns or None
         self._set_back_ns = 0
         self._pending: list[bytes] = []
         self._predecessor_known = last_event_id != NO_EVENT_ID

@@ -16,6 +16,7 @@ class Survey(NamedTuple):
     segment: Segment
     last_seq: int
     last_event_id: int
+    last_event_ns: int
     events: int
     records: int
     bytes: int
@@ -27,7 +28,8 @@ class Recovery:
     """What earlier incarnations left. `events`, `records` and `bytes` count what is not acknowledged.
 
     All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
-    `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange.
+    `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange, and `last_event_ns`,
+    which is when that one was read, 0.
     """
 
     acknowledged_offset: int
@@ -35,6 +37,7 @@ class Recovery:
     last_epoch: int
     last_seq: int
     last_event_id: int
+    last_event_ns: int
     events: int
     records: int
     bytes: int
@@ -61,20 +64,25 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
             events += kind in EVENT_KINDS
             unacknowledged_bytes += end - last_start
     last_seq = decode(data, last_start, check=False)[0].seq if last_start >= 0 else 0
-    last_event_id = NO_EVENT_ID
+    event_id, event_ns = NO_EVENT_ID, 0
     if last_event_start >= 0:
-        last_event_id = decode(data, last_event_start, check=False)[0].event_id
-    return Survey(segment, last_seq, last_event_id, events, records, unacknowledged_bytes, tuple(damages))
+        last = decode(data, last_event_start, check=False)[0]
+        event_id, event_ns = last.event_id, last.recv_ns
+    return Survey(
+        segment, last_seq, event_id, event_ns, events, records, unacknowledged_bytes, tuple(damages)
+    )
 
 
 def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -> Recovery:
     """Sum up the surveys of a journal's segments, given in offset order."""
+    event_id, event_ns = _last_event(surveys)
     return Recovery(
         acknowledged_offset=acknowledged,
         last_offset=max([acknowledged, *(each.segment.last_offset for each in surveys)]),
         last_epoch=last_epoch,
         last_seq=max((each.last_seq for each in surveys if each.segment.epoch == last_epoch), default=0),
-        last_event_id=_last_event_id(surveys),
+        last_event_id=event_id,
+        last_event_ns=event_ns,
         events=sum(each.events for each in surveys),
         records=sum(each.records for each in surveys),
         bytes=sum(each.bytes for each in surveys),
@@ -82,6 +90,7 @@ def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -
     )
 
 
-def _last_event_id(surveys: Sequence[Survey]) -> int:
-    ids = (each.last_event_id for each in reversed(surveys))
-    return next((event_id for event_id in ids if event_id != NO_EVENT_ID), NO_EVENT_ID)
+def _last_event(surveys: Sequence[Survey]) -> tuple[int, int]:
+    """The id of the last event that has one, and when it was read."""
+    found = ((each.last_event_id, each.last_event_ns) for each in reversed(surveys))
+    return next((event for event in found if event[0] != NO_EVENT_ID), (NO_EVENT_ID, 0))

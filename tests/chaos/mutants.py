@@ -12,7 +12,9 @@ from typing import Any
 
 import actors.publishing
 import relay.lane
+from actors.connect_gate import ConnectGate, Permit
 from relay.intake import Intake
+from relay.pulse import Pulse
 from relay.standing import Standing, _last, look_up
 from relay.window import Window
 
@@ -58,9 +60,25 @@ def _gap_check() -> None:
     Intake._hole_before = lambda self, payload, recv_ns, verdict: None  # type: ignore[method-assign]
 
 
+def _silence() -> None:
+    """A stream that brings nothing is quiet, for however long."""
+    Pulse.overdue_s = lambda self, now: None  # type: ignore[method-assign]
+
+
+def _connect_budget() -> None:
+    """Every stream connects whenever its own back-off lets it."""
+
+    async def admit(gate: ConnectGate, *, spare: bool) -> Permit:
+        return Permit(None)
+
+    ConnectGate.admit = admit  # type: ignore[method-assign]
+
+
 GUARDS: dict[str, Callable[[], None]] = {
     "fence": _fence,
     "resend": _resend,
     "chain": _chain,
     "gap check": _gap_check,
+    "silence": _silence,
+    "connect budget": _connect_budget,
 }

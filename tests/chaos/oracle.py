@@ -268,9 +268,12 @@ def journalled(directory: Path) -> set[tuple[int, int]]:
 
 
 class Reading(NamedTuple):
+    """`rejected` frames are as the relay reports them."""
+
     events: dict[str, list[Stored]]
     repaired: dict[str, list[Stored]]
     losses: list[Loss]
+    rejected: list[dict[str, Any]] = []  # noqa: RUF012 - a tuple's default, never changed
 
 
 def read_stored(url: str, sources: Mapping[str, str]) -> Reading:
@@ -294,7 +297,8 @@ async def _read_stored(url: str, sources: Mapping[str, str]) -> Reading:
                 key, stored = _event(found)
                 repaired.setdefault(key, []).append(stored)
         losses = [_loss(found.data) for found in side if found.subject.startswith("sluice.loss.")]
-        return Reading(events, repaired, losses)
+        rejected = [orjson.loads(one.data) for one in side if one.subject.startswith("sluice.rejected.")]
+        return Reading(events, repaired, losses, rejected)
     finally:
         await client.close()
 

@@ -21,9 +21,11 @@ from relay.window import Window
 SECOND = 1_000_000_000
 
 
-def intake(name: str = "btcusdt@trade", *, heals: bool = False, **known: int) -> tuple[Intake, Window]:
+def intake(
+    name: str = "btcusdt@trade", *, venue: Venue = Venue.USDM, heals: bool = False, **known: int
+) -> tuple[Intake, Window]:
     window = Window(max_messages=100, max_bytes=1 << 20, overflow=Overflow.SPILL)
-    spec = parse_stream(Venue.USDM, name)
+    spec = parse_stream(venue, name)
     return Intake(spec, window, epoch=5, heals=heals, subject="md.trade", **known), window
 
 
@@ -130,9 +132,21 @@ def test_a_hole_that_ends_before_it_began_by_the_clock_says_so() -> None:
 
 
 def test_a_new_incarnation_announces_the_hole_behind_the_last_one() -> None:
-    subject, _ = intake(last_offset=9, last_event_id=100)
-    (loss,) = losses(subject.take([trade(104)], SECOND).journal)
+    subject, _ = intake(last_offset=9, last_event_id=100, last_event_ns=SECOND)
+    (loss,) = losses(subject.take([trade(104)], 3 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
+    assert (loss["from"], loss["to"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:03.000Z")
+
+
+def test_a_new_incarnation_of_ids_without_predecessors_announces_the_spell_behind_the_last_one() -> None:
+    subject, _ = intake("btcusdt@blockTrade", venue=Venue.SPOT, last_event_id=100, last_event_ns=SECOND)
+    block = orjson.dumps({"e": "blockTrade", "E": 1, "s": "BTCUSDT", "t": 104, "p": "1", "q": "2", "T": 1})
+    (loss,) = losses(subject.take([block], 3 * SECOND).journal)
+    assert (loss["first_id"], loss["from"], loss["to"]) == (
+        None,
+        "1970-01-01T00:00:01.000Z",
+        "1970-01-01T00:00:03.000Z",
+    )
 
 
 def test_depth_updates_are_chained_by_pu_and_their_hole_has_no_count() -> None:

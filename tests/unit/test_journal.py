@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from relay.errors import JournalError
 from relay.journal import RENEW_BYTES, Journal
-from relay.record import EVENT_KINDS, Kind, decode, encode
+from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, decode, encode
 
 MIB = 1024 * 1024
 # Fits all that follow on the command line; the parent reads what it prints.
@@ -241,6 +241,16 @@ def test_recovery_counts_events_apart_from_side_records(tmp_path: Path):
     journal.acknowledge(1)
     recovery = open_journal(tmp_path, epoch=2).recovery
     assert (recovery.acknowledged_offset, recovery.events, recovery.records) == (1, 1, 3)
+
+
+def test_recovery_tells_the_last_event_that_has_an_id_and_when_it_was_read(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    for offset, (recv_ns, event_id) in enumerate([(70, 7), (80, 8), (90, NO_EVENT_ID)], 1):
+        journal.append(encode(Kind.EVENT, offset, 1, offset, recv_ns, event_id, b"{}"), offset)
+        if event_id == 8:
+            journal = open_journal(tmp_path, epoch=2)
+    recovery = open_journal(tmp_path, epoch=3).recovery
+    assert (recovery.last_event_id, recovery.last_event_ns) == (8, 80)
 
 
 def test_offsets_go_on_after_everything_was_acknowledged_and_removed(tmp_path: Path):
