@@ -7,8 +7,8 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from random import Random
 
 from actors.controller import Controller
@@ -158,7 +158,6 @@ class Faults:
         self.rig = rig
         self.clock = WallClock(rig.directory / "clock")
         self._shards: dict[str, dict[str, object]] = {name: {"stream": name} for name in STREAMS}
-        self._zombies = ExitStack()
         self._do: dict[str, Callable[[Planned, Random], Undo | None]] = {
             "stream killed": self._kill_stream,
             "stream stopped": self._stop_stream,
@@ -190,7 +189,8 @@ class Faults:
     def start(self) -> None:
         names = [publisher(f"p{number}") for number in range(NAMES)]
         for actor in (*map(stream, STREAMS), *names):
-            self.rig.cluster.seams[actor] = Seams(clock=self.clock.path)
+            seams = self.rig.cluster.seams.get(actor, Seams())
+            self.rig.cluster.seams[actor] = replace(seams, clock=self.clock.path)
         self.rig.start(
             rate_per_s=RATE_PER_S,
             proxied=["p0", "p1"],

@@ -13,6 +13,8 @@ from tests.chaos.oracle import Findings
 from tests.chaos.processes import Seams
 from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream, until
 from tests.chaos.rows import Row
+from tests.chaos.schedule import KINDS, Planned
+from tests.chaos.soak import Soak
 from tests.chaos.test_nats_rows import outlast_the_dedup_window
 from tests.chaos.test_socket_rows import STORM_ATTEMPTS, silence_one, storm, vanish_behind
 
@@ -167,6 +169,21 @@ def test_guard_connect_budget(rig: Rig, row: Row) -> None:
     assert storm(rig, row, without=("connect budget",)) > STORM_ATTEMPTS
     # What is missing nobody can know yet: no stream is back.
     rig.findings()
+
+
+@pytest.mark.chaos(
+    row=43, fault="a schedule without the gap check", figure="I5 must break, the fault is named"
+)
+def test_guard_gap_check_in_the_soak(rig: Rig, row: Row) -> None:
+    without(rig, "gap check", EVERY_STREAM)
+    kind = next(kind for kind in KINDS if kind.name == "sockets reset")
+    soak = Soak(rig, tuple(Planned(at_s, 0.0, kind, "", row.seed) for at_s in (1.0, 4.0)))
+    soak.start()
+    soak.play()
+    row.injected("sockets reset", len(soak.played) == 2)
+    soak.calm_down(60.0)
+    found = soak.findings().of("I5")
+    assert any("under way: at" in text and "sockets reset" in text for text in found), found
 
 
 def assert_broken(findings: Callable[[], Findings], invariant: str) -> None:
