@@ -23,13 +23,13 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from relay.backoff import Allowance
+from relay.batch import MAX_BATCH_BYTES
 from relay.errors import FeedError, TurnedAwayError
-from relay.record import MAX_RECORD_BYTES
 
 # Given up within 5 s, late timers included.
 OPEN_TIMEOUT_S = 4.5
 # Any frame can reach 35 kB in recordings; a NATS server takes 1 MiB by default, envelope included.
-MAX_FRAME_BYTES = MAX_RECORD_BYTES // 2
+MAX_FRAME_BYTES = MAX_BATCH_BYTES // 2
 # A frame that goes to the library costs 40 us, whatever its size. Binance sends such ones now and then; who
 # sends them by the thousand would take all the time of the actor.
 SLOW_FRAMES_PER_S = 1000
@@ -68,6 +68,8 @@ class FeedConnection(asyncio.Protocol):
         self._fragments: list[bytes] = []
         self._rest = b""
         self._handed_over = False
+        # Between the handshake and the end; asking the library costs a call at each read.
+        self._is_open = False
         self._heard_at = time.monotonic()
         self._pinged = False
         self._messages = Allowance(MESSAGES_PER_S, 1.0)
@@ -98,9 +100,9 @@ class FeedConnection(asyncio.Protocol):
         payloads: list[bytes] = []
         if self._rest:
             data = self._rest + data
-        if self._protocol.state is State.CONNECTING:
+        if not self._is_open and self._protocol.state is State.CONNECTING:
             data = self._shake_hands(data, payloads)
-        self._rest = self._split(data, payloads) if self._protocol.state is State.OPEN else data
+        self._rest = self._split(data, payloads) if self._is_open else data
         if payloads:
             self._sink(payloads, recv_ns)
         if self._handed_over:
@@ -141,7 +143,7 @@ class FeedConnection(asyncio.Protocol):
                 payloads.append(data[start:end])
             else:
                 self._hand_over(data[at:end], payloads)
-                if self._protocol.state is not State.OPEN:
+                if not self._is_open:
                     return b""
             at = end
         return data[at:]
@@ -159,6 +161,7 @@ class FeedConnection(asyncio.Protocol):
                 self._take_frame(event, payloads)
             elif isinstance(event, Response):
                 self._take_response()
+        self._is_open = self._protocol.state is State.OPEN
 
     def _take_frame(self, frame: Frame, payloads: list[bytes]) -> None:
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
@@ -253,6 +256,7 @@ class FeedConnection(asyncio.Protocol):
     def close(self, reason: str, code: int = CloseCode.NORMAL_CLOSURE) -> None:
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(code)
+            self._is_open = False
             self._flush()
         if self._transport is not None and not self.closed.done():
             self._end(FeedError(reason))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.record import EVENT_KINDS, NO_EVENT_ID, decode
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, decode, head
 from relay.segments import Damage, Gap, Segment, damage_of, scan
 
 
@@ -25,7 +25,8 @@ class Survey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """What earlier incarnations left. `events`, `records` and `bytes` count what is not acknowledged.
+    """What earlier incarnations left. `events`, `records` and `bytes` count what is not acknowledged, `bytes`
+    in whole batches.
 
     All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
     `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange, and `last_event_ns`,
@@ -47,27 +48,28 @@ class Recovery:
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
     """Read a segment of an earlier epoch through and note in it how far it is good."""
     segment.bytes = len(data)
-    last_start = last_event_start = -1
-    events = records = unacknowledged_bytes = 0
+    last_event_start = -1
+    last_seq = events = records = unacknowledged_bytes = 0
     damages = []
     for item in scan(data, segment.epoch, segment.last_offset, limit):
         if isinstance(item, Gap):
             held = max(segment.last_offset, acknowledged)
             damages.append(damage_of(item, segment, 0, held, limit))
             continue
-        last_start, end, kind, offset = item
-        segment.extend(offset, end)
+        start, end, kind, first, last = item
+        segment.extend(last, end)
+        last_seq = head(data, start).seq + last - first
         if kind in EVENT_KINDS:
-            last_event_start = last_start
-        if offset > acknowledged:
-            records += 1
-            events += kind in EVENT_KINDS
-            unacknowledged_bytes += end - last_start
-    last_seq = decode(data, last_start, check=False)[0].seq if last_start >= 0 else 0
+            last_event_start = start
+        if last > acknowledged:
+            left = last - max(acknowledged, first - 1)
+            records += left
+            events += left if kind in EVENT_KINDS else 0
+            unacknowledged_bytes += end - start
     event_id, event_ns = NO_EVENT_ID, 0
     if last_event_start >= 0:
-        last = decode(data, last_event_start, check=False)[0]
-        event_id, event_ns = last.event_id, last.recv_ns
+        batch = decode(data, last_event_start, check=False)[0]
+        event_id, event_ns = batch.event_ids[-1], batch.recv_ns
     return Survey(
         segment, last_seq, event_id, event_ns, events, records, unacknowledged_bytes, tuple(damages)
     )

@@ -25,8 +25,8 @@ import orjson
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from relay.audit import open_envelope
+from relay.batch import Kind, head
 from relay.exchange.payloads import event_id
-from relay.record import Kind
 from relay.segments import Found, in_force, scan, segment_named
 from relay.streams import StreamSpec
 from tests.chaos.exchange import Wired
@@ -260,10 +260,8 @@ def journalled(directory: Path) -> set[tuple[int, int]]:
         data = (directory / segment.name).read_bytes()
         for item in scan(data, segment.epoch, segment.last_offset, limit):
             if isinstance(item, Found) and item.kind == Kind.EVENT:
-                # epoch and seq follow length, crc, kind and offset, see relay/record.py.
-                at = item.start + 17
-                epoch, seq = (int.from_bytes(data[at + n : at + n + 8], "little") for n in (0, 8))
-                found.add((epoch, seq))
+                batch = head(data, item.start)
+                found |= {(batch.epoch, batch.seq + number) for number in range(batch.records)}
     return found
 
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Kind
 from relay.errors import JournalError
 from relay.journal import RENEW_BYTES, Journal
-from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, decode, encode
+from tests.records import decode, encode
 
 MIB = 1024 * 1024
 # Fits all that follow on the command line; the parent reads what it prints.
@@ -24,7 +25,7 @@ import sys
 from pathlib import Path
 from relay.errors import JournalError
 from relay.journal import Journal
-from relay.record import encode
+from tests.records import encode
 
 def record(offset, size=100):
     return encode(0, offset, 1, offset, 0, -1, bytes(size))
