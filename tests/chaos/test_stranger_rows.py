@@ -38,8 +38,8 @@ STRANGERS: dict[str, Callable[[bytes], bytes]] = {
     "a proof for another challenge": stolen,
     "4 GB to come": lambda nonce: b"\xff\xff\xff\xff" + bytes([wire.HELLO]) + b"x" * 8192,
     "2 GB to come, one byte of it": lambda nonce: (2**31).to_bytes(4, "little") + b"\x01",
-    "a batch": lambda nonce: wire.batch(1, 0, b""),
-    "an acknowledgement": lambda nonce: wire.ack(1, [(1 << 40, 0)]),
+    "a batch": lambda nonce: wire.batches(1, 0, b""),
+    "an acknowledgement": lambda nonce: wire.ack(1, [(1 << 40, 0, 0)]),
     "a request over HTTP": lambda nonce: b"GET / HTTP/1.1\r\nHost: sluice\r\n\r\n",
     "noise": lambda nonce: bytes(range(256)) * 64,
 }
