@@ -1,7 +1,7 @@
 """From payloads to batches: every frame is checked, numbered, counted and handed to the window; pure.
 
-Events that were read together and plainly are the next ones become one batch, which costs little for each of
-them. An event whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in
+Events that were read together and plainly are the next ones become one batch, which costs little for each
+of them. An event whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in
 ids that name their predecessor becomes a loss record; so does a spell without a connection on a stream
 without such ids.
 
