@@ -63,7 +63,6 @@ def peak_until(memory: SmallMemory, met: Callable[[], bool]) -> int:
 
 @pytest.mark.chaos(
     row=35,
-    ci=True,
     fault="all streams flood without NATS below a memory limit (cgroup)",
     figure="spilled before 80 %",
 )

@@ -39,7 +39,6 @@ def test_row_11_nats_restart(rig: Rig, row: Row) -> None:
 
 @pytest.mark.chaos(
     row=12,
-    ci=True,
     fault="NATS down for 5 min (12 s in short)",
     figure="memory flat, drained at twice the ingest, live p99 back within 60 s",
 )
@@ -315,7 +314,6 @@ def test_row_20b_wrong_storage(rig: Rig, row: Row) -> None:
 
 @pytest.mark.chaos(
     row=42,
-    ci=True,
     fault="the permission to publish one stream is withdrawn",
     figure="counted by code, told, the others go on",
 )
