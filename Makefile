@@ -5,6 +5,8 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 SECONDS = 60
 FLOOD =
+MINUTES = 30
+SEED =
 
 VENV = .venv/bin/python
 LOCKS = requirements.txt requirements-dev.txt
@@ -12,7 +14,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test chaos chaos-ci cluster-long seeing lint bench bench-quick generated lock sbom audit-deps clean
+.PHONY: help env demo test chaos chaos-ci soak cluster-long seeing lint bench bench-quick generated lock sbom audit-deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,13 +38,16 @@ test: lint ## lint, then every test
 
 # `SLUICE_CHAOS_LONG=1 make chaos` gives each fault its full length.
 chaos: env ## every fault of the table, one after the other, and the table of what was measured
-	@$(VENV) -m pytest tests/chaos -m chaos
+	@$(VENV) -m pytest tests/chaos -m "chaos and not soak"
 
 chaos-ci: env ## the faults that every change has to survive
 	@$(VENV) -m pytest tests/chaos -m chaos_ci
 
 seeing: env ## a whole relay as Prometheus, a browser and a heartbeat's reader see it
 	@$(VENV) -m pytest tests/cluster -m seeing
+
+soak: env ## all faults at random for half an hour, then a minute to be steady again: MINUTES=3 SEED=7
+	@SLUICE_SOAK_MINUTES="$(MINUTES)" SLUICE_CHAOS_SEED="$(SEED)" $(VENV) -m pytest tests/chaos/test_soak.py -m soak -s
 
 cluster-long: env ## jobs submitted to a cluster with a token, and a second node (root)
 	@$(VENV) -m pytest tests/cluster -m cluster_long

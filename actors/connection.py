@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -34,9 +37,18 @@ _log = logging.getLogger(__name__)
 NAMESPACE = "sluice"
 # A controller that was killed answers again after 2 to 3 s.
 ANSWER_S = 10.0
+# What the end of a relay may take beyond its drain where the Ray below it is ours, and to be ended as well.
+OWN_GRACE_S = 5.0
+# Without its head Ray goes on for a minute, then ends the driver in the middle of whatever it does.
+HEADLESS_S = 52.0
+LOOK_EVERY_S = 0.2
 # One that runs answers a call within milliseconds.
 CALL_S = 3.0
 RETRY_S = 0.1
+RAY_ENDED = (
+    "{} of Ray has ended, and the relay with it; what was accepted and not published waits in the journals,"
+    " so start the relay again"
+)
 NO_RELAY = "no relay runs there; start it with `driver.py run`"
 
 # What RAY_ADDRESS may say besides an address.
@@ -109,6 +121,7 @@ class Connection:
         self.dashboard_url = session.dashboard_url
         self.token_path: Path | None = session.started.token_path if session.started else None
         self._session = session
+        self._whole_at = time.monotonic()
         self._host = ActorHost(namespace)
         self._cluster = RayCluster(namespace, classes, self._host)
         self._facts = Facts(self._cluster)
@@ -157,12 +170,43 @@ class Connection:
             raise ClusterError(NO_RELAY)
         return differences(running.config, config)
 
+    @property
+    def lost(self) -> frozenset[str]:
+        """The programs of a Ray that was started here which have ended."""
+        return local_ray.lost(self._session)
+
+    def check(self) -> None:
+        """Call about once a second. Raises ClusterError if a Ray that was started here has lost its node, and
+        every actor with it, or its head so long ago that it is about to end."""
+        lost, now = self.lost, time.monotonic()
+        if not lost:
+            self._whole_at = now
+        if local_ray.RAYLET in lost or now - self._whole_at > HEADLESS_S:
+            raise ClusterError(RAY_ENDED.format(", ".join(sorted(lost))))
+
     def running(self) -> bool:
         with ray_errors("the cluster's head does not answer"):
             return self._cluster.controller() is not None
 
     def take_down(self, deadline_s: float) -> TakenDown:
-        """Drain and remove every actor, with or without a controller that answers, and forget the relay."""
+        """Drain and remove every actor, with or without a controller that answers, and forget the relay.
+
+        Raises ClusterError if there is nothing to drain, or nothing more to drain it with.
+        """
+        if not self.started_here:
+            return self._take_down(deadline_s)
+        # A Ray that is ending, too, may leave a call of ours without an answer for ever.
+        work: Future[TakenDown] = Future()
+        threading.Thread(target=_do, args=(work, self._take_down, deadline_s), daemon=True).start()
+        until = time.monotonic() + deadline_s + OWN_GRACE_S
+        while not wait((work,), LOOK_EVERY_S).done:
+            if lost := self.lost:
+                raise ClusterError(RAY_ENDED.format(", ".join(sorted(lost))))
+            if time.monotonic() > until:
+                raise ClusterError(f"Ray did not end the relay within {deadline_s + OWN_GRACE_S:g} s")
+        return work.result()
+
+    def _take_down(self, deadline_s: float) -> TakenDown:
         controller = self._cluster.controller()
         if controller is None and not self._cluster.actors():
             raise ClusterError(NO_RELAY)
@@ -232,3 +276,10 @@ class Connection:
                 if time.monotonic() > deadline:
                     raise ClusterError(f"the controller does not answer: {error}") from error
                 time.sleep(RETRY_S)
+
+
+def _do(work: Future[TakenDown], function: Callable[[float], TakenDown], argument: float) -> None:
+    try:
+        work.set_result(function(argument))
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+        work.set_exception(error)

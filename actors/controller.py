@@ -43,6 +43,9 @@ from relay.stats import (
 _log = logging.getLogger(__name__)
 
 RECOVERY_S = 10.0
+# A look takes a second at most where all is well.
+BLIND_S = 5.0
+BLIND = "the controller has not seen the relay for {:.0f} s, these figures are old; does Ray's head run?"
 
 
 class Controller:
@@ -80,13 +83,18 @@ class Controller:
         return "Controller"
 
     def status(self) -> RelayStatus:
-        """At most a second old. Raises ClusterError before the first configuration came and was looked at."""
+        """At most a second old, or it says how old it is.
+
+        Raises ClusterError before the first configuration came and was looked at.
+        """
         status = self._tick.status
         if status is None:
             raise ClusterError("the controller has just started and has not looked at the relay yet")
         now = time.monotonic()
+        blind_s = self._tick.blind_s(now)
+        blind = BLIND.format(blind_s) if blind_s >= BLIND_S else ""
         # NATS being away is told by whoever notices it first.
-        found = (*status.problems, self._page.problem, self._heart.problem)
+        found = (blind, *status.problems, self._page.problem, self._heart.problem)
         problems = tuple(dict.fromkeys(filter(None, found)))
         return replace(
             status,

@@ -118,7 +118,7 @@ class Healer:
     def _wait_s(self, job: _Job, now: float) -> float:
         weight_s = self._weight.wait_s(job.filling.query().weight, now)
         crowded_s = CROWDED_S if not self._urgent(job) and self._crowded() else 0.0
-        return max(weight_s, crowded_s, self._stay_away.left_s(time.time()))
+        return max(weight_s, crowded_s, self._stay_away.left_s(now))
 
     def _urgent(self, job: _Job) -> bool:
         return self._intake.hole is job.hole
@@ -202,9 +202,10 @@ class Healer:
 
     def _be_patient(self, seconds: float) -> None:
         """The exchange's word is for the whole address."""
-        self._weight.refused(seconds, time.monotonic())
+        now = time.monotonic()
+        self._weight.refused(seconds, now)
         try:
-            self._stay_away.prolong(seconds, time.time())
+            self._stay_away.prolong(seconds, now)
         except OSError as error:
             _log.error("other streams cannot be told to leave REST alone: %s", error)
 

@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 import tempfile
-from functools import cached_property
+import threading
+import time
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ from relay.facts import assignment_fact
 from relay.metrics import Metrics
 from relay.stats import Assignment
 
+_log = logging.getLogger(__name__)
+
 SECRET, SOCKETS = "secret", "sockets"
+RAYLET_EVERY_S = 1.0
 
 
 class ActorHost:
@@ -78,9 +83,23 @@ class ActorHost:
 def _arrive(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
     logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
+    _leave_with_raylet()
     own_process_title()
     rest_main_thread()
     return ActorHost(namespace)
+
+
+@cache
+def _leave_with_raylet() -> None:
+    """Ray takes the actors of a raylet that died for dead, and starts others, but lets the old ones live."""
+    threading.Thread(target=_watch_over, args=(os.getppid(),), name="raylet", daemon=True).start()
+
+
+def _watch_over(raylet: int) -> None:
+    while os.getppid() == raylet:
+        time.sleep(RAYLET_EVERY_S)
+    _log.warning("the raylet of this node has ended, and so does this actor")
+    os._exit(1)
 
 
 def short_temporary_directory() -> Path:

@@ -191,8 +191,6 @@ class LinkKeeper:
         self._limits = None
         self._handing_over = False
         if self.fenced_by is not None:
-            if self._journal is not None:
-                self._journal.set_floor(self.fenced_by)
             raise FencedError(self._spec.key, self.fenced_by)
 
     def hello(self) -> wire.Hello:

@@ -25,7 +25,7 @@ from actors import cluster as ray_cluster
 from actors.cluster import MULTI_NODE, Attached
 from actors.host import short_temporary_directory
 from relay.errors import ClusterError
-from relay.process_tree import Process, children, descendants, end_processes
+from relay.process_tree import Process, children, descendants, end_processes, is_running, name_of
 from relay.state_files import RUN_PREFIX, LocalCluster, StateFile, running_cluster, state_directory
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -33,6 +33,8 @@ LOOPBACK = "127.0.0.1"
 # The dashboard's own helpers notice its end after about two seconds.
 LINGER_S = 4.0
 KNOCK_S = 1.0
+# The programs of Ray's head and of its node.
+HEAD, RAYLET = "gcs_server", "raylet"
 JOIN_REMEDY = "does it run, has this machine a node of it, and do RAY_AUTH_MODE and RAY_AUTH_TOKEN fit it?"
 
 
@@ -48,12 +50,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A cluster of our own. `daemons` are the processes that Ray started from this one."""
+    """A cluster of our own. `daemons` are the processes that Ray started from this one, and `vital` by their
+    names those without which it is none; empty where processes cannot be seen."""
 
     run_directory: Path
     state_file: StateFile
     token_path: Path
     daemons: frozenset[Process]
+    vital: Mapping[str, Process]
 
 
 class Environment:
@@ -124,7 +128,9 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared
         shared=shared,
     )
     state_file = StateFile(state_directory(os.environ), cluster)
-    started = Started(run_directory, state_file, token_path, children(os.getpid()) - before)
+    daemons = children(os.getpid()) - before
+    vital = {name: daemon for daemon in daemons if (name := name_of(daemon)) in (HEAD, RAYLET)}
+    started = Started(run_directory, state_file, token_path, daemons, vital)
     return Session(cluster.address, cluster.dashboard_url, started, environment)
 
 
@@ -168,11 +174,20 @@ def join(address: str, namespace: str) -> Session:
     return Session(attached.address, attached.dashboard_url, None, environment)
 
 
+def lost(session: Session) -> frozenset[str]:
+    """Which of its vital daemons a cluster of our own has lost."""
+    vital = session.started.vital if session.started else {}
+    return frozenset(name for name, process in vital.items() if not is_running(process))
+
+
 def end(session: Session) -> None:
     """Leave the cluster; one that we started ends with all its processes and files."""
     started = session.started
     # Once the daemons are gone, nothing tells any more whose children the rest were.
     processes = descendants(started.daemons) if started else frozenset()
+    if lost(session):
+        # Ray would wait for what is not there any more.
+        end_processes(processes, 0.0)
     ray_cluster.shutdown()
     if started:
         end_processes(processes, LINGER_S)

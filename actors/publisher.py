@@ -155,8 +155,8 @@ class Publisher:
             ack_p50_ms=gauges.ack_ms(0.5, now),
             ack_p99_ms=gauges.ack_ms(0.99, now),
             waiting_ms=1e3 * publishing.waiting_s(now),
-            errors_by_code={code.value: count for code, count in gauges.errors.items()},
             last_error=gauges.last_error,
+            errors_by_code=dict(gauges.errors),
         )
 
 

@@ -18,10 +18,11 @@ from actors.healer import Healer
 from actors.link_keeper import LinkKeeper
 from actors.loop import ActorLoop
 from relay.batch import Batch
+from relay.clock_watch import ClockWatch
 from relay.config import Overflow, StreamSettings
 from relay.connect_ledger import ConnectLedger
 from relay.connects import Claim
-from relay.errors import JournalError
+from relay.errors import FencedError, JournalError
 from relay.histogram import RateMeter
 from relay.intake import Intake, Taken
 from relay.journal import Journal
@@ -39,6 +40,8 @@ JOURNAL_RESERVE_BYTES = 4 * 1024 * 1024
 TICK_S = 1.0
 LOG_EVERY_TICKS = 10
 RATE_HALF_LIFE_S = 1.5
+# Where a stream without a journal finds the epochs that are taken.
+EPOCHS = "epochs"
 
 
 class StreamActor:
@@ -80,7 +83,7 @@ class StreamActor:
         self._loop.stop()
 
     def _started(self) -> StreamRelay:
-        # The loop runs that before anything that was handed to it later.
+        # The loop runs `run` before anything that was handed to it later.
         assert self._relay is not None
         return self._relay
 
@@ -91,8 +94,10 @@ class StreamRelay:
     def __init__(self, settings: StreamSettings, host: Host) -> None:
         self.settings = settings
         self._host = host
-        directory = settings.journal_directory / settings.spec.key.replace(":", "_").replace("/", "_")
-        self.epoch = Journal.next_epoch(directory, time.time_ns() // 1_000_000)
+        name = settings.spec.key.replace(":", "_").replace("/", "_")
+        directory = settings.journal_directory / name
+        self._epochs = directory if settings.journal else host.socket_directory / EPOCHS / name
+        self.epoch = Journal.next_epoch(self._epochs, time.time_ns() // 1_000_000)
         self._journal: Journal | None = None
         if settings.journal:
             self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
@@ -103,6 +108,7 @@ class StreamRelay:
             overflow=settings.overflow,
         )
         self._intake = self._start_intake()
+        self._clock = ClockWatch()
         self.feed = FeedKeeper(settings, _gate(settings, host), self._take, self._intake.disconnected)
         memory = OpenHoles(directory, self.epoch) if settings.journal else None
         self.healer = Healer(
@@ -170,7 +176,7 @@ class StreamRelay:
             async with asyncio.TaskGroup() as group:
                 self._tasks = [
                     group.create_task(self.feed.run()),
-                    group.create_task(self.links.run()),
+                    group.create_task(self._keep_linked()),
                     group.create_task(self.healer.run()),
                     group.create_task(self._tick()),
                 ]
@@ -180,7 +186,19 @@ class StreamRelay:
             # The transports' last callbacks are due in the next turn of the loop.
             await asyncio.sleep(0)
 
+    async def _keep_linked(self) -> None:
+        """Whatever fenced this incarnation, be it an epoch of a clock ahead, the next one goes above it."""
+        try:
+            await self.links.run()
+        except FencedError as fenced:
+            Journal.set_floor(self._epochs, fenced.epoch)
+            raise
+
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
+        # Not by `recv_ns`: an overlap of two sockets hands over what it read some time ago.
+        set_back_ns = self._clock.set_back_ns(time.time_ns(), time.monotonic_ns())
+        if set_back_ns:
+            self._intake.clock_set_back(set_back_ns)
         batch = self._intake.next_batch(payloads, recv_ns)
         if batch is None:
             self._take_with_thought(payloads, recv_ns)

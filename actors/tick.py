@@ -78,7 +78,7 @@ class Target:
 class Tick:
     """`status` is None before the first look; `ended` is set when `close_down` found nothing left.
 
-    `health` and `retire` may be called from any thread.
+    `health`, `blind_s` and `retire` may be called from any thread.
     """
 
     def __init__(self, cluster: Cluster, host: Host, facts: Facts, ensure: Ensure) -> None:
@@ -135,6 +135,10 @@ class Tick:
         if self._judged is None:
             return Health(not_ready=("the controller has not looked at the relay yet",))
         return judge(*self._judged, now)
+
+    def blind_s(self, now: float) -> float:
+        """How long ago the relay was seen last; 0 before the first look."""
+        return 0.0 if self._judged is None or self._closing else max(0.0, now - self._judged[1])
 
     def retire(self, publisher: str) -> None:
         """Replace it by another one where one is wanted, once that serves; also if this process ends now."""

@@ -13,6 +13,8 @@ from relay.streams import StreamKind, StreamSpec, Venue
 
 # Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
 _COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
+# Where one incarnation wrote the beginning down and another one the end.
+SET_BACK = "the clock was set back meanwhile, so these times are rough"
 
 # Two seconds of the busiest streams come to less.
 MAX_HELD_MESSAGES = 20_000
@@ -62,8 +64,8 @@ def settled_entry(stream: str, hole: Hole, piece: Piece, subject: str) -> LossEn
         last_id=piece.last_id,
         count=len(piece.payloads),
         cause=hole.cause,
-        from_ns=hole.from_ns,
-        to_ns=hole.to_ns,
+        from_ns=min(hole.from_ns, hole.to_ns),
+        to_ns=max(hole.from_ns, hole.to_ns),
         healed=True,
         subject=None if absent else subject,
         reason="REST lists the events around these ids and none with them" if absent else "",
@@ -82,8 +84,8 @@ def lost_entry(
         last_id=last_id,
         count=count,
         cause=cause,
-        from_ns=from_ns,
-        to_ns=to_ns,
+        from_ns=min(from_ns, to_ns),
+        to_ns=max(from_ns, to_ns),
         suspect=count is not None and spec.venue is not Venue.SPOT,
-        reason=reason,
+        reason=f"{reason}; {SET_BACK}" if to_ns < from_ns else reason,
     )

@@ -131,10 +131,10 @@ def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
         if name in heard and name not in before.unreachable:
             yield Happening("silent", name, Weight.WARN, "does not answer")
     for problem in after.problems:
-        # The number of seconds in it would make it another one at each look.
-        if _gist(problem) not in map(_gist, before.problems):
-            yield Happening("problem", _gist(problem), Weight.WARN, problem)
+        if gist(problem) not in map(gist, before.problems):
+            yield Happening("problem", gist(problem), Weight.WARN, problem)
 
 
-def _gist(problem: str) -> str:
+def gist(problem: str) -> str:
+    """What stays the same while a problem lasts."""
     return "".join(c for c in problem if not c.isdigit())

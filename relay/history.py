@@ -14,7 +14,8 @@ from relay.stats import RelayStatus
 
 SAMPLES_KEPT = 300
 HAPPENINGS_KEPT = 100
-# The controller looks more often while something is under way; charts need no more than this.
+# The controller looks more often while something is under way; charts need no more than this. Spans of time
+# are taken without their sign: somebody may set the clock back.
 SAMPLE_EVERY_NS = 900_000_000
 # What goes on happening is one line with a growing number.
 ADD_UP_WITHIN_NS = 30_000_000_000
@@ -49,13 +50,13 @@ class History:
         if before is not None:
             for one in happenings(before, status):
                 self._note(one, at_ns)
-        if not self._samples or at_ns - self._samples[-1]["at_ns"] >= SAMPLE_EVERY_NS:
+        if not self._samples or abs(at_ns - self._samples[-1]["at_ns"]) >= SAMPLE_EVERY_NS:
             self._samples.append(_sample(status, self._last, at_ns))
 
     def _note(self, found: Happening, at_ns: int) -> None:
         for noted in self._noted:
             same = (noted.happening.kind, noted.happening.about) == (found.kind, found.about)
-            if same and at_ns - noted.last_ns <= ADD_UP_WITHIN_NS:
+            if same and abs(at_ns - noted.last_ns) <= ADD_UP_WITHIN_NS:
                 grown = Happening(
                     found.kind, found.about, found.weight, found.text, noted.happening.amount + found.amount
                 )

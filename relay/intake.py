@@ -97,6 +97,7 @@ class Intake:
         self._earlier_runs = RangeSet()
         self._last_recv_ns = 0
         self._dark_since_ns: int | None = last_event_ns or None
+        self._set_back_ns = 0
         self._predecessor_known = last_event_id != NO_EVENT_ID
         self._first: _First | None = None
         self._heals = heals and spec.healable
@@ -181,11 +182,19 @@ class Intake:
         elif self._last_recv_ns and self._dark_since_ns is None:
             self._dark_since_ns = self._last_recv_ns
 
+    def clock_set_back(self, by_ns: int) -> None:
+        """Call before what is read by the new clock: the spell before it is to be covered in both."""
+        self._set_back_ns += by_ns
+        if self._last_recv_ns:
+            self._last_recv_ns -= by_ns
+        if self._dark_since_ns is not None:
+            self._dark_since_ns -= by_ns
+
     def next_batch(self, payloads: list[bytes], recv_ns: int) -> Held | None:
         """The short way, for events that plainly are the next ones and have room: numbered and encoded, to be
         given to the window by the caller. None, and nothing done, if any needs more thought: see `take`."""
         count = len(payloads)
-        if self._gap is not None or self._first is None or count > MAX_RECORDS:
+        if self._gap is not None or self._first is None or self._set_back_ns or count > MAX_RECORDS:
             return None
         size = sum(map(len, payloads))
         if size > FULL_BYTES or not self._window.has_room(count):
@@ -271,6 +280,7 @@ class Intake:
     def _hole_before(self, payload: bytes, recv_ns: int, verdict: Verdict) -> Hole | None:
         """What was missed before this event by its ids; where they do not tell, the time is written down."""
         dark_since_ns, self._dark_since_ns = self._dark_since_ns, None
+        until_ns, self._set_back_ns = recv_ns + self._set_back_ns, 0
         known = verdict.previous_id != NO_EVENT_ID and self._last_link != NO_EVENT_ID
         if known and verdict.previous_id > self._last_link:
             cause = "upstream" if dark_since_ns is None and self._last_recv_ns else "disconnect"
@@ -280,11 +290,11 @@ class Intake:
                 last_id=verdict.previous_id,
                 cause=cause,
                 from_ns=since_ns,
-                to_ns=recv_ns,
+                to_ns=until_ns,
                 sample=payload,
             )
         if dark_since_ns is not None and not known:
-            self._lose(None, None, "disconnect", dark_since_ns, recv_ns, NO_IDS)
+            self._lose(None, None, "disconnect", dark_since_ns, until_ns, NO_IDS)
         return None
 
     def heal(self, pieces: Sequence[Piece], recv_ns: int) -> Taken:

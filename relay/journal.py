@@ -80,10 +80,12 @@ class Journal:
         with disk(directory, "listed"):
             return max(now_ms, last_epoch(directory) + 1)
 
-    def set_floor(self, epoch: int) -> None:
-        """Make every later incarnation choose an epoch above `epoch`."""
-        path = self.directory / f"{epoch:020}.floor"
+    @staticmethod
+    def set_floor(directory: Path, epoch: int) -> None:
+        """Make every later incarnation choose an epoch above `epoch`; there need be no journal."""
+        path = directory / f"{epoch:020}.floor"
         with disk(path, "created"):
+            make_private(directory)
             path.touch(mode=0o600)
 
     @property

@@ -39,6 +39,29 @@ def descendants(roots: Collection[Process]) -> frozenset[Process]:
     return frozenset(found)
 
 
+def name_of(process: Process) -> str:
+    """Of the program, 15 characters at most; empty if it has ended."""
+    try:
+        return Path(f"/proc/{process.pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def users_of(directory: Path) -> frozenset[Process]:
+    """Processes of this user that have a file below the directory open."""
+    below = f"{directory}/"
+    return frozenset(
+        process for _, process in _all() if any(path.startswith(below) for path in _open_files(process.pid))
+    )
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(link.readlink())
+
+
 def end_processes(processes: Collection[Process], patience_s: float) -> None:
     """Wait for them to end by themselves; kill what is still there after `patience_s`."""
     deadline = time.monotonic() + patience_s

@@ -1,7 +1,8 @@
 """The publisher's end of the link: listeners, the proof, and one protocol object for each stream actor.
 
-A peer gets one second and MAX_HELLO_BYTES to prove the cluster's secret; until then it can make nothing
-happen but the end of its own connection. A link holds no records: what arrives goes to the owner at once.
+A peer gets less than a second and MAX_HELLO_BYTES to prove the cluster's secret; until then it can make
+nothing happen but the end of its own connection. A link holds no records: what arrives goes to the owner at
+once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import secrets
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
 from typing import Protocol, cast
@@ -23,8 +25,8 @@ from relay.errors import BusError, LinkError
 
 _log = logging.getLogger(__name__)
 
-HELLO_TIMEOUT_S = 1.0
-# Strangers beyond this many are turned away at once; proved peers do not count.
+HELLO_TIMEOUT_S = 0.9
+# Strangers beyond this many at one of the two sockets are turned away at once; proved peers do not count.
 MAX_STRANGERS = 128
 # A stream actor that takes no acknowledgements for so long is stopped; its records are safe with it.
 MAX_UNSENT_BYTES = 1024 * 1024
@@ -145,7 +147,9 @@ class Listeners:
         self.tcp_address = ""
         self._owner = owner
         self._secret = secret
-        self._strangers: set[PublishLink] = set()
+        # Whoever crowds the port keeps no stream of this node from the unix socket.
+        self._near: set[PublishLink] = set()
+        self._far: set[PublishLink] = set()
         self._servers: list[asyncio.Server] = []
         self._inode = 0
 
@@ -153,10 +157,10 @@ class Listeners:
         """Raises BusError if neither can be opened safely."""
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(self._link, address, 0)
+            server = await loop.create_server(self._link(self._far), address, 0)
             path = _socket_path(directory, name)
             if path is not None:
-                self._servers.append(await loop.create_unix_server(self._link, str(path)))
+                self._servers.append(await loop.create_unix_server(self._link(self._near), str(path)))
                 path.chmod(0o600)
                 self.unix_path = str(path)
                 self._inode = path.stat().st_ino
@@ -168,13 +172,13 @@ class Listeners:
         host, port = server.sockets[0].getsockname()[:2]
         self.tcp_address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def _link(self) -> PublishLink:
-        return PublishLink(self._owner, self._secret, self._strangers)
+    def _link(self, strangers: set[PublishLink]) -> Callable[[], PublishLink]:
+        return lambda: PublishLink(self._owner, self._secret, strangers)
 
     def close(self) -> None:
         for server in self._servers:
             server.close()
-        for stranger in tuple(self._strangers):
+        for stranger in (*self._near, *self._far):
             stranger.close("the publisher ends")
         path = Path(self.unix_path)
         with contextlib.suppress(OSError):

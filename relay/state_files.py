@@ -12,7 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from relay.process_tree import end_processes, name_of, users_of
+
 RUN_PREFIX = "sluice-"
+# Of the names of Ray's processes, unlike those of a pager that shows its logs.
+RAY_PREFIX = "ray"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +103,11 @@ def _token_path(path: Path) -> Path:
 
 
 def _sweep(path: Path, file: IO[str]) -> None:
+    """Ray's daemons end with the driver that started them, but some of their helpers do not."""
     run_directory = Path(json.load(file)["run_directory"])
     if run_directory.name.startswith(RUN_PREFIX):
+        left = [one for one in users_of(run_directory) if name_of(one).startswith(RAY_PREFIX)]
+        end_processes(left, 0.0)
         shutil.rmtree(run_directory, ignore_errors=True)
     _token_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

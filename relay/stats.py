@@ -11,13 +11,18 @@ TAKE_DOWN_GRACE_S = 6.0
 
 
 class ErrorCode(StrEnum):
-    """What can go wrong for a publisher. `refused` is every answer of NATS that is an error."""
+    """What can go wrong for a publisher, in kinds. `refused` is every answer of NATS that is an error."""
 
     REFUSED = "refused"
     TIMEOUT = "timeout"
     MAX_PAYLOAD = "max_payload"
     NATS = "nats"
     LINK = "link"
+
+    @classmethod
+    def of(cls, code: str) -> ErrorCode:
+        """The kind of an error that is counted under a word of these, or under NATS's number for it."""
+        return next((one for one in cls if one == code), cls.REFUSED)
 
 
 class StreamState(StrEnum):
@@ -113,8 +118,8 @@ class StreamStats:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherStats:
     """One look at a publisher actor. `load` is the share of one core that its process used lately;
-    `waiting_ms` is how long the oldest message on its way to NATS has been there. `errors_by_code` are the
-    `errors` by ErrorCode, as far as there were any.
+    `waiting_ms` is how long the oldest message on its way to NATS has been there. `errors_by_code` has NATS's
+    own numbers, and words for what came without one.
     """
 
     publisher: str
@@ -139,8 +144,8 @@ class PublisherStats:
     ack_p50_ms: float | None
     ack_p99_ms: float | None
     waiting_ms: float = 0.0
-    errors_by_code: Mapping[str, int] = field(default_factory=dict)
     last_error: str = ""
+    errors_by_code: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

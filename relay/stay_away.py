@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
-# Binance's longest ban; a file that says more is of another clock.
+# Binance's longest ban.
 MAX_S = 3 * 86400.0
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class StayAway:
-    """One number in a file of `directory`, which is private to the relay; `base_url` tells which exchange."""
+    """A moment in a file of `directory`, which is private to the relay; `base_url` tells which exchange.
+
+    `now` is monotonic seconds, which all processes of a node share and nobody can set. They begin anew with
+    the machine, so a file of an earlier start of it says nothing.
+    """
 
     def __init__(self, directory: Path, base_url: str) -> None:
         self._path = directory / f"rest-closed-{re.sub(r'[^a-z0-9]+', '-', base_url.lower())}"
+        self._boot = _this_boot()
 
     def left_s(self, now: float) -> float:
-        """At Unix time `now`."""
         try:
-            left_s = float(self._path.read_text(encoding="ascii")) - now
+            until, _, boot = self._path.read_text(encoding="ascii").partition(" ")
+            left_s = float(until) - now
         except (OSError, ValueError):
             return 0.0
-        return left_s if 0.0 < left_s <= MAX_S else 0.0
+        return left_s if boot == self._boot and 0.0 < left_s <= MAX_S else 0.0
 
     def prolong(self, seconds: float, now: float) -> None:
         """From `now` on; raises OSError."""
         if seconds > self.left_s(now):
             new = self._path.with_suffix(".new")
-            new.write_text(f"{now + min(seconds, MAX_S)}", encoding="ascii")
+            new.write_text(f"{now + min(seconds, MAX_S)} {self._boot}", encoding="ascii")
             new.replace(self._path)
+
+
+def _this_boot() -> str:
+    """Of this start of the machine; empty where the system does not name it."""
+    with suppress(OSError):
+        return _BOOT.read_text(encoding="ascii").strip()
+    return ""

@@ -21,6 +21,8 @@ from relay.held import Held, from_journal
 
 # Two sockets give the same event at times that differ by less.
 SAME_TIME_NS = 1_000_000_000
+# What Python takes for a batch in memory beside its bytes: `Held`, its numbers, the header of the bytes.
+BATCH_BYTES = 200
 
 
 class Admission(Enum):
@@ -178,7 +180,7 @@ class Window:
         self.in_flight_records += count
         self._in_flight_events += count
         self.in_flight_bytes += size
-        self.memory_bytes += size
+        self.memory_bytes += BATCH_BYTES + size
         self._newest_in_memory = batch.offset + count - 1
         return True
 
@@ -207,7 +209,7 @@ class Window:
         self._queued_records += left
         if batch.is_event:
             self._queued_events += left
-        self.memory_bytes += sign * len(batch.encoded)
+        self.memory_bytes += sign * (BATCH_BYTES + len(batch.encoded))
 
     def _spill(self, batch: Held) -> Admission:
         self._newest_spilled = batch.last_offset
@@ -273,7 +275,7 @@ class Window:
                 self._last_acknowledged = batch.encoded, done - 1
             if done == batch.count:
                 in_flight.popleft()
-                self.memory_bytes -= len(batch.encoded)
+                self.memory_bytes -= BATCH_BYTES + len(batch.encoded)
                 self.in_flight_bytes -= len(batch.encoded)
         return received
 
@@ -298,7 +300,7 @@ class Window:
         in_flight.extendleft(reversed(parts))
         in_flight.rotate(place)
         size_bytes = sum(len(part.encoded) for part in parts) - len(batch.encoded)
-        self.memory_bytes += size_bytes
+        self.memory_bytes += size_bytes + BATCH_BYTES * (len(parts) - 1)
         self.in_flight_bytes += size_bytes
         self.in_flight_records -= 1
         self._in_flight_events -= batch.is_event
@@ -358,7 +360,7 @@ class Window:
             self._last_acknowledged = batch.encoded, stored - 1
         if stored < batch.count:
             return False
-        self.memory_bytes -= len(batch.encoded)
+        self.memory_bytes -= BATCH_BYTES + len(batch.encoded)
         return True
 
     def _settle_newest(self, newest: Held) -> bool:
@@ -398,4 +400,3 @@ class Window:
         """Every record up to this offset has left for good; the journal may forget them."""
         oldest = self._in_flight or self._queued
         return oldest[0].offset + oldest[0].done - 1 if oldest else self._newest_in_memory
-

@@ -18,6 +18,7 @@ from relay.commands.stage import embed_nats, simulate, usual_port_or_any
 from relay.config import Config, load_config
 from relay.errors import ClusterError
 from relay.footnotes import page_line
+from relay.happenings import gist
 from relay.layout import Tone
 from relay.rehearsal import on_exchange, on_server
 from relay.stats import PageStatus, RelayStatus, StreamState
@@ -85,10 +86,23 @@ def _watch(cluster: Connection, follower: Follower | None, screen: Screen, inter
     if not cluster.started_here:
         screen.say("the actors are detached and go on; `driver.py down` drains and removes them")
         return 0
-    screen.say("draining")
-    for line in left_lines(cluster.take_down(HURRIED_DEADLINE_S if interrupts.hurried else DRAIN_DEADLINE_S)):
-        screen.say(line)
+    _drain(cluster, screen, HURRIED_DEADLINE_S if interrupts.hurried else DRAIN_DEADLINE_S)
     return 0
+
+
+def _drain(cluster: Connection, screen: Screen, deadline_s: float) -> None:
+    screen.say("draining")
+    try:
+        cluster.check()
+        taken = cluster.take_down(deadline_s)
+    except ClusterError as error:
+        # Whoever ends a pod signals all its processes, and Ray may be faster than its driver.
+        if not cluster.lost:
+            raise
+        screen.say(str(error), Tone.WARN)
+        return
+    for line in left_lines(taken):
+        screen.say(line)
 
 
 def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
@@ -101,17 +115,19 @@ def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
 
 
 class Watch:
-    """Says a line when a stream's state, the scale or a problem changes, and one now and then."""
+    """Says a line when a stream's state or the scale changes, for each new problem, and now and then."""
 
     def __init__(self, cluster: Connection, screen: Screen) -> None:
         self._cluster = cluster
         self._screen = screen
         self._seen: object = None
+        self._told: set[str] = set()
         self._page: PageStatus | None = None
         self._say_at = 0.0
 
     def is_over(self) -> bool:
-        """One look; whether somebody else took the relay down."""
+        """One look; whether somebody else took the relay down. Raises ClusterError once it cannot go on."""
+        self._cluster.check()
         try:
             status = self._cluster.status()
         except ClusterError as error:
@@ -122,6 +138,10 @@ class Watch:
         if status.page != self._page:
             self._page = status.page
             self._screen.say(page_line(status.page) if status.page else "the status page is off")
+        for problem in status.problems:
+            if gist(problem) not in self._told:
+                self._screen.say(problem, Tone.WARN)
+        self._told = set(map(gist, status.problems))
         self._say(_face(status), summary_line(status, LINE_WIDTH))
         return False
 
@@ -135,4 +155,4 @@ class Watch:
 def _face(status: RelayStatus) -> object:
     """What is worth a line at once when it changes."""
     live = frozenset(one.stream for one in status.streams if one.state is StreamState.LIVE)
-    return live, status.scale.mode, status.scale.actual, status.unreachable, status.problems
+    return live, status.scale.mode, status.scale.actual, status.unreachable

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from struct import Struct
-from time import time_ns
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +23,7 @@ from relay.exchange.server import ExchangeServer
 from relay.exchange.settings import ExchangeSettings
 from relay.simulator import SimulatedExchange
 from relay.streams import StreamKind, Venue
+from tests.chaos.clock import follow
 from tests.chaos.processes import Child, become_child
 
 _HEAD = Struct("<IQBB")
@@ -39,16 +40,17 @@ class Wired(NamedTuple):
 class WireExchange(SimulatedExchange):
     """Runs from entering to leaving; `settings` are those of ExchangeSettings.
 
-    Traffic waits for `expected`.
+    Traffic waits for `expected`. Follows `clock` where there is one.
     """
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, *, clock: Path | None = None, **settings: Any) -> None:
         super().__init__(settings.get("venue", Venue.USDM), directory / "exchange.log")
         self._settings = settings
+        self._clock = clock
         self._wire = directory / "wire"
 
     def __enter__(self) -> Self:
-        self._server = Child(_serve, (self._settings, self._wire, self._log))
+        self._server = Child(_serve, (self._settings, self._wire, self._log, self._clock))
         self.url = self._server.first
         return self
 
@@ -68,6 +70,10 @@ class WireExchange(SimulatedExchange):
     def report(self) -> Any:
         return self._ask("GET", "status")
 
+    def sent(self) -> dict[str, dict[str, Any]]:
+        """The account so far, by stream name; see relay.exchange.report.Sent."""
+        return dict(self._ask("GET", "sent")["streams"])
+
     def wire(self) -> dict[str, list[Wired]]:
         """By stream name, in the order of making; ask after `stop_traffic`."""
         found: dict[str, list[Wired]] = {}
@@ -86,8 +92,10 @@ def read_wire(data: bytes) -> Iterator[tuple[str, Wired]]:
         at = start + length
 
 
-def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path) -> None:
+def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path, clock: Path | None) -> None:
     become_child(log)
+    if clock is not None:
+        follow(clock)
     descriptor = os.open(wire, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
 
     class WireLedger(Ledger):
@@ -101,7 +109,7 @@ def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path) ->
 
         def missed(self, payloads: list[bytes]) -> None:
             super().missed(payloads)
-            self._note(payloads, time_ns(), seen=False)
+            self._note(payloads, time.time_ns(), seen=False)
 
         def _note(self, payloads: list[bytes], now_ns: int, *, seen: bool) -> None:
             name = self._name

@@ -128,6 +128,8 @@ class FrameProxy:
     def _cut(self) -> int:
         chosen = self.open_calls
         for call in chosen:
+            # Its task may read on for a moment, and what it passes on then goes nowhere.
+            call.spoilt = True
             call.client.transport.abort()
         return len(chosen)
 

@@ -97,9 +97,11 @@ class Evidence:
 
 @dataclass(kw_only=True)
 class Findings:
-    """`violations` are sentences that begin with the invariant; the counts are of all streams together."""
+    """`violations` are sentences that begin with the invariant; the counts are of all streams together.
+    `moments` has the times of what they are about, Unix time in ns, where there is one."""
 
     violations: list[str] = field(default_factory=list)
+    moments: dict[str, int] = field(default_factory=dict)
     wired: int = 0
     stored: int = 0
     missing: int = 0
@@ -117,40 +119,49 @@ def judge(evidence: Iterable[Evidence]) -> Findings:
         findings.repaired += len(one.repaired)
         missing = _missing(one)
         findings.missing += len(missing)
-        findings.violations += (f"{what} ({one.spec.key})" for what in _broken(one, missing))
+        for what, at_ns in _broken(one, missing):
+            findings.violations.append(f"{what} ({one.spec.key})")
+            if at_ns is not None:
+                findings.moments[findings.violations[-1]] = at_ns
     return findings
 
 
-def _broken(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
+# A sentence, and the time of what it is about, where that is known.
+Broken = tuple[str, int | None]
+
+
+def _broken(one: Evidence, missing: Sequence[Wired]) -> Iterator[Broken]:
     held = {(stored.epoch, stored.seq) for stored in (*one.stored, *one.repaired)}
     if lost := sorted(set(one.accepted) - held):
-        yield f"I1: {len(lost)} accepted events are not stored, the first is {lost[0]}"
+        yield f"I1: {len(lost)} accepted events are not stored, the first is {lost[0]}", None
     if not one.balanced:
-        yield "I1: the actor's books do not balance"
+        yield "I1: the actor's books do not balance", None
     counted = Counter(stored.message_id for stored in one.stored)
-    if twice := [name for name, count in counted.items() if count > 1]:
-        yield f"I2: {len(twice)} events are stored twice, the first is {twice[0]}"
+    if twice := [stored for stored in one.stored if counted[stored.message_id] > 1]:
+        first = twice[0]
+        text = f"I2: {len({stored.message_id for stored in twice})} events are stored twice, the first is"
+        yield f"{text} {first.message_id}", first.recv_ns
     yield from _disorder(one)
     yield from _difference(one, missing)
     yield from _unannounced(one, missing)
 
 
-def _disorder(one: Evidence) -> Iterator[str]:
+def _disorder(one: Evidence) -> Iterator[Broken]:
     for before, after in pairwise(one.stored):
         if (after.epoch, after.seq) <= (before.epoch, before.seq):
             place = f"{(before.epoch, before.seq)} comes {(after.epoch, after.seq)}"
-            yield f"I3: after {place} at sequence {after.sequence}"
+            yield f"I3: after {place} at sequence {after.sequence}", after.recv_ns
             return
     ids = [
         number for number in (_id(one.spec, stored.payload) for stored in one.stored) if number is not None
     ]
     for earlier, later in pairwise(ids):
         if later <= earlier:
-            yield f"I3: after id {earlier} comes {later}"
+            yield f"I3: after id {earlier} comes {later}", None
             return
 
 
-def _difference(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
+def _difference(one: Evidence, missing: Sequence[Wired]) -> Iterator[Broken]:
     """The N-th running hash over the payloads must be the same at both ends; what is missing was not sent."""
     absent = Counter(_name(one.spec, wired.payload) for wired in missing)
     sent = blake2b(digest_size=16)
@@ -161,14 +172,14 @@ def _difference(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
         if absent[name] > 0:
             absent[name] -= 1
         else:
-            expected.append(wired.payload)
+            expected.append(wired)
     if len(expected) != len(one.stored):
-        yield f"I4: {len(expected)} payloads were to arrive and {len(one.stored)} did"
-    for number, (payload, stored) in enumerate(zip(expected, one.stored, strict=False), 1):
-        sent.update(payload)
-        got.update(payload if stored.from_rest else stored.payload)
+        yield f"I4: {len(expected)} payloads were to arrive and {len(one.stored)} did", None
+    for number, (wired, stored) in enumerate(zip(expected, one.stored, strict=False), 1):
+        sent.update(wired.payload)
+        got.update(wired.payload if stored.from_rest else stored.payload)
         if sent.digest() != got.digest():
-            yield f"I4: the running hash of event {number} differs"
+            yield f"I4: the running hash of event {number} differs", wired.at_ns
             return
 
 
@@ -185,27 +196,31 @@ def _missing(one: Evidence) -> list[Wired]:
     return missing
 
 
-def _unannounced(one: Evidence, missing: Sequence[Wired]) -> Iterator[str]:
+def _unannounced(one: Evidence, missing: Sequence[Wired]) -> Iterator[Broken]:
     announced = [loss for loss in one.losses if not loss.healed]
     repaired = {_name(one.spec, stored.payload) for stored in one.repaired}
     left = [wired for wired in missing if _name(one.spec, wired.payload) not in repaired]
     if not one.spec.id_key:
         silent = [wired for wired in left if not any(_covers(loss, wired) for loss in announced)]
         if silent:
-            yield f"I5: {len(silent)} events of {len(left)} that are missing were not announced"
+            text = f"I5: {len(silent)} events of {len(left)} that are missing were not announced"
+            yield text, silent[0].at_ns
         return
-    ids = {_id(one.spec, wired.payload) for wired in left}
+    made_ns = {_id(one.spec, wired.payload): wired.at_ns for wired in left}
+    ids = set(made_ns)
     ledger = set().union(*(loss.ids for loss in announced)) - set().union(
         *(loss.ids for loss in one.losses if loss.healed)
     )
     if secret := ids - ledger:
-        yield f"I5: {len(secret)} missing ids were not announced, the first is {min(map(_int, secret))}"
+        first = min(secret, key=_int)
+        yield f"I5: {len(secret)} missing ids were not announced, the first is {first}", made_ns[first]
     contiguous = one.spec.kind.value in ("trade", "aggTrade", "blockTrade")
     if contiguous and (false := ledger - ids):
-        yield f"I5: {len(false)} ids were announced as lost and are not, the first is {min(map(_int, false))}"
+        text = f"I5: {len(false)} ids were announced as lost and are not, the first is"
+        yield f"{text} {min(map(_int, false))}", None
     counted = sum(loss.count or 0 for loss in announced)
     if contiguous and counted != sum(len(loss.ids) for loss in announced):
-        yield f"I5: the ledger counts {counted} events, its ids say otherwise"
+        yield f"I5: the ledger counts {counted} events, its ids say otherwise", None
 
 
 def _int(number: int | None) -> int:

@@ -34,6 +34,8 @@ from relay.facts import assignment_fact
 from relay.metrics import NoMetrics
 from relay.ports import ActorId, Look, Role, Silence
 from relay.stats import Assignment
+from tests.chaos import small_memory
+from tests.chaos.clock import follow
 from tests.chaos.mutants import switch_off
 
 if TYPE_CHECKING:
@@ -55,12 +57,16 @@ _context.set_forkserver_preload([__name__, "relay.exchange.server", "uvloop"])
 @dataclass(frozen=True, kw_only=True)
 class Seams:
     """What a test does to a process before its actor starts: guards that are switched off (see `mutants`), a
-    limit on the size of its files, the network namespace that it enters, what it takes for /etc/resolv.conf,
-    its environment, and figures of the product by their full names, for rows that last shorter than them."""
+    limit on the size of its files, the network namespace that it enters, the clock that it follows (see
+    `clock`), the group of processes that its memory counts for (see `small_memory`), what it takes for
+    /etc/resolv.conf, its environment, and figures of the product by their full names, for rows that last
+    shorter than them."""
 
     without: tuple[str, ...] = ()
     file_size_bytes: int | None = None
     network: str = ""
+    clock: Path | None = None
+    memory: Path | None = None
     resolv_conf: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -177,6 +183,10 @@ def _apply(seams: Seams) -> None:
         cover(RESOLV_CONF, seams.resolv_conf)
     if seams.file_size_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (seams.file_size_bytes, resource.RLIM_INFINITY))
+    if seams.memory is not None:
+        small_memory.enter(seams.memory)
+    if seams.clock is not None:
+        follow(seams.clock)
     os.environ.update(seams.environment)
     for name, value in seams.figures.items():
         module, _, figure = name.rpartition(".")

@@ -27,7 +27,7 @@ it, `rig.cluster.beyond_reach` for actors that nobody can end, `rig.cluster.seam
 whatever else is special about a process; `rig.nats_proxies`, `rig.exchange_proxy` and `rig.between` for the
 network (see proxy.py) and for a hostile peer (see frame_proxy.py); `rig.exchange.act` for what the exchange
 itself can do; `rig.controller` and `rig.status` for what people see. Rows on Ray use `Bench` alone, which has
-both ends and the oracle.
+both ends and the oracle, see on_ray.py.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class Bench:
     exchange: WireExchange
     nats: ReloadableNats
     config: Config
+    written: dict[str, Any]
 
     def __init__(self, directory: Path, row: Row) -> None:
         self.directory = directory
@@ -189,7 +190,8 @@ class Bench:
             "journal": {"directory": str(self.directory / "journal"), "max_bytes": "64MiB"},
             "shards": list(streams),
         }
-        self.config = parse_config(json.dumps(overlaid(base, over)), {})
+        self.written = overlaid(base, over)
+        self.config = parse_config(json.dumps(self.written), {})
         return self.config
 
     def specs(self) -> dict[str, StreamSpec]:
@@ -286,7 +288,7 @@ class Rig(Bench):
         self.exchange_proxy: FaultProxy | None = None
         self.between: dict[str, Any] = {}
         self.kept: Reading | None = None
-        self._floor: dict[int, Footprint] = {}
+        self.floor: dict[int, Footprint] = {}
 
     def start(
         self,
@@ -318,10 +320,10 @@ class Rig(Bench):
         if between:
             over["shards"] = [self._led(name, between.get(name)) for name in streams]
         self.configure(streams, overlaid(over, config or {}))
-        self.controller = Controller(self.cluster, self.cluster.host, end=_never)
+        self.controller = Controller(self.cluster, self.cluster.host, end=never)
         self.controller.apply(self.config)
         self.flows(10)
-        self._floor = self._footprints()
+        self.floor = self._footprints()
 
     def _led(self, name: str, make: Callable[[int], Any] | None) -> Any:
         """The stream's entry in the configuration."""
@@ -513,7 +515,7 @@ class Rig(Bench):
         memory = sum(one.queue.max_bytes for one in self.config.streams)
         # Every stream may have moved to the same publisher, with its link.
         links = len(self.config.streams) + 1
-        for pid, floor in self._floor.items():
+        for pid, floor in self.floor.items():
             one = now.get(pid, floor)
             if one.descriptors > floor.descriptors + links or one.threads > floor.threads + 1:
                 found.append(f"I7: process {pid} went from {floor} to {one}")
@@ -522,7 +524,7 @@ class Rig(Bench):
         return found
 
 
-def _never(code: int) -> None:
+def never(code: int) -> None:
     raise AssertionError(f"the controller wanted to end with {code}")
 
 

@@ -47,7 +47,7 @@ def test_row_33_journal_at_its_limit(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=33, ci=True, fault="the disk below one journal is full", figure="that stream alone waits, told"
 )
-def test_row_33_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
+def test_row_33b_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "2m") as disk:
         rig.start(config={**with_journal_at(disk / "journal"), "queue": {"max_messages": 500}})
         rig.flows(100)
@@ -74,7 +74,7 @@ def test_row_33_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
 @pytest.mark.chaos(
     row=33, fault="the journal's file takes no more writes", figure="the stream goes on in another"
 )
-def test_row_33_journal_write_error(rig: Rig, row: Row) -> None:
+def test_row_33c_journal_write_error(rig: Rig, row: Row) -> None:
     rig.cluster.seams[stream(FLOOD)] = Seams(file_size_bytes=300_000)
     rig.start(config={"queue": {"max_messages": 500}})
     rig.flows(100)
@@ -96,7 +96,7 @@ def test_row_33_journal_write_error(rig: Rig, row: Row) -> None:
     fault="a journal's tail torn and a bit flipped, the actor killed",
     figure="counted exactly",
 )
-def test_row_33_journal_damaged(rig: Rig, row: Row) -> None:
+def test_row_33d_journal_damaged(rig: Rig, row: Row) -> None:
     rig.start(config={"queue": {"max_messages": 500}})
     rig.flows(100)
     actor = stream(FLOOD)

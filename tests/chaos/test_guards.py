@@ -13,6 +13,8 @@ from tests.chaos.oracle import Findings
 from tests.chaos.processes import Seams
 from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream, until
 from tests.chaos.rows import Row
+from tests.chaos.schedule import KINDS, Planned
+from tests.chaos.soak import Soak
 from tests.chaos.test_nats_rows import outlast_the_dedup_window
 from tests.chaos.test_socket_rows import STORM_ATTEMPTS, silence_one, storm, vanish_behind
 
@@ -80,7 +82,7 @@ def cut_the_socket(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=1, ci=True, fault="a stream actor killed while NATS is down", figure="all accepted is stored"
 )
-def test_row_1_killed_in_an_outage(rig: Rig, row: Row) -> None:
+def test_row_1c_killed_in_an_outage(rig: Rig, row: Row) -> None:
     kill_in_an_outage(rig, row)
     rig.judge()
 
@@ -92,7 +94,7 @@ def test_guard_journal(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.chaos(row=3, fault="a zombie wakes beside its successor", figure="stores nothing any more")
-def test_row_3_zombie(rig: Rig, row: Row) -> None:
+def test_row_3b_zombie(rig: Rig, row: Row) -> None:
     wake_a_zombie(rig, row)
     rig.judge()
 
@@ -119,7 +121,7 @@ def test_guard_chain(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.chaos(row=21, ci=True, fault="sockets cut three times", figure="every hole is in the ledger")
-def test_row_21_sockets_cut(rig: Rig, row: Row) -> None:
+def test_row_21b_sockets_cut(rig: Rig, row: Row) -> None:
     cut_the_socket(rig, row)
     rig.judge()
 
@@ -167,6 +169,21 @@ def test_guard_connect_budget(rig: Rig, row: Row) -> None:
     assert storm(rig, row, without=("connect budget",)) > STORM_ATTEMPTS
     # What is missing nobody can know yet: no stream is back.
     rig.findings()
+
+
+@pytest.mark.chaos(
+    row=43, fault="a schedule without the gap check", figure="I5 must break, the fault is named"
+)
+def test_guard_gap_check_in_the_soak(rig: Rig, row: Row) -> None:
+    without(rig, "gap check", EVERY_STREAM)
+    kind = next(kind for kind in KINDS if kind.name == "sockets reset")
+    soak = Soak(rig, tuple(Planned(at_s, 0.0, kind, "", row.seed) for at_s in (1.0, 4.0)))
+    soak.start()
+    soak.play()
+    row.injected("sockets reset", len(soak.played) == 2)
+    soak.calm_down(60.0)
+    found = soak.findings().of("I5")
+    assert any("under way: at" in text and "sockets reset" in text for text in found), found
 
 
 def assert_broken(findings: Callable[[], Findings], invariant: str) -> None:

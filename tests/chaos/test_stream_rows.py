@@ -41,7 +41,7 @@ def test_row_1_killed_in_a_flood_healed(rig: Rig, row: Row) -> None:
     fault="the same, healing off",
     figure="publishing within 5 s, each hole in the ledger, 3 s of wire at most",
 )
-def test_row_1_killed_in_a_flood_unhealed(rig: Rig, row: Row) -> None:
+def test_row_1b_killed_in_a_flood_unhealed(rig: Rig, row: Row) -> None:
     rig.start(config={"exchange": {"heal": False}})
     kills = kill_in_a_flood(rig, row, stream(FLOOD))
     findings = rig.judge()

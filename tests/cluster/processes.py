@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import driver
-from relay.process_tree import Process, children, descendants, is_running
+from relay.process_tree import Process, children, descendants, end_processes, is_running
 
 ROOT = Path(driver.__file__).parent
 DRIVER = [sys.executable, str(ROOT / "driver.py")]
 # Two busy cores may take a minute for a Ray and its workers.
 END_S = 100.0
+RAY = str(Path(sys.executable).parent / "ray")
+NODE_OPTIONS = ("--block", "--disable-usage-stats", "--object-store-memory=100000000")
 
 
 class Command:
@@ -78,3 +81,20 @@ def ask(*args: str, home: Path, **environ: str) -> subprocess.CompletedProcess[s
         [*DRIVER, *args], capture_output=True, text=True, timeout=END_S, check=False,
         env={**os.environ, "XDG_STATE_HOME": str(home / "state"), **environ},
     )  # fmt: skip
+
+
+@contextmanager
+def node(environ: dict[str, str], log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One node of Ray in the foreground; it ends with all its processes."""
+    before = children(os.getpid())
+    with log.open("w") as out:
+        one = subprocess.Popen(command, env=environ, cwd="/", stdout=out, stderr=out, start_new_session=True)
+        try:
+            yield one
+        finally:
+            everything = descendants(children(os.getpid()) - before)
+            one.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                one.wait(30)
+            end_processes(everything, 5.0)
+            one.wait(5)

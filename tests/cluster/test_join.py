@@ -68,6 +68,14 @@ connection.close()
 print(json.dumps(told))
 """
 
+# With a name of Ray's; 15 is PR_SET_NAME.
+HELPER = """
+import ctypes, time
+ctypes.CDLL(None).prctl(15, b"ray::Helper")
+print("named", flush=True)
+time.sleep(60)
+"""
+
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
@@ -174,3 +182,29 @@ def test_the_files_of_a_dead_driver_are_swept_away(tmp_path):
     announced.remove()
     assert running_cluster(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_a_dead_driver_left_end_with_its_files(tmp_path):
+    """Helpers of Ray's daemons outlive them when nobody ends them in order."""
+    run_directory = tmp_path / "sluice-abc"
+    run_directory.mkdir()
+    dead = LocalCluster("127.0.0.1:1", str(run_directory / "token"), "", str(run_directory), 1)
+    (tmp_path / "cluster-1.json").write_text(json.dumps(asdict(dead)))
+    log = run_directory / "log"
+    log.write_text("")
+    helper = [sys.executable, "-c", HELPER]
+    with log.open("a") as theirs:
+        orphan = subprocess.Popen(helper, stdout=subprocess.PIPE, stderr=theirs)
+        stranger = subprocess.Popen(helper, stdout=subprocess.PIPE)
+        pager = subprocess.Popen(["sleep", "60"], stdout=theirs)
+    processes = (orphan, stranger, pager)
+    try:
+        for one in (orphan, stranger):
+            assert one.stdout.readline() == b"named\n"
+        assert running_cluster(tmp_path) is None
+        assert orphan.wait(5) == -signal.SIGKILL
+        assert (stranger.poll(), pager.poll()) == (None, None)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,14 @@ from typing import Any
 import pytest
 
 from relay.embedded import EmbeddedNats
-from relay.process_tree import children, descendants, end_processes
 from relay.simulator import SimulatedExchange
 from relay.streams import Venue
 from tests.chaos.island import Island
-from tests.cluster.processes import ROOT
+from tests.cluster.processes import NODE_OPTIONS, RAY, ROOT, node
 
-RAY = str(Path(sys.executable).parent / "ray")
 DEADLINE_S = 90.0
 # The head holds the controller, both streams and one publisher, and nothing more.
 HEAD_CPUS, RESOURCES = "2", "resources: {stream_cpus: 0.5, publisher_cpus: 0.5}\n"
-NODE_OPTIONS = ("--block", "--disable-usage-stats", "--object-store-memory=100000000")
 
 pytestmark = [pytest.mark.cluster_long, pytest.mark.timeout(400)]
 
@@ -121,23 +118,6 @@ def is_live(status: dict[str, Any], streams: int = 2) -> bool:
 def free_port(host: str) -> int:
     with socket.create_server((host, 0)) as probe:
         return int(probe.getsockname()[1])
-
-
-@contextmanager
-def node(environ: dict[str, str], log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One node of Ray in the foreground; it ends with all its processes."""
-    before = children(os.getpid())
-    with log.open("w") as out:
-        one = subprocess.Popen(command, env=environ, cwd="/", stdout=out, stderr=out, start_new_session=True)
-        try:
-            yield one
-        finally:
-            everything = descendants(children(os.getpid()) - before)
-            one.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                one.wait(30)
-            end_processes(everything, 5.0)
-            one.wait(5)
 
 
 @pytest.fixture(scope="module")

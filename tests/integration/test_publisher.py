@@ -361,6 +361,7 @@ def test_a_full_stream_is_counted_and_waited_for(nats_server: EmbeddedNats) -> N
             sender = asyncio.create_task(Sender(client, events(7, 20)).run())
             stats = await rig.until(lambda stats: stats.errors > 1)
             assert "10077" in stats.last_error
+            assert stats.errors_by_code == {"10077": stats.errors}
             assert "error" not in await rig.api(f"STREAM.UPDATE.{name}", json.dumps(config).encode())
             await sender
             assert trade_ids(await rig.stored()) == list(range(1, 21))

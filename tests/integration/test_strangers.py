@@ -1,4 +1,4 @@
-"""Who is turned away at a publisher's unix socket before it can say anything."""
+"""Who is turned away at a publisher's sockets before it can say anything, and whom that must not concern."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from relay import wire
-from relay.publish_link import Listeners, PublishLink
+from relay.publish_link import MAX_STRANGERS, Listeners, PublishLink
+from tests.link_client import LinkClient
 
 NOBODY = 65534
 
@@ -21,9 +22,17 @@ class Owner:
     def __init__(self) -> None:
         self.arrivals: list[wire.Hello] = []
         self.refusals: list[str] = []
+        self._changed = asyncio.Event()
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not met():
+                self._changed.clear()
+                await self._changed.wait()
 
     def arrived(self, link: PublishLink, hello: wire.Hello) -> None:
         self.arrivals.append(hello)
+        self._changed.set()
 
     def took(self, *_: object) -> None: ...
 
@@ -31,6 +40,7 @@ class Owner:
 
     def turned_away(self, reason: str) -> None:
         self.refusals.append(reason)
+        self._changed.set()
 
 
 @pytest.fixture
@@ -85,6 +95,32 @@ def test_another_user_is_kept_out_by_the_folder_and_by_the_socket_itself(directo
         finally:
             listeners.close()
             # The transports' last callbacks are due in the next turn of the loop.
+            await asyncio.sleep(0)
+
+    asyncio.run(test())
+
+
+def test_a_crowd_at_the_port_keeps_nobody_from_the_unix_socket(directory: Path) -> None:
+    async def test() -> None:
+        owner = Owner()
+        listeners = Listeners(owner, b"secret")
+        await listeners.open("p0", directory, "127.0.0.1")
+        host, _, port = listeners.tcp_address.rpartition(":")
+        ours = wire.Hello(stream="usdm:btcusdt@trade", epoch=1, tip="")
+        crowd = [(await asyncio.open_connection(host, int(port)))[1] for _ in range(MAX_STRANGERS + 1)]
+        try:
+            await owner.until(
+                lambda: owner.refusals == ["too many unproved peers, or a peer of another user"]
+            )
+            client = LinkClient(ours, b"secret")
+            await asyncio.get_running_loop().create_unix_connection(lambda: client, listeners.unix_path)
+            await owner.until(lambda: owner.arrivals == [ours])
+            assert len(owner.refusals) == 1, "the crowd is still there"
+            client.close()
+        finally:
+            for peer in crowd:
+                peer.transport.abort()
+            listeners.close()
             await asyncio.sleep(0)
 
     asyncio.run(test())

@@ -16,10 +16,11 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from actors.stream import StreamActor
+from actors.stream import StreamActor, StreamRelay
 from relay import wire
 from relay.batch import MAX_RECORDS, Kind
-from relay.config import StreamSettings, parse_config
+from relay.config import Overflow, StreamSettings, parse_config
+from relay.errors import FencedError
 from relay.metrics import BOUNDS_S, Metric, NoMetrics
 from relay.stats import Assignment, PublisherEndpoint, StreamState
 from tests.hosts import SECRET, PlainHost
@@ -472,3 +473,25 @@ def test_the_title_shows_the_backlog(rig: Rig) -> None:
     rig.actor()
     rig.send(range(1, 8))
     until(lambda: rig.host.title == "ray::Stream btcusdt@trade backlog=7")
+
+
+def test_a_start_above_the_fence_follows_one_below_it_though_there_is_no_journal(rig: Rig) -> None:
+    """As after a clock that was set back: the time of day alone gives too low an epoch, again and again."""
+    publisher = rig.publisher("p0")
+    rig.host.assignments[KEY] = rig.assignment("p0")
+    settings = rig.settings().model_copy(update={"journal": False, "overflow": Overflow.DROP_OLDEST})
+
+    async def fenced() -> tuple[int, int]:
+        relay = StreamRelay(settings, rig.host)
+        life = asyncio.create_task(relay.run())
+        await asyncio.to_thread(until, lambda: relay.links.linked)
+        later = relay.epoch + 3_600_000
+        rig.run(publisher.fence(later))
+        with pytest.raises(ExceptionGroup) as ended:
+            await life
+        assert ended.group_contains(FencedError)
+        return relay.epoch, later
+
+    first, later = asyncio.run(fenced())
+    assert first < later
+    assert asyncio.run(fenced())[0] == later + 1

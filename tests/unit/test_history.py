@@ -159,6 +159,15 @@ def test_who_asks_again_gets_what_is_new_and_what_grew():
     assert [one["id"] for one in news["happenings"]] == [first["happenings"][0]["id"]]
 
 
+def test_a_clock_set_back_neither_stops_the_charts_nor_adds_up_what_is_hours_apart():
+    history = History("one")
+    for reconnects, at_ns in enumerate((9000, 9001, 5401, 5402)):
+        history.looked(status(replace(BTC, reconnects=reconnects)), at_ns * SECOND_NS)
+    answer = look(history)
+    assert [one["at_ns"] // SECOND_NS for one in answer["samples"]] == [9000, 9001, 5401, 5402]
+    assert [one["text"] for one in answer["happenings"]] == ["reconnected to the exchange"] * 2
+
+
 def test_numbers_of_another_controller_get_everything():
     history = History("run")
     history.looked(status(BTC), 0)

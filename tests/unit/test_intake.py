@@ -13,7 +13,7 @@ from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
 from relay.config import Overflow
 from relay.heal import Fate, Hole, Piece
 from relay.intake import Intake, Taken
-from relay.ledger import LossEntry, read_entry
+from relay.ledger import LossEntry, read_entry, utc
 from relay.streams import Venue, parse_stream
 from relay.tears import Tear
 from relay.window import Window
@@ -102,6 +102,35 @@ def test_a_stream_without_ids_announces_every_spell_of_darkness() -> None:
     (loss,) = losses(subject.take([ticker()], 4 * SECOND).journal)
     assert (loss["first_id"], loss["count"], loss["cause"]) == (None, None, "disconnect")
     assert losses(subject.take([ticker()], 5 * SECOND).journal) == []
+
+
+def test_a_spell_in_which_the_clock_is_set_back_is_covered_by_both_clocks() -> None:
+    subject, _ = intake("btcusdt@ticker")
+    subject.take([ticker()], 7000 * SECOND)
+    subject.disconnected()
+    subject.clock_set_back(3600 * SECOND)
+    (loss,) = losses(subject.take([ticker()], 3405 * SECOND).journal)
+    assert (loss["from"], loss["to"]) == (utc(3400 * SECOND), utc(7005 * SECOND))
+    subject.disconnected()
+    (loss,) = losses(subject.take([ticker()], 3410 * SECOND).journal)
+    assert (loss["from"], loss["to"]) == (utc(3405 * SECOND), utc(3410 * SECOND)), "by the new clock alone"
+
+
+def test_what_comes_next_after_the_clock_was_set_back_takes_the_long_way_once() -> None:
+    subject, _ = intake()
+    subject.take([trade(100)], 7000 * SECOND)
+    subject.clock_set_back(3600 * SECOND)
+    assert subject.next_batch([trade(101)], 3401 * SECOND) is None
+    subject.take([trade(101)], 3401 * SECOND)
+    assert subject.next_batch([trade(102)], 3402 * SECOND) is not None
+
+
+def test_a_hole_that_ends_before_it_began_by_the_clock_says_so() -> None:
+    subject, _ = intake("btcusdt@ticker")
+    subject.take([ticker()], 3405 * SECOND)
+    (loss,) = losses(subject.preceded_by(NO_EVENT_ID, 7000 * SECOND).journal)
+    assert (loss["from"], loss["to"]) == (utc(3405 * SECOND), utc(7000 * SECOND))
+    assert "clock was set back" in loss["reason"]
 
 
 def test_a_new_incarnation_announces_the_hole_behind_the_last_one() -> None:

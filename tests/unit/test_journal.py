@@ -287,7 +287,8 @@ def test_an_epoch_is_the_clock_or_above_every_earlier_one(tmp_path: Path):
 
 
 def test_a_floor_lifts_the_next_epoch_and_holds_for_good(tmp_path: Path):
-    open_journal(tmp_path, epoch=10).set_floor(70)
+    open_journal(tmp_path, epoch=10)
+    Journal.set_floor(tmp_path, 70)
     assert Journal.next_epoch(tmp_path, 20) == 71
     open_journal(tmp_path, epoch=71).close()
     assert Journal.next_epoch(tmp_path, 20) == 72

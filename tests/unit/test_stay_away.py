@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from relay import stay_away
 from relay.stay_away import MAX_S, StayAway
 
 URL = "https://fapi.binance.com"
@@ -30,3 +33,17 @@ def test_a_number_that_cannot_be_is_none(tmp_path: Path) -> None:
     (path,) = tmp_path.iterdir()
     path.write_text("soon")
     assert one.left_s(1000.0) == 0.0
+
+
+def test_the_word_of_another_start_of_the_machine_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StayAway(tmp_path, URL).prolong(60.0, 1000.0)
+    boot = tmp_path / "boot_id"
+    boot.write_text("another\n")
+    monkeypatch.setattr(stay_away, "_BOOT", boot)
+    assert StayAway(tmp_path, URL).left_s(1000.0) == 0.0
+    monkeypatch.setattr(stay_away, "_BOOT", tmp_path / "none")
+    one = StayAway(tmp_path, URL)
+    one.prolong(60.0, 1000.0)
+    assert one.left_s(1010.0) == 50.0

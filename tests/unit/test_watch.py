@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from relay.commands.run import Watch
@@ -26,6 +28,9 @@ class FakeCluster:
     def __init__(self, *answers: RelayStatus | ClusterError, runs: bool = True) -> None:
         self._answers = list(answers)
         self._runs = runs
+
+    def check(self) -> None:
+        """All is there."""
 
     def status(self) -> RelayStatus:
         answer = self._answers.pop(0)
@@ -57,3 +62,10 @@ def test_a_silent_controller_is_said_once_and_does_not_end_the_watch(
 def test_the_same_status_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     looks(FakeCluster(STATUS, STATUS), 2)
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_problem_is_said_once_while_it_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    behind = [replace(STATUS, problems=(f"usdm:btcusdt@trade is {seconds} s behind",)) for seconds in (5, 6)]
+    looks(FakeCluster(STATUS, *behind, STATUS, behind[0]), 5)
+    said = [line for line in capsys.readouterr().out.splitlines() if "behind" in line]
+    assert said == ["usdm:btcusdt@trade is 5 s behind"] * 2

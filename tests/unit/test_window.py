@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from relay.batch import MAX_RECORDS, NO_EVENT_ID, OVERHEAD_BYTES, Kind, encode
 from relay.config import Overflow
 from relay.held import Held
-from relay.window import Admission, Window
+from relay.window import BATCH_BYTES, Admission, Window
 
 EPOCH = 7
 
@@ -298,12 +299,28 @@ def test_low_ids_of_an_exchange_that_counts_anew_are_sent() -> None:
     assert offsets(subject.take(10, 1 << 20)) == [1, 2, 3]
 
 
+def test_the_limit_is_one_of_memory_and_not_of_payloads_alone() -> None:
+    limit_bytes = 1 << 20
+    subject = Window(max_messages=1_000_000, max_bytes=limit_bytes, overflow=Overflow.SPILL)
+    tracemalloc.start()
+    try:
+        before_bytes, _ = tracemalloc.get_traced_memory()
+        n = 1 << 32
+        while not subject.full:
+            n += 1
+            subject.offer(held(n))
+        taken_bytes = tracemalloc.get_traced_memory()[0] - before_bytes
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * limit_bytes < taken_bytes < 1.1 * limit_bytes
+
+
 class SpillingWindow(RuleBasedStateMachine):
     """A list of all records is the model: what was offered leaves acknowledged, once, in order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.subject = Window(max_messages=6, max_bytes=900, overflow=Overflow.SPILL)
+        self.subject = Window(max_messages=6, max_bytes=900 + 3 * BATCH_BYTES, overflow=Overflow.SPILL)
         self.journal: list[Held] = []
         self.offered = 0
         self.acknowledged = 0
@@ -358,7 +375,7 @@ class SpillingWindow(RuleBasedStateMachine):
         inside = [*self.subject._in_flight, *self.subject._queued]
         first = self.acknowledged + 1
         assert offsets(inside) == list(range(first, first + len(offsets(inside))))
-        assert self.subject.memory_bytes == sum(len(batch.encoded) for batch in inside)
+        assert self.subject.memory_bytes == sum(BATCH_BYTES + len(batch.encoded) for batch in inside)
         assert self.subject.in_flight_bytes == sum(len(batch.encoded) for batch in self.subject._in_flight)
         assert (self.subject.queued, self.subject.in_flight) == (
             len(offsets(list(self.subject._queued))), len(self.sent)

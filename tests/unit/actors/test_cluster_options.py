@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from actors.cluster import KeyValues, actor_options
+import inspect
+
+import pytest
+
+from actors.cluster import ActorClasses, KeyValues, actor_options, named
 from relay.ports import Room
 
 
@@ -21,3 +25,9 @@ def test_an_actor_is_kept_to_the_nodes_that_its_room_names() -> None:
 
 def test_an_actor_with_room_anywhere_names_no_nodes() -> None:
     assert "label_selector" not in actor_options("sluice", "one", Room(0.5), NoFacts())
+
+
+@pytest.mark.parametrize("role", ["stream", "publisher", "controller"])
+def test_no_method_of_an_actor_is_a_coroutine(role: str) -> None:
+    """One is enough for Ray to run all of them on one event loop: a drain would hold up every look."""
+    assert inspect.getmembers(named(getattr(ActorClasses(), role)), inspect.iscoroutinefunction) == []

@@ -231,3 +231,20 @@ def test_the_same_secret_here_is_taken_and_not_kept(rig, monkeypatch):
     rig.until(served(1))
     assert b"${SLUICE_TEST_PASSWORD}" in rig.cluster.facts["config"]
     assert not any(b"canary" in value for value in rig.cluster.facts.values())
+
+
+def test_who_cannot_look_at_the_relay_says_that_its_figures_are_old(rig, monkeypatch):
+    rig.controller.apply(TWO)
+    rig.until(served(2))
+    assert rig.controller.status().problems == ()
+    monkeypatch.setattr("actors.controller.BLIND_S", 0.3)
+    may_look = threading.Event()
+    look = rig.cluster.look
+    # As Ray's calls do while its head does not answer.
+    rig.cluster.look = lambda *arguments: may_look.wait(DEADLINE_S) and look(*arguments)
+    try:
+        rig.until(lambda status: any("has not seen the relay for" in one for one in status.problems))
+    finally:
+        may_look.set()
+    monkeypatch.setattr("actors.controller.BLIND_S", DEADLINE_S)
+    rig.until(lambda status: status.problems == ())

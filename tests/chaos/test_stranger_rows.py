@@ -1,0 +1,209 @@
+"""Rows of the fault table in which somebody who does not belong to the relay knocks at its sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from relay import wire
+from relay.publish_link import HELLO_TIMEOUT_S
+from tests.chaos.processes import SECRET, footprint
+from tests.chaos.rig import FLOOD, Rig, publisher, stream, until
+from tests.chaos.rows import Row
+
+NOBODY = 65534
+KEY = f"usdm:{FLOOD}"
+CHALLENGE_BYTES = 5 + wire.NONCE_BYTES
+HELLO = wire.Hello(stream=KEY, epoch=1 << 60, tip="")
+# Beyond the time that a stranger has, for a busy machine.
+SLACK_S = 0.5
+
+
+def stolen(nonce: bytes) -> bytes:
+    """What a stream actor said to somebody else's challenge."""
+    return wire.hello(HELLO, SECRET, bytes(len(nonce)))
+
+
+# What a stranger says to the challenge.
+STRANGERS: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda nonce: b"",
+    "a wrong proof": lambda nonce: wire.hello(HELLO, b"a guess", nonce),
+    "a proof for another challenge": stolen,
+    "4 GB to come": lambda nonce: b"\xff\xff\xff\xff" + bytes([wire.HELLO]) + b"x" * 8192,
+    "2 GB to come, one byte of it": lambda nonce: (2**31).to_bytes(4, "little") + b"\x01",
+    "a batch": lambda nonce: wire.batches(1, 0, b""),
+    "an acknowledgement": lambda nonce: wire.ack(1, [(1 << 40, 0, 0)]),
+    "a request over HTTP": lambda nonce: b"GET / HTTP/1.1\r\nHost: sluice\r\n\r\n",
+    "noise": lambda nonce: bytes(range(256)) * 64,
+}
+
+
+def knock(address: str) -> socket.socket:
+    if address.startswith("/"):
+        peer = socket.socket(socket.AF_UNIX)
+        try:
+            peer.connect(address)
+        except OSError:
+            peer.close()
+            raise
+        return peer
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)))
+
+
+def heard_by(peer: socket.socket, limit_s: float = 10.0) -> tuple[bytes, float]:
+    """All that it is told before its connection ends, and how long that took."""
+    began, data = time.monotonic(), b""
+    peer.settimeout(limit_s)
+    with suppress(ConnectionResetError, BrokenPipeError):
+        while more := peer.recv(1 << 16):
+            data += more
+    return data, time.monotonic() - began
+
+
+def say(address: str, what: Callable[[bytes], bytes]) -> tuple[bytes, float]:
+    with knock(address) as peer:
+        challenge = peer.recv(CHALLENGE_BYTES, socket.MSG_WAITALL)
+        assert len(challenge) == CHALLENGE_BYTES
+        with suppress(ConnectionResetError, BrokenPipeError):
+            peer.sendall(what(challenge[5:]))
+        return heard_by(peer)
+
+
+def drip(address: str) -> tuple[bytes, float]:
+    """A true hello, a byte at a time: slower than a second."""
+    with knock(address) as peer:
+        challenge = peer.recv(CHALLENGE_BYTES, socket.MSG_WAITALL)
+        began = time.monotonic()
+        with suppress(ConnectionResetError, BrokenPipeError):
+            for byte in wire.hello(HELLO, SECRET, challenge[5:])[:-1]:
+                peer.sendall(bytes([byte]))
+                time.sleep(0.05)
+        data, _ = heard_by(peer)
+        return data, time.monotonic() - began
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """The kernel notes the effective user at the moment of connecting."""
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def state(rig: Rig) -> list[tuple[object, ...]]:
+    """What no stranger may change."""
+    streams = [
+        (key, one.epoch, one.pid, one.publisher, one.failovers, one.lost) for key, one in rig.stats().items()
+    ]
+    publishers = [(name, one.pid, sorted(one.streams)) for name, one in rig.publishers().items()]
+    return [*sorted(streams), *sorted(publishers)]
+
+
+@pytest.mark.chaos(
+    row=40, ci=True, fault="strangers at the publishers' sockets", figure="closed within 1 s, no byte of data"
+)
+def test_row_40_strangers(rig: Rig, row: Row) -> None:
+    rig.start()
+    rig.flows(100)
+    before = state(rig)
+    doors = [address for one in rig.publishers().values() for address in (one.unix_path, one.tcp_address)]
+    memory = {name: footprint(one.pid).rss_bytes for name, one in rig.publishers().items()}
+    slowest_s = 0.0
+    for door in doors:
+        for name, what in STRANGERS.items():
+            told, took_s = say(door, what)
+            assert told == b"", f"{name} at {door} was told {told[:100]!r}"
+            slowest_s = max(slowest_s, took_s)
+        told, took_s = drip(door)
+        assert told == b""
+        slowest_s = max(slowest_s, took_s)
+    row.injected("strangers were turned away", len(doors) == 4)
+    row.measured("closed after", slowest_s, "s", 1.0)
+    assert slowest_s < HELLO_TIMEOUT_S + SLACK_S
+    grown = max(footprint(one.pid).rss_bytes - memory[name] for name, one in rig.publishers().items())
+    row.measured("memory", grown / 1e6, "MB more", 4.0)
+    assert state(rig) == before
+    rig.flows(200)
+    rig.judge()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can try as another user")
+@pytest.mark.chaos(row=40, fault="another user at the unix sockets", figure="closed at once, told nothing")
+def test_row_40b_another_user(rig: Rig, row: Row) -> None:
+    rig.start()
+    rig.flows(100)
+    before = state(rig)
+    door = Path(next(iter(rig.publishers().values())).unix_path)
+    with as_nobody(), pytest.raises(PermissionError):
+        knock(str(door))
+    row.injected("another user was kept out by the folder", True)
+    # As if the folder had been opened by mistake.
+    for path in (*list(door.parents)[:1], door):
+        path.chmod(0o777)
+    with as_nobody():
+        peer = knock(str(door))
+    with peer:
+        told, took_s = heard_by(peer)
+    assert told == b""
+    row.measured("closed after", took_s, "s", 1.0)
+    door.parent.chmod(0o700)
+    assert state(rig) == before
+    rig.flows(200)
+    rig.judge()
+
+
+class Crowd:
+    """Many strangers who say nothing, and come again as soon as they are turned away."""
+
+    def __init__(self, address: str, size: int) -> None:
+        self.turned_away = 0
+        self._address = address
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._linger, daemon=True) for _ in range(size)]
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _linger(self) -> None:
+        while not self._over.wait(0.02):
+            with suppress(OSError), knock(self._address) as peer:
+                heard_by(peer, 3.0)
+            self.turned_away += 1
+
+
+@pytest.mark.chaos(
+    row=40,
+    fault="a crowd of strangers before the TCP ports",
+    figure="streams of the node link in spite of it",
+)
+def test_row_40c_crowd(rig: Rig, row: Row) -> None:
+    rig.start()
+    rig.flows(100)
+    with ExitStack() as crowds:
+        found = [crowds.enter_context(Crowd(one.tcp_address, 200)) for one in rig.publishers().values()]
+        until(lambda: all(crowd.turned_away > 400 for crowd in found), "the crowd is there", 30.0)
+        row.injected("strangers were turned away", True)
+        rig.kill(stream(FLOOD))
+        row.measured("a restarted stream delivers after", rig.flows(1, [KEY]), "s", 5.0)
+        rig.kill(publisher("p0"))
+        row.measured("streams of a killed publisher deliver after", rig.flows(1), "s", 5.0)
+        rig.flows(100)
+    rig.flows(100)
+    rig.judge()
