@@ -196,6 +196,7 @@ class Publishing:
             limits.credit_bytes,
             standing.event_id,
             standing.recv_ns,
+            standing.digest,
         )
         served.link.send(wire.resume(message))
 

@@ -11,6 +11,7 @@ import orjson
 
 from relay.record import Kind, Record
 
+_DATA, _AFTER_DATA = b',"data":', b',"timestamp":"'
 _FROM_REST = frozenset({Kind.HEALED, Kind.REPAIR})
 
 
@@ -37,6 +38,12 @@ class Envelope:
 
     def wrap(self, payload: bytes, recv_ns: int, message_id: str) -> bytes:
         return self.head + payload + self.tail(recv_ns, message_id)
+
+
+def payload_of(body: bytes) -> bytes:
+    """What `wrap` was given; empty for a message that somebody else wrote."""
+    start, end = body.find(_DATA), body.rfind(_AFTER_DATA)
+    return body[start + len(_DATA) : end] if 0 <= start < end else b""
 
 
 def headers(message_id: str, condition: str, record: Record) -> bytes:

@@ -14,7 +14,9 @@ from uuid import uuid4
 import orjson
 
 from relay.chain import Refusal, read_reply
+from relay.envelope import payload_of
 from relay.errors import BusError, FencedError
+from relay.leg_word import digest_of
 from relay.record import NO_EVENT_ID
 from relay.streams import StreamSpec, fence_id, natural_id
 
@@ -53,13 +55,14 @@ class Stored:
     epoch: int
     seq: int
     recv_ns: int
+    digest: int
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`last_sequence` is where the next message must find the JetStream stream; `epoch` and `seq` name the
     last event, 0 and 0 if none is stored; `event_id` is that event's id on the exchange, where it has one,
-    and `recv_ns` when it was read. `subject` is where events are stored."""
+    `recv_ns` when it was read, and `digest` that of its payload. `subject` is where events are stored."""
 
     subject: str
     last_sequence: int
@@ -67,6 +70,7 @@ class Standing:
     seq: int = 0
     event_id: int = NO_EVENT_ID
     recv_ns: int = 0
+    digest: int = 0
 
 
 async def look_up(bus: Requests, spec: StreamSpec, template: str) -> Standing:
@@ -110,6 +114,7 @@ def _behind(standing: Standing, spec: StreamSpec, last: Stored) -> Standing:
         seq=last.seq,
         event_id=natural_id(spec, last.message_id),
         recv_ns=last.recv_ns,
+        digest=last.digest,
     )
 
 
@@ -145,6 +150,7 @@ async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
         epoch=_number(fields, "Sluice-Epoch"),
         seq=_number(fields, "Sluice-Seq"),
         recv_ns=_number(fields, "Sluice-Recv-Ns"),
+        digest=digest_of(payload_of(base64.b64decode(message.get("data", "")))),
     )
 
 

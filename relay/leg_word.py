@@ -1,0 +1,85 @@
+"""What the two legs of a critical stream say to each other, as bytes; pure.
+
+Each leg says a word four times a second to every publisher, which passes it on as it is. It tells whether the
+leg is hot, and what is stored, so that the other one need not remember it any longer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from struct import Struct
+
+from relay.errors import LinkError
+from relay.record import NO_EVENT_ID, Record
+
+WORD_EVERY_S = 0.25
+_HEAD = Struct("<QBBQIQ")
+_POINT = Struct("<QQqQQ")
+_LEG = Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One event, as any leg can recognise it. `seq` is 0 where there is no event; `digest` is 0 where the
+    payload is not known."""
+
+    epoch: int = 0
+    seq: int = 0
+    event_id: int = NO_EVENT_ID
+    recv_ns: int = 0
+    digest: int = 0
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return self.epoch, self.seq
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """`leg` names the process. Of a hot leg, `epoch` is its incarnation and `held` what it has accepted and
+    nobody acknowledged; a `ready` leg is warm and could take over without a loss. `takeovers` counts those
+    that the pair has seen."""
+
+    leg: int
+    hot: bool
+    ready: bool = False
+    epoch: int = 0
+    held: int = 0
+    takeovers: int = 0
+    stored: Point = field(default_factory=Point)
+
+
+def digest_of(payload: bytes) -> int:
+    """63 bits, so that it fits wherever an id does."""
+    return int.from_bytes(blake2b(payload, digest_size=8).digest(), "little") >> 1
+
+
+def point_of(record: Record) -> Point:
+    return Point(record.epoch, record.seq, record.event_id, record.recv_ns, digest_of(record.payload))
+
+
+def encode_word(word: Word) -> bytes:
+    head = _HEAD.pack(word.leg, word.hot, word.ready, word.epoch, word.held, word.takeovers)
+    point = word.stored
+    return head + _POINT.pack(point.epoch, point.seq, point.event_id, point.recv_ns, point.digest)
+
+
+def read_word(body: bytes) -> Word:
+    """Raises LinkError unless it is one."""
+    if len(body) != _HEAD.size + _POINT.size:
+        raise LinkError(f"a word of {len(body)} bytes")
+    leg, hot, ready, epoch, held, takeovers = _HEAD.unpack_from(body)
+    return Word(leg, bool(hot), bool(ready), epoch, held, takeovers, Point(*_POINT.unpack_from(body, _HEAD.size)))
+
+
+def encode_leg(leg: int) -> bytes:
+    return _LEG.pack(leg)
+
+
+def read_leg(body: bytes) -> int:
+    """Raises LinkError unless it is one."""
+    if len(body) != _LEG.size:
+        raise LinkError(f"a leg's name of {len(body)} bytes")
+    (leg,) = _LEG.unpack(body)
+    return int(leg)
