@@ -49,6 +49,8 @@ class FeedKeeper:
     ) -> None:
         self.delivering = False
         self.paused = False
+        # Its connections can wait: others need the connect budget more.
+        self.spare = False
         self.reconnects = self.rotations = self.silences = self.unaligned = 0
         self.last_error = ""
         self.last_data_at: float | None = None
@@ -80,7 +82,7 @@ class FeedKeeper:
     async def _one_stay(self) -> float:
         """From a connection to the end of its last successor; returns how long to wait before the next."""
         try:
-            self._settle_on(await self._open(self._on_payloads, spare=False))
+            self._settle_on(await self._open(self._on_payloads, spare=self.spare))
             error = await self._attend()
         except FeedError as refused:
             error = refused
@@ -205,6 +207,10 @@ class FeedKeeper:
             self.first_data_at_ns = self.first_data_at_ns or time.time_ns()
             self._backoff.reset()
             _log.info("first data from %s", self._settings.url)
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed.done()
 
     def check(self, now: float) -> None:
         """Call about once a second."""

@@ -19,7 +19,7 @@ from relay.histogram import RollingHistogram
 from relay.journal import Journal
 from relay.link import Link, open_link
 from relay.ports import Host
-from relay.record import NO_EVENT_ID, Record, decode
+from relay.record import Record, decode
 from relay.stats import Assignment
 from relay.streams import message_id
 from relay.tears import Tear, Tears
@@ -41,8 +41,8 @@ RETRY_S = (0.05, 0.25)
 
 class LinkKeeper:
     """`on_room` is called when records left the window, `on_refused` when NATS can never take one, and
-    `on_predecessor(event_id, recv_ns)` with the last stored event of an earlier incarnation, or with
-    NO_EVENT_ID and 0 if NATS knows of no event. `on_torn` is called for each hole that damage made in the
+    `on_predecessor` with a message that names the last stored event of an earlier incarnation, or none if
+    NATS knows of none. `on_torn` is called for each hole that damage made in the
     journal."""
 
     def __init__(
@@ -55,7 +55,7 @@ class LinkKeeper:
         *,
         on_room: Callable[[], None],
         on_refused: Callable[[Record, str], None],
-        on_predecessor: Callable[[int, int], None],
+        on_predecessor: Callable[[wire.Resume], None],
         on_torn: Callable[[Tear], None],
     ) -> None:
         self.latency = RollingHistogram(window_s=10.0)
@@ -192,10 +192,8 @@ class LinkKeeper:
         self._window.rewind()
         if message.epoch:
             self._window.resume(message.epoch, message.seq, message.event_id, message.recv_ns)
-            if message.epoch < self._epoch:
-                self._on_predecessor(message.event_id, message.recv_ns)
-        else:
-            self._on_predecessor(NO_EVENT_ID, 0)
+        if message.epoch < self._epoch:
+            self._on_predecessor(message)
         self._limits = message
         self._failover.worked(link.publisher)
         self._tears.stored(message.epoch, message.seq, message.event_id, message.recv_ns)

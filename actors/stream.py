@@ -11,6 +11,8 @@ import asyncio
 import logging
 import os
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
@@ -31,6 +33,10 @@ from relay.record import Record
 from relay.stats import Assignment, StreamState, StreamStats
 from relay.tears import Tear
 from relay.window import Window
+from relay.wire import Resume
+
+if TYPE_CHECKING:
+    from actors.takeover import Takeover
 
 _log = logging.getLogger(__name__)
 
@@ -82,13 +88,15 @@ class StreamActor:
 
 
 class StreamRelay:
-    """Everything of one stream, on one event loop."""
+    """Everything of one stream, on one event loop; with a `takeover`, from where another leg left off."""
 
-    def __init__(self, settings: StreamSettings, host: Host) -> None:
+    def __init__(self, settings: StreamSettings, host: Host, takeover: Takeover | None = None) -> None:
         self.settings = settings
         self._host = host
-        directory = settings.journal_directory / settings.spec.key.replace(":", "_").replace("/", "_")
-        self.epoch = Journal.next_epoch(directory, time.time_ns() // 1_000_000)
+        self._takeover = takeover
+        directory = journal_directory(settings)
+        now_ms = time.time_ns() // 1_000_000
+        self.epoch = takeover.epoch if takeover else Journal.next_epoch(directory, now_ms)
         self._journal: Journal | None = None
         if settings.journal:
             self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
@@ -97,12 +105,15 @@ class StreamRelay:
             max_bytes=settings.queue.max_bytes,
             overflow=settings.overflow,
         )
-        self._intake = self._start_intake()
-        self.feed = FeedKeeper(settings, _gate(settings, host), self._take, self._intake.disconnected)
+        self.intake = self._start_intake()
+        gate = connect_gate(settings, host, settings.spec.key)
+        self.feed = (
+            takeover.feed if takeover else FeedKeeper(settings, gate, self.take, self.intake.disconnected)
+        )
         memory = OpenHoles(directory, self.epoch) if settings.journal else None
         self.healer = Healer(
             settings,
-            self._intake,
+            self.intake,
             self._put,
             memory,
             directory=host.socket_directory,
@@ -141,6 +152,8 @@ class StreamRelay:
             )
         recovery = self._journal.recovery
         self.window.recover(recovery.events, recovery.acknowledged_offset, recovery.last_offset)
+        if self._takeover is not None:
+            self._takeover.found(recovery.last_event)
         for damage in recovery.damages:
             _log.error("journal damage: %s", damage)
         if recovery.events:
@@ -160,7 +173,7 @@ class StreamRelay:
         try:
             async with asyncio.TaskGroup() as group:
                 self._tasks = [
-                    group.create_task(self.feed.run()),
+                    group.create_task(self._takeover.run(self) if self._takeover else self.feed.run()),
                     group.create_task(self.links.run()),
                     group.create_task(self.healer.run()),
                     group.create_task(self._tick()),
@@ -171,8 +184,8 @@ class StreamRelay:
             # The transports' last callbacks are due in the next turn of the loop.
             await asyncio.sleep(0)
 
-    def _take(self, payloads: list[bytes], recv_ns: int) -> None:
-        taken = self._intake.take(payloads, recv_ns)
+    def take(self, payloads: list[bytes], recv_ns: int) -> None:
+        taken = self.intake.take(payloads, recv_ns)
         if taken.accepted or taken.held:
             self.feed.delivered()
         self._put(taken)
@@ -230,15 +243,18 @@ class StreamRelay:
 
     def _refused(self, record: Record, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
-        self._store(self._intake.refused(record.payload, record.recv_ns, reason))
+        self._store(self.intake.refused(record.payload, record.recv_ns, reason))
 
-    def _preceded(self, event_id: int, recv_ns: int) -> None:
-        taken = self._intake.preceded_by(event_id, recv_ns)
+    def _preceded(self, message: Resume) -> None:
+        if self._takeover is not None:
+            self._takeover.told(message)
+            return
+        taken = self.intake.preceded_by(message.event_id, message.recv_ns)
         self._store(taken)
         self.healer.saw(taken)
 
     def _torn(self, tear: Tear) -> None:
-        taken = self._intake.torn(tear)
+        taken = self.intake.torn(tear)
         self._store(taken)
         self.healer.saw(taken)
 
@@ -271,7 +287,7 @@ class StreamRelay:
     def _measure(self) -> None:
         now = time.monotonic()
         self._rate.update(self.window.books.received - self.window.books.recovered, now)
-        self._bytes_rate.update(self._intake.received_bytes, now)
+        self._bytes_rate.update(self.intake.received_bytes, now)
 
     async def drain(self, deadline_s: float) -> StreamStats:
         """Reading stops first; then what is held is flushed, until the deadline."""
@@ -332,9 +348,9 @@ class StreamRelay:
             dropped=books.dropped,
             rejected=books.rejected,
             repeated=books.repeated,
-            lost=self._intake.lost,
-            healed=self._intake.healed,
-            repaired=self._intake.repaired,
+            lost=self.intake.lost,
+            healed=self.intake.healed,
+            repaired=self.intake.repaired,
             reconnects=self.feed.reconnects,
             rotations=self.feed.rotations,
             silences=self.feed.silences,
@@ -357,9 +373,14 @@ class StreamRelay:
         )
 
 
-def _gate(settings: StreamSettings, host: Host) -> ConnectGate:
+def journal_directory(settings: StreamSettings) -> Path:
+    return settings.journal_directory / settings.spec.key.replace(":", "_").replace("/", "_")
+
+
+def connect_gate(settings: StreamSettings, host: Host, name: str) -> ConnectGate:
+    """Each socket that a stream keeps counts under a name of its own."""
     claim = Claim(
-        stream=settings.spec.key,
+        stream=name,
         total=settings.connects_per_5min,
         streams=settings.streams,
         shared=settings.nodes_share_address,

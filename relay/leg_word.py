@@ -70,7 +70,8 @@ def read_word(body: bytes) -> Word:
     if len(body) != _HEAD.size + _POINT.size:
         raise LinkError(f"a word of {len(body)} bytes")
     leg, hot, ready, epoch, held, takeovers = _HEAD.unpack_from(body)
-    return Word(leg, bool(hot), bool(ready), epoch, held, takeovers, Point(*_POINT.unpack_from(body, _HEAD.size)))
+    stored = Point(*_POINT.unpack_from(body, _HEAD.size))
+    return Word(leg, bool(hot), bool(ready), epoch, held, takeovers, stored)
 
 
 def encode_leg(leg: int) -> bytes:

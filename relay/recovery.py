@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.record import EVENT_KINDS, NO_EVENT_ID, decode
+from relay.record import EVENT_KINDS, NO_EVENT_ID, Record, decode
 from relay.segments import Damage, Gap, Segment, damage_of, scan
 
 
@@ -15,7 +15,7 @@ class Survey(NamedTuple):
 
     segment: Segment
     last_seq: int
-    last_event_id: int
+    last_event: Record | None
     events: int
     records: int
     bytes: int
@@ -27,7 +27,8 @@ class Recovery:
     """What earlier incarnations left. `events`, `records` and `bytes` count what is not acknowledged.
 
     All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
-    `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange.
+    `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange. `last_event` is the
+    newest on the disk, acknowledged or not.
     """
 
     acknowledged_offset: int
@@ -39,6 +40,7 @@ class Recovery:
     records: int
     bytes: int
     damages: tuple[Damage, ...]
+    last_event: Record | None = None
 
 
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
@@ -61,10 +63,8 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
             events += kind in EVENT_KINDS
             unacknowledged_bytes += end - last_start
     last_seq = decode(data, last_start, check=False)[0].seq if last_start >= 0 else 0
-    last_event_id = NO_EVENT_ID
-    if last_event_start >= 0:
-        last_event_id = decode(data, last_event_start, check=False)[0].event_id
-    return Survey(segment, last_seq, last_event_id, events, records, unacknowledged_bytes, tuple(damages))
+    last_event = decode(data, last_event_start, check=False)[0] if last_event_start >= 0 else None
+    return Survey(segment, last_seq, last_event, events, records, unacknowledged_bytes, tuple(damages))
 
 
 def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -> Recovery:
@@ -79,9 +79,15 @@ def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -
         records=sum(each.records for each in surveys),
         bytes=sum(each.bytes for each in surveys),
         damages=tuple(damage for each in surveys for damage in each.damages),
+        last_event=next(_last_events(surveys), None),
     )
 
 
 def _last_event_id(surveys: Sequence[Survey]) -> int:
-    ids = (each.last_event_id for each in reversed(surveys))
+    ids = (event.event_id for event in _last_events(surveys))
     return next((event_id for event_id in ids if event_id != NO_EVENT_ID), NO_EVENT_ID)
+
+
+def _last_events(surveys: Sequence[Survey]) -> Iterator[Record]:
+    """Of each segment that has one, the newest first."""
+    return (each.last_event for each in reversed(surveys) if each.last_event is not None)

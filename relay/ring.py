@@ -11,9 +11,8 @@ is not found, the time of reading has to do, and whoever takes over says so.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from itertools import islice
 from typing import NamedTuple
 
 from relay.frames import FrameClassifier, Outcome
@@ -51,9 +50,9 @@ class Seam(Enum):
 
 
 class Place(NamedTuple):
-    """Go on with the entry at `index`."""
+    """Go on with entry number `at`, from 0."""
 
-    index: int
+    at: int
     seam: Seam
 
 
@@ -149,7 +148,7 @@ class Ring:
         place = place_after(self.entries, point) if point.seq else None
         if place is not None and place.seam is Seam.EXACT:
             # The event itself stays: it may be the last one for long.
-            self._forget(place.index - 1)
+            self._forget(place.at - 1)
             self._base = None
         elif held == 0 and repeated and connected and self._is_earlier_than_all(point):
             # Whatever comes from now on, both legs read.
@@ -184,8 +183,12 @@ class Ring:
 
     def place_after(self, entries: Iterable[Entry], point: Point) -> Place | None:
         """Which of these comes behind that event; None while it may be still to come."""
+        if not point.seq:
+            return Place(0, Seam.EXACT)
+        place = place_after(entries, point)
+        exact = place is not None and place.seam is Seam.EXACT
         known = self._base is not None and self._base.position == point.position
-        return Place(0, Seam.EXACT) if known or not point.seq else place_after(entries, point)
+        return Place(0, Seam.EXACT) if known and not exact else place
 
 
 def place_after(entries: Iterable[Entry], point: Point) -> Place | None:
@@ -205,12 +208,7 @@ def place_after(entries: Iterable[Entry], point: Point) -> Place | None:
     return None if above is None else Place(above, Seam.BY_ID)
 
 
-def place_by_time(entries: Iterable[Entry], point: Point) -> Place:
+def place_by_time(entries: Sequence[Entry], point: Point) -> Place:
     """Before the first one that was read later: rather a repeat than a loss."""
     later = (at for at, entry in enumerate(entries) if entry.is_event and entry.recv_ns > point.recv_ns)
-    at = next(later, None)
-    return Place(sum(1 for _ in entries) if at is None else at, Seam.BY_TIME)
-
-
-def skipped(entries: Iterable[Entry], count: int) -> Iterable[Entry]:
-    return islice(entries, count, None)
+    return Place(next(later, len(entries)), Seam.BY_TIME)

@@ -23,6 +23,9 @@ class Spool:
         self._path = path
         self._max_bytes = max_bytes
         self._fd = -1
+        with suppress(OSError):
+            # What a predecessor left is of no use to anybody.
+            path.unlink(missing_ok=True)
 
     def append(self, entries: list[Entry]) -> None:
         """All of them or none."""

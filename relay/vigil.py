@@ -94,7 +94,8 @@ class Vigil:
 
     def partner(self, now: float) -> Word | None:
         """The last word of the other leg, if it is there; of several, that of the newest."""
-        there = [other.word for other in self._others.values() if other.alive(now)]
+        self._forget(now)
+        there = [other.word for other in self._others.values()]
         return max(there, key=lambda word: (word.hot, word.epoch, word.leg), default=None)
 
     def must_take_over(self, now: float, *, covers: bool) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from relay.metrics import Metric, MetricKind, PoolMetrics, PublisherMetrics, StreamMetrics
+from relay.metrics import LegMetrics, Metric, MetricKind, PoolMetrics, PublisherMetrics, StreamMetrics
 from relay.stats import ScaleStatus
 from tests.fakes import publisher_stats, stream_stats
 
@@ -35,6 +35,9 @@ def update_everything(recorded: Recorded, *, received: int = 10) -> None:
             lost=1, healed=1, repaired=1, reconnects=1, rotations=1, silences=1, unaligned=1, failovers=1,
         )
     )  # fmt: skip
+    legs = LegMetrics(recorded, "btcusdt@trade")
+    legs.update(warm_ready=True)
+    legs.took_over()
     PublisherMetrics(recorded, "p0").update(publisher_stats("p0", duplicates=1, errors=1, reconnects=1))
     PoolMetrics(recorded).update(ScaleStatus(mode="auto", wanted=1, actual=1, min=1, max=6, reason=""))
 

@@ -96,7 +96,7 @@ def test_a_mute_publisher_is_given_up_after_a_while():
 
 def test_a_stream_hears_of_its_assignment_until_it_reports_it():
     newer = {"a": assigned("p0", version=2)}
-    assert steps(assignments=newer) == [Assign("a", newer["a"])]
+    assert steps(assignments=newer) == [Assign(stream("a"), newer["a"])]
     assert steps(assignments=newer, observed_streams={"a": replace(SERVED, silence=Silence.MUTE)}) == []
     assert steps(assignments=newer, observed_streams={"a": replace(SERVED, assignment_version=2)}) == []
 
