@@ -77,7 +77,7 @@ class LegActor:
 
 
 class Leg:
-    """Everything of one leg, on one event loop. `twin` is the one that gives way if both start together."""
+    """Everything of one leg, on one event loop. A `twin` differs from the stream's actor in names alone."""
 
     def __init__(self, settings: StreamSettings, host: Host, *, twin: bool) -> None:
         self.settings = settings
@@ -91,8 +91,9 @@ class Leg:
         self.feed = FeedKeeper(settings, gate, self._take, self._disconnected)
         self.feed.spare = True
         self.memory = WarmMemory(settings, journal_directory(settings) / f"{place}.spool")
-        self.vigil = Vigil(self.name, senior=not twin)
+        self.vigil = Vigil(self.name)
         self.line = Line(settings.spec.key, self.name, host, self.vigil)
+        self._journal_epoch = self._last_journal()
         self._takeover: Takeover | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hot: Word | None = None
@@ -160,7 +161,7 @@ class Leg:
                 self.line.say(self._word())
             if self.relay is not None:
                 self._give_way(self.relay)
-            elif self.vigil.must_take_over(now, covers=self._covers()):
+            elif self.vigil.must_take_over(self._word(), now, covers=self._covers()):
                 self._take_over(group, feeding)
                 said_at = float("-inf")
                 continue
@@ -180,13 +181,24 @@ class Leg:
         """What is not remembered is in the journal, if that is the hot leg's own."""
         if self.memory.covers or self._hot is None:
             return self.memory.covers
+        return self._last_journal() >= self._hot.epoch
+
+    def _last_journal(self) -> int:
+        """The newest epoch in the journal of this node; 0 if it has none."""
         directory = journal_directory(self.settings)
-        return self.settings.journal and Journal.next_epoch(directory, 0) > self._hot.epoch
+        return Journal.next_epoch(directory, 1) - 1 if self.settings.journal else 0
 
     def _word(self) -> Word:
         if self.relay is None:
             ready = self.memory.covers and self.feed.connected
-            return Word(self.name, hot=False, ready=ready, takeovers=self.takeovers)
+            return Word(
+                self.name,
+                hot=False,
+                ready=ready,
+                takeovers=self.takeovers,
+                journal=self._journal_epoch,
+                since_ns=self.memory.since_ns,
+            )
         window = self.relay.window
         held = window.queued + window.in_flight + window.books.spilled
         remembered = 0 if self._accepting else self.memory.count

@@ -37,6 +37,10 @@ class WarmMemory:
         return self._ring.numbered
 
     @property
+    def since_ns(self) -> int:
+        return self._ring.since_ns
+
+    @property
     def count(self) -> int:
         return self._spooled + len(self._ring.entries)
 
@@ -81,13 +85,12 @@ class WarmMemory:
 
     async def place_after(self, point: Point) -> Place | None:
         """Where to go on behind that event; None while it may be still to come."""
-        memory = self._ring.entries
-        place = self._ring.place_after(memory, point)
         if not self._spooled:
-            return place
+            return self._ring.place_after(self._ring.entries, point)
+        place = place_after(self._ring.entries, point)
         if place is not None and place.seam is Seam.EXACT:
             return Place(self._spooled + place.at, Seam.EXACT)
-        return place_after(await self._names(), point)
+        return self._ring.place_after(await self._names(), point)
 
     async def place_by_time(self, point: Point) -> Place:
         return place_by_time(await self._names(), point)

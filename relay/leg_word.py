@@ -14,7 +14,7 @@ from relay.errors import LinkError
 from relay.record import NO_EVENT_ID, Record
 
 WORD_EVERY_S = 0.25
-_HEAD = Struct("<QBBQIQ")
+_HEAD = Struct("<QBBQIQQQ")
 _POINT = Struct("<QQqQQ")
 _LEG = Struct("<Q")
 
@@ -39,7 +39,9 @@ class Point:
 class Word:
     """`leg` names the process. Of a hot leg, `epoch` is its incarnation and `held` what it has accepted and
     nobody acknowledged; a `ready` leg is warm and could take over without a loss. `takeovers` counts those
-    that the pair has seen."""
+    that the pair has seen. `journal` is the newest epoch in the journal of the leg's node, `since_ns` when
+    its unbroken reading began, by its own clock; both are 0 where there is none.
+    """
 
     leg: int
     hot: bool
@@ -47,7 +49,14 @@ class Word:
     epoch: int = 0
     held: int = 0
     takeovers: int = 0
+    journal: int = 0
+    since_ns: int = 0
     stored: Point = field(default_factory=Point)
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Of legs that start together the one with the lowest goes first: that which has most."""
+        return -self.journal, self.since_ns or 1 << 64, self.leg
 
 
 def digest_of(payload: bytes) -> int:
@@ -60,7 +69,9 @@ def point_of(record: Record) -> Point:
 
 
 def encode_word(word: Word) -> bytes:
-    head = _HEAD.pack(word.leg, word.hot, word.ready, word.epoch, word.held, word.takeovers)
+    head = _HEAD.pack(
+        word.leg, word.hot, word.ready, word.epoch, word.held, word.takeovers, word.journal, word.since_ns
+    )
     point = word.stored
     return head + _POINT.pack(point.epoch, point.seq, point.event_id, point.recv_ns, point.digest)
 
@@ -69,9 +80,9 @@ def read_word(body: bytes) -> Word:
     """Raises LinkError unless it is one."""
     if len(body) != _HEAD.size + _POINT.size:
         raise LinkError(f"a word of {len(body)} bytes")
-    leg, hot, ready, epoch, held, takeovers = _HEAD.unpack_from(body)
+    leg, hot, ready, epoch, held, takeovers, journal, since_ns = _HEAD.unpack_from(body)
     stored = Point(*_POINT.unpack_from(body, _HEAD.size))
-    return Word(leg, bool(hot), bool(ready), epoch, held, takeovers, stored)
+    return Word(leg, bool(hot), bool(ready), epoch, held, takeovers, journal, since_ns, stored)
 
 
 def encode_leg(leg: int) -> bytes:

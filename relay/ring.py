@@ -62,11 +62,15 @@ class Seen(NamedTuple):
 
 
 class Ring:
-    """The newest entries, oldest first; what `evict` gives came before them. Call `evict` after `take`."""
+    """The newest entries, oldest first; what `evict` gives came before them. Call `evict` after `take`.
+
+    Of what was read since `since_ns`, everything is remembered or stored; 0 while nothing was read.
+    """
 
     def __init__(self, spec: StreamSpec, *, max_messages: int, max_bytes: int) -> None:
         self.entries: deque[Entry] = deque()
         self.memory_bytes = 0
+        self.since_ns = 0
         self.numbered = bool(spec.id_key)
         self._classify = FrameClassifier(spec)
         self._max_messages = max_messages
@@ -77,8 +81,8 @@ class Ring:
         self._anchored = False
         self._stored = Point()
         self._unfound = 0
-        # Everything that was read since then is remembered.
-        self._unbroken_ns: int | None = None
+        # What was evicted is kept, and begins where memory once did.
+        self._beyond = False
 
     @property
     def covers(self) -> bool:
@@ -87,8 +91,7 @@ class Ring:
 
     @property
     def _covers_by_time(self) -> bool:
-        since_ns = self._unbroken_ns
-        return since_ns is not None and since_ns + SAME_TIME_NS < self._stored.recv_ns
+        return 0 < self.since_ns < self._stored.recv_ns - SAME_TIME_NS
 
     def take(self, payloads: Iterable[bytes], recv_ns: int) -> Seen:
         events, shutdown = 0, False
@@ -107,15 +110,14 @@ class Ring:
     def _keep(self, entry: Entry) -> None:
         self.entries.append(entry)
         self.memory_bytes += len(entry.payload)
-        if self._unbroken_ns is None:
-            self._unbroken_ns = entry.recv_ns
+        self.since_ns = self.since_ns or entry.recv_ns
 
     def broke(self) -> None:
         """Events may be missing between those that were read and those that will be."""
         if self.entries and self.entries[-1].name != BREAK:
             self.entries.append(Entry(BREAK, b"", self.entries[-1].recv_ns))
         self._anchored = False
-        self._unbroken_ns = None
+        self.since_ns = 0
 
     def evict(self) -> list[Entry]:
         """The oldest, once there is more than memory may hold: keep them elsewhere, or call `lost`."""
@@ -126,6 +128,7 @@ class Ring:
         evicted = []
         while self.entries and (len(self.entries) > messages or self.memory_bytes > size):
             evicted.append(self.pop())
+        self._beyond = True
         return evicted
 
     def pop(self) -> Entry:
@@ -135,9 +138,9 @@ class Ring:
 
     def lost(self) -> None:
         """What was evicted is not to be had any more."""
-        self._anchored = False
+        self._anchored = self._beyond = False
         self._base = None
-        self._unbroken_ns = next((entry.recv_ns for entry in self._since_break()), None)
+        self.since_ns = next((entry.recv_ns for entry in self._since_break()), 0)
 
     def stored(self, point: Point, held: int, *, connected: bool) -> bool:
         """The hot leg's word: this event is stored, and `held` are on their way behind it.
@@ -155,10 +158,12 @@ class Ring:
             self._forget(len(self.entries) - len(self._since_break()))
             self._base = point
         else:
-            self._unfound += 1
+            # It may be among what was evicted.
+            self._unfound += not self._beyond
             self._anchored = self._anchored and self._unfound <= UNFOUND_WORDS
             return False
         self._unfound = 0
+        self._beyond = False
         self._anchored = all(entry.name != BREAK for entry in self.entries)
         return True
 

@@ -19,7 +19,7 @@ MISSED_WORDS = 4
 KNOWN_WORDS = 4
 # A leg that has lost its connection has opened another one by then, unless it is dead.
 PARTED_S = 0.3
-# A leg that knows of no hot one leaves another one that can do better so much time.
+# A leg that knows of no hot one leaves one that has more so much time, be it there or not.
 YIELD_S = 3.0
 # A leg whose memory does not reach back to what is stored leaves the journal's node so much: longer than a
 # restart takes.
@@ -41,14 +41,10 @@ class _Other:
 
 
 class Vigil:
-    """Of the leg named `leg`. Times are monotonic seconds; publishers go by their names.
+    """Of the leg named `leg`. Times are monotonic seconds; connections to publishers go by any names."""
 
-    The `senior` one of two that start together goes first.
-    """
-
-    def __init__(self, leg: int, *, senior: bool) -> None:
+    def __init__(self, leg: int) -> None:
         self._leg = leg
-        self._senior = senior
         self._links: dict[str, int] = {}
         self._others: dict[int, _Other] = {}
         self._hot: Word | None = None
@@ -98,8 +94,9 @@ class Vigil:
         there = [other.word for other in self._others.values()]
         return max(there, key=lambda word: (word.hot, word.epoch, word.leg), default=None)
 
-    def must_take_over(self, now: float, *, covers: bool) -> bool:
-        """Ask often. `covers` says that what this leg has reaches back to what is stored."""
+    def must_take_over(self, own: Word, now: float, *, covers: bool) -> bool:
+        """Ask often, with this leg's `own` word. `covers` says that what it has reaches back to what is
+        stored."""
         self._forget(now)
         informed = any(words >= KNOWN_WORDS for words in self._links.values())
         led = any(other.word.hot for other in self._others.values())
@@ -107,13 +104,14 @@ class Vigil:
         self._leaderless_at = _since(self._leaderless_at, informed and not led, now)
         if self._leaderless_at is None or self._informed_at is None:
             return False
-        return now - self._leaderless_at >= self._patience_s(covers)
+        return now - self._leaderless_at >= self._patience_s(own, covers)
 
-    def _patience_s(self, covers: bool) -> float:
+    def _patience_s(self, own: Word, covers: bool) -> float:
         if self._hot is not None:
             return 0.0 if covers else JOURNAL_S
-        better = any(other.word.ready for other in self._others.values())
-        return 0.0 if self._senior and not better else YIELD_S
+        words = [other.word for other in self._others.values()]
+        first = bool(words) and all(own.rank < word.rank and not word.ready for word in words)
+        return 0.0 if first else YIELD_S
 
     def superseded_by(self, epoch: int) -> int | None:
         """The epoch of another hot leg that is above this leg's own `epoch`."""

@@ -13,7 +13,9 @@ from typing import Any
 import actors.publishing
 import relay.lane
 from relay.intake import Intake
+from relay.ring import Ring, Seen
 from relay.standing import Standing, _last, look_up
+from relay.vigil import Vigil
 from relay.window import Window
 
 
@@ -58,9 +60,21 @@ def _gap_check() -> None:
     Intake._hole_before = lambda self, payload, recv_ns, verdict: None  # type: ignore[method-assign]
 
 
+def _memory() -> None:
+    """A warm leg remembers nothing."""
+    Ring.take = lambda self, payloads, recv_ns: Seen(len(payloads), False)  # type: ignore[method-assign]
+
+
+def _vigil() -> None:
+    """A warm leg never takes over."""
+    Vigil.must_take_over = lambda self, now, *, covers: False  # type: ignore[method-assign]
+
+
 GUARDS: dict[str, Callable[[], None]] = {
     "fence": _fence,
     "resend": _resend,
     "chain": _chain,
     "gap check": _gap_check,
+    "memory": _memory,
+    "vigil": _vigil,
 }

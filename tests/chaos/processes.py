@@ -300,7 +300,7 @@ class ProcessCluster(FileFacts):
         super().__init__(directory / "facts")
         self.host = ProcessHost(directory / "facts", sockets)
         self.second_node = False
-        self._directory = directory
+        self._root = directory
         self.logs = directory / "logs"
         self.logs.mkdir()
         self.seams: dict[ActorId, Seams] = {}
@@ -365,8 +365,8 @@ class ProcessCluster(FileFacts):
         if self.second_node:
             sockets = host.socket_directory / "2"
             sockets.mkdir(mode=0o700, exist_ok=True)
-            host = ProcessHost(self._directory / "facts", sockets, "node-2")
-            journals = {"journal_directory": self._directory / "journal-2"}
+            host = ProcessHost(self._root / "facts", sockets, "node-2")
+            journals = {"journal_directory": self._root / "journal-2"}
             settings = settings.model_copy(update=journals)
         self._create(ActorId(Role.TWIN, settings.spec.key), _MakeLeg(settings, host, True))
 

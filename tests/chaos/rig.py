@@ -436,7 +436,7 @@ class Rig(Bench):
         return process.pid
 
     def _note_counted(self, actor: ActorId) -> bool:
-        """What the stream says that it has accepted, by its own books; False for a warm leg, which has none."""
+        """What the stream says that it has accepted, by its own books; False for a warm leg: it has none."""
         one = self.cluster.process(actor).call("stats", within_s=1.0)
         if one.leg is LegState.WARM:
             return False
@@ -524,8 +524,8 @@ class Rig(Bench):
     def _excess(self) -> list[str]:
         now, found = self._footprints(), []
         memory = sum(one.queue.max_bytes for one in self.config.streams)
-        # Every stream may have moved to the same publisher, with its link.
-        links = len(self.config.streams) + 1
+        # Every stream may have moved to the same publisher, with its link; a leg that became hot has a journal.
+        links = len(self.config.streams) + 3
         for pid, floor in self._floor.items():
             one = now.get(pid, floor)
             if one.descriptors > floor.descriptors + links or one.threads > floor.threads + 1:
