@@ -30,6 +30,8 @@ LOOK_EVERY_S = 0.02
 # The event at the seam may still be on its way to this leg's socket. Where it has no id, another one that is
 # equal may never come; where it has one, a later one always does, unless the exchange counts anew.
 LAG_S, NUMBERED_LAG_S = 1.0, 10.0
+# NATS answers within milliseconds, if at all.
+NATS_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class _Before:
 class Takeover:
     """`hot` is the last word of the leg that is taken over from, None if there was none.
 
-    `on_joined` is called when all that was remembered is accepted: what is read from then on belongs to the
-    relay. Use from one event loop.
+    Once it has `joined`, all that was remembered is accepted, and what is read from then on is the relay's.
+    Use from one event loop.
     """
 
     def __init__(
@@ -63,38 +65,38 @@ class Takeover:
         self._memory = memory
         self._feeding = feeding
         self._found: Record | None = None
-        self._before: asyncio.Future[_Before] = asyncio.get_running_loop().create_future()
+        self._told: asyncio.Future[Point] = asyncio.get_running_loop().create_future()
 
     @property
     def stored(self) -> Point:
         """The last event that is known to be stored, as long as this incarnation has stored none."""
-        if self._before.done():
-            return self._before.result().point
+        if self._told.done():
+            return self._told.result()
         return self._hot.stored if self._hot else Point()
 
     def found(self, last: Record | None) -> None:
         """The last event in the journal of this node."""
         self._found = last
-        if last is not None and self._hot is not None and last.epoch >= self._hot.epoch:
-            self._settle(_Before(point_of(last), last))
 
     def told(self, message: Resume) -> None:
-        """What NATS says is stored last, or nothing of it where it cannot tell."""
-        stored = Point(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
-        if not message.epoch and self._hot is not None:
-            stored = self._hot.stored
-        if self._found is not None and (self._found.epoch, self._found.seq) > stored.position:
-            self._settle(_Before(point_of(self._found), self._found))
-        else:
-            self._settle(_Before(stored))
+        """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged."""
+        if not self._told.done():
+            point = Point(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
+            self._told.set_result(point if message.epoch else self.stored)
 
-    def _settle(self, before: _Before) -> None:
-        if not self._before.done():
-            self._before.set_result(before)
+    async def _seam(self) -> _Before:
+        """The last event that was accepted before."""
+        found, hot = self._found, self._hot
+        is_hot_legs = found is not None and hot is not None and found.epoch >= hot.epoch
+        await asyncio.wait({self._told}, timeout=NATS_S if is_hot_legs else None)
+        stored = self.stored
+        if found is not None and (found.epoch, found.seq) > stored.position:
+            return _Before(point_of(found), found)
+        return _Before(stored)
 
     async def run(self, relay: StreamRelay) -> None:
         """Join, then read on, for ever."""
-        before = await self._before
+        before = await self._seam()
         place = await self._place(before.point)
         self._follow(relay, before, place)
         events = await self._recall(relay, place)

@@ -48,7 +48,8 @@ class RefusedError(BusError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One stored message: its place in the JetStream stream, and what its headers tell."""
+    """One stored message: its place in the JetStream stream, what its headers tell, and the digest of its
+    payload, 0 if it has none."""
 
     sequence: int
     message_id: str
@@ -144,13 +145,14 @@ async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
         raise
     message = found["message"]
     fields = _read_headers(base64.b64decode(message.get("hdrs", "")))
+    payload = payload_of(base64.b64decode(message.get("data", "")))
     return Stored(
         sequence=message["seq"],
         message_id=fields.get("Nats-Msg-Id", ""),
         epoch=_number(fields, "Sluice-Epoch"),
         seq=_number(fields, "Sluice-Seq"),
         recv_ns=_number(fields, "Sluice-Recv-Ns"),
-        digest=digest_of(payload_of(base64.b64decode(message.get("data", "")))),
+        digest=digest_of(payload) if payload else 0,
     )
 
 

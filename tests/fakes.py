@@ -64,6 +64,7 @@ class FakeCluster:
         self.created: Counter[ActorId] = Counter()
         self.assigned: Counter[str] = Counter()
         self.left_behind: list[str] = []
+        self.drained_in_order: list[ActorId] = []
         self.failing: set[ActorId] = set()
         self.stuck: set[ActorId] = set()
         self._drains: dict[ActorId, Look | None] = {}
@@ -125,6 +126,7 @@ class FakeCluster:
         self.streams[stream] = replace(self.streams[stream], **changes)
 
     def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
+        self.drained_in_order.append(actor)
         if actor.role is Role.STREAM:
             self.change(actor.key, state=StreamState.STOPPED)
         elif actor.role is Role.TWIN:

@@ -524,7 +524,7 @@ class Rig(Bench):
     def _excess(self) -> list[str]:
         now, found = self._footprints(), []
         memory = sum(one.queue.max_bytes for one in self.config.streams)
-        # Every stream may have moved to the same publisher, with its link; a leg that became hot has a journal.
+        # Every stream may have moved to the same publisher, with its link; a hot leg has a journal.
         links = len(self.config.streams) + 3
         for pid, floor in self._floor.items():
             one = now.get(pid, floor)

@@ -243,6 +243,14 @@ def test_recovery_counts_events_apart_from_side_records(tmp_path: Path):
     assert (recovery.acknowledged_offset, recovery.events, recovery.records) == (1, 1, 3)
 
 
+def test_recovery_names_the_last_event_whatever_comes_behind_it(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    assert journal.recovery.last_event is None
+    journal.append(record(1) + record(2) + record(3, kind=Kind.LOSS), 3)
+    journal.acknowledge(3)
+    assert open_journal(tmp_path, epoch=2).recovery.last_event == decode(record(2), 0, check=True)[0]
+
+
 def test_offsets_go_on_after_everything_was_acknowledged_and_removed(tmp_path: Path):
     journal = open_journal(tmp_path)
     fill(journal, 10)

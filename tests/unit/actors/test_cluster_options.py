@@ -21,3 +21,15 @@ def test_an_actor_is_kept_to_the_nodes_that_its_room_names() -> None:
 
 def test_an_actor_with_room_anywhere_names_no_nodes() -> None:
     assert "label_selector" not in actor_options("sluice", "one", Room(0.5), NoFacts())
+
+
+def test_a_leg_is_kept_to_its_node_and_to_its_label_once_that_is_gone() -> None:
+    options = actor_options("sluice", "one", Room(0.5, "streams", "ab12"), NoFacts())
+    assert options["label_selector"] == {"sluice": "streams", "ray.io/node-id": "ab12"}
+    assert options["fallback_strategy"] == [{"label_selector": {"sluice": "streams"}}]
+
+
+def test_a_leg_without_a_label_goes_anywhere_once_its_node_is_gone() -> None:
+    options = actor_options("sluice", "one", Room(0.5, None, "ab12"), NoFacts())
+    assert options["label_selector"] == {"ray.io/node-id": "ab12"}
+    assert options["fallback_strategy"] == [{"label_selector": {"ray.io/node-id": "!ab12"}}]
