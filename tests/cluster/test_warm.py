@@ -1,15 +1,17 @@
-"""Critical streams on a real local Ray: two actors each, on two nodes where there are two, and nothing lost by
-a kill of the hot one."""
+"""Critical streams on a real local Ray: two actors each, on two nodes where there are two; a kill of the hot
+one loses nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
-import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from actors.cluster import MULTI_NODE
 from actors.connection import Connection, Start, connect
 from relay.config import Config, parse_config
 from relay.embedded import EmbeddedNats
@@ -26,10 +29,12 @@ from relay.simulator import SimulatedExchange
 from relay.stats import RelayStatus, StreamStats
 from relay.streams import Venue
 from tests.chaos.oracle import Stored, read_stored
-from tests.cluster.test_submission import NODE_OPTIONS, node
+from tests.cluster.processes import ROOT
+from tests.cluster.test_submission import NODE_OPTIONS, RAY, free_port, node
 
 NAMES = ("btcusdt@trade", "ethusdt@bookTicker")
 LIMIT_S = 2.0
+START = (RAY, "start", "--num-cpus=4", *NODE_OPTIONS)
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -56,22 +61,21 @@ class Site:
         return read_stored(self.nats.url, sources).events
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+@contextmanager
+def a_site(folder: Path, join: Callable[[], Connection]) -> Iterator[Site]:
+    """Two critical streams that deliver, each with a warm leg that is ready."""
     with (
-        EmbeddedNats(tmp_path / "nats") as nats,
-        SimulatedExchange(Venue.USDM, tmp_path / "exchange.log", hold=True) as exchange,
+        EmbeddedNats(folder / "nats") as nats,
+        SimulatedExchange(Venue.USDM, folder / "exchange.log", hold=True) as exchange,
     ):
         shards = "".join(f"  - {{stream: {name}, critical: true}}\n" for name in NAMES)
         text = (
             f"exchange: {{url: '{exchange.url}', heal: false}}\nnats: {{servers: ['{nats.url}']}}\n"
-            f"journal: {{directory: {tmp_path}/journal}}\nqueue: {{overflow: spill}}\n"
+            f"journal: {{directory: {folder}/journal}}\nqueue: {{overflow: spill}}\n"
             f"publishers: {{min: 2, max: 2}}\nshards:\n{shards}"
         )
         config = parse_config(text, {})
-        cluster = connect(Start.LOCAL, needed_cpus=4, include_dashboard=False)
+        cluster = join()
         try:
             cluster.bring_up(config)
             one = Site(cluster, exchange, nats, config)
@@ -80,8 +84,50 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             one.until(are_ready, "warm legs that are ready")
             yield one
         finally:
-            cluster.take_down(5.0)
+            if cluster.running():
+                cluster.take_down(5.0)
             cluster.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with a_site(tmp_path, lambda: connect(Start.LOCAL, needed_cpus=4, include_dashboard=False)) as one:
+        yield one
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a cluster to which a node may be added: each has a loopback address of its own."""
+    with tempfile.TemporaryDirectory(prefix="sl-", ignore_cleanup_errors=True) as short:
+        token = Path(short) / "token"
+        token.write_text(secrets.token_hex(32))
+        for name, value in {
+            "SLUICE_STATE_DIR": str(tmp_path / "state"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_TMPDIR": short,
+            "PYTHONPATH": str(ROOT),
+            MULTI_NODE: "1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        address = f"127.0.0.3:{free_port('127.0.0.3')}"
+        options = ("--head", "--node-ip-address=127.0.0.3", f"--port={address.rpartition(':')[2]}")
+        with node(dict(os.environ), tmp_path / "head.log", *START, *options, "--include-dashboard=false"):
+            yield address
+
+
+def joined(address: str) -> Connection:
+    """Its port is open before it takes drivers."""
+    deadline = time.monotonic() + 60.0
+    while True:
+        try:
+            return connect(Start.JOIN, address=address)
+        except ClusterError:
+            assert time.monotonic() < deadline, f"nothing to join at {address}"
+            time.sleep(0.5)
 
 
 def are_paired(status: RelayStatus) -> bool:
@@ -138,23 +184,21 @@ def test_a_killed_hot_leg_is_taken_over_from_and_comes_back_as_the_warm_one(
 
 
 @pytest.mark.cluster_long
-def test_the_warm_legs_move_to_a_second_node_and_take_over_there(site: Site, tmp_path: Path) -> None:
-    here = {one.node for one in site.cluster.status().streams}
-    address = site.cluster.address
-    join = (str(Path(sys.executable).parent / "ray"), "start", f"--address={address}", "--num-cpus=4")
-    second = (*join, "--node-ip-address=127.0.0.2", *NODE_OPTIONS)
-    with node(dict(os.environ), tmp_path / "node.log", *second):
-        status = site.until(
-            lambda status: all(one.warm and one.warm.node not in here for one in status.streams),
-            "both warm legs on the other node",
-            within_s=TOGETHER_LIMIT_S + 60.0,
-        )
-        status = site.until(are_ready, "they are ready")
-        for one in status.streams:
-            os.kill(one.pid, signal.SIGKILL)
-        site.until(lambda status: all(one.takeovers == 1 for one in status.streams), "takeovers")
-        status = site.until(are_ready, "the killed legs are back")
-        assert {one.node for one in status.streams}.isdisjoint(here)
-        assert {one.warm.node for one in status.streams if one.warm} == here, "where their journals are"
-        assert_whole(site)
-        site.cluster.take_down(5.0)
+def test_warm_legs_move_to_a_second_node_and_take_over_there(head: str, tmp_path: Path) -> None:
+    second = (*START, f"--address={head}", "--node-ip-address=127.0.0.4")
+    with a_site(tmp_path, lambda: joined(head)) as site:
+        here = {one.node for one in site.cluster.status().streams}
+        with node(dict(os.environ), tmp_path / "second.log", *second):
+            site.until(
+                lambda status: all(one.warm and one.warm.node not in here for one in status.streams),
+                "both warm legs on the other node",
+                within_s=TOGETHER_LIMIT_S + 60.0,
+            )
+            for one in site.until(are_ready, "they are ready").streams:
+                os.kill(one.pid, signal.SIGKILL)
+            site.until(lambda status: all(one.takeovers == 1 for one in status.streams), "takeovers")
+            status = site.until(are_ready, "the killed legs are back")
+            assert {one.node for one in status.streams}.isdisjoint(here)
+            assert {one.warm.node for one in status.streams if one.warm} == here, "where their journals are"
+            assert_whole(site)
+            site.cluster.take_down(5.0)
