@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import time
 from dataclasses import replace
 
@@ -81,7 +82,7 @@ class Leg:
 
     def __init__(self, settings: StreamSettings, host: Host, *, twin: bool) -> None:
         self.settings = settings
-        self.name = time.time_ns()
+        self.name = random.getrandbits(62) + 1
         self.relay: StreamRelay | None = None
         self.takeovers = 0
         self._host = host
@@ -89,7 +90,6 @@ class Leg:
         place = "twin" if twin else "stream"
         gate = connect_gate(settings, host, f"{settings.spec.key} {place}")
         self.feed = FeedKeeper(settings, gate, self._take, self._disconnected)
-        self.feed.spare = True
         self.memory = WarmMemory(settings, journal_directory(settings) / f"{place}.spool")
         self.vigil = Vigil(self.name)
         self.line = Line(settings.spec.key, self.name, host, self.vigil)
@@ -175,7 +175,12 @@ class Leg:
         self._hot, self._hot_heard_at = hot, now
         self.takeovers = max(self.takeovers, hot.takeovers)
         if self.relay is None:
-            self.memory.heard(hot, connected=self.feed.connected)
+            self.feed.spare = True
+            self.memory.heard(hot, reading=self._reading)
+
+    @property
+    def _reading(self) -> bool:
+        return self.feed.connected and not self.feed.paused
 
     def _covers(self) -> bool:
         """What is not remembered is in the journal, if that is the hot leg's own."""
@@ -190,11 +195,11 @@ class Leg:
 
     def _word(self) -> Word:
         if self.relay is None:
-            ready = self.memory.covers and self.feed.connected
             return Word(
                 self.name,
                 hot=False,
-                ready=ready,
+                ready=self.memory.covers and self._reading,
+                reading=self._reading,
                 takeovers=self.takeovers,
                 journal=self._journal_epoch,
                 since_ns=self.memory.since_ns,
@@ -205,6 +210,7 @@ class Leg:
         return Word(
             self.name,
             hot=True,
+            reading=self._reading,
             epoch=self.relay.epoch,
             held=min(held + remembered, 2**32 - 1),
             takeovers=self.takeovers,
@@ -231,7 +237,7 @@ class Leg:
             self.takeovers += 1
             self._metrics.took_over()
             _log.warning("the hot leg, epoch %d, is gone; taking over", hot.epoch)
-        self.feed.spare = False
+        self.feed.need()
         takeover = self._takeover = Takeover(self._next_epoch(hot), hot, self.memory, self.feed, feeding)
         takeover.silent_since = self._hot_heard_at
         self.relay = StreamRelay(self.settings, self._host, takeover)
@@ -286,7 +292,7 @@ class Leg:
         spec, feed, now = self.settings.spec, self.feed, time.monotonic()
         state = self._state()
         assignment = self.line.assignment
-        ready = self.memory.covers and feed.connected and not self._drained
+        ready = self.memory.covers and self._reading and not self._drained
         return StreamStats(
             stream=spec.name, venue=spec.venue.value, symbol=spec.symbol, channel=spec.channel, state=state,
             overflow=self.settings.overflow.value, epoch=0, pid=os.getpid(), node=self._host.node,

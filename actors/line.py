@@ -125,11 +125,12 @@ class Line:
             pass
 
     def _keep(self, group: asyncio.TaskGroup) -> None:
-        wanted = set(self.assignment.endpoints) if self.assignment else set()
-        for endpoint in self._keepers.keys() - wanted:
+        wanted = self.assignment.endpoints if self.assignment else ()
+        for endpoint in [one for one in self._keepers if one not in wanted]:
             self._keepers.pop(endpoint).cancel()
-        for endpoint in wanted - self._keepers.keys():
-            self._keepers[endpoint] = group.create_task(self._stay_connected(endpoint))
+        for endpoint in wanted:
+            if endpoint not in self._keepers:
+                self._keepers[endpoint] = group.create_task(self._stay_connected(endpoint))
 
     async def _stay_connected(self, endpoint: PublisherEndpoint) -> None:
         while True:

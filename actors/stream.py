@@ -247,7 +247,9 @@ class StreamRelay:
 
     def _preceded(self, message: Resume) -> None:
         if self._takeover is not None:
-            self._takeover.told(message)
+            stored = self._takeover.told(message)
+            if stored:
+                self.window.resume(self.epoch, stored)
             return
         taken = self.intake.preceded_by(message.event_id, message.recv_ns)
         self._store(taken)

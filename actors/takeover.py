@@ -65,6 +65,8 @@ class Takeover:
         self._memory = memory
         self._feeding = feeding
         self._found: Record | None = None
+        # Set when events are accepted before NATS has told.
+        self._accepted_behind: Point | None = None
         self._told: asyncio.Future[Point] = asyncio.get_running_loop().create_future()
 
     @property
@@ -78,11 +80,20 @@ class Takeover:
         """The last event in the journal of this node."""
         self._found = last
 
-    def told(self, message: Resume) -> None:
-        """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged."""
-        if not self._told.done():
-            point = Point(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
-            self._told.set_result(point if message.epoch else self.stored)
+    def told(self, message: Resume) -> int:
+        """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged.
+
+        Returns how many events that are accepted here already the hot leg has stored after all; where events
+        have ids, these tell.
+        """
+        if self._told.done():
+            return 0
+        point = Point(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
+        self._told.set_result(point if message.epoch else self.stored)
+        before = self._accepted_behind
+        if before is None or self._memory.numbered or before.epoch != message.epoch:
+            return 0
+        return max(0, message.seq - before.seq)
 
     async def _seam(self) -> _Before:
         """The last event that was accepted before."""
@@ -98,6 +109,7 @@ class Takeover:
         """Join, then read on, for ever."""
         before = await self._seam()
         place = await self._place(before.point)
+        self._accepted_behind = None if self._told.done() else before.point
         self._follow(relay, before, place)
         events = await self._recall(relay, place)
         self._tell(relay, events, place.seam)

@@ -70,9 +70,9 @@ class WarmMemory:
     def broke(self) -> None:
         self._ring.broke()
 
-    def heard(self, word: Word, *, connected: bool) -> None:
-        """Of the hot leg."""
-        if self._ring.stored(word.stored, word.held, connected=connected):
+    def heard(self, word: Word, *, reading: bool) -> None:
+        """Of the hot leg; `reading` says that this one has a connection."""
+        if self._ring.stored(word.stored, word.held, reading=reading and word.reading):
             self._forget_spool()
 
     def _forget_spool(self) -> None:

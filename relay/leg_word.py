@@ -14,7 +14,7 @@ from relay.errors import LinkError
 from relay.record import NO_EVENT_ID, Record
 
 WORD_EVERY_S = 0.25
-_HEAD = Struct("<QBBQIQQQ")
+_HEAD = Struct("<QBBBQIQQQ")
 _POINT = Struct("<QQqQQ")
 _LEG = Struct("<Q")
 
@@ -38,14 +38,16 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Word:
     """`leg` names the process. Of a hot leg, `epoch` is its incarnation and `held` what it has accepted and
-    nobody acknowledged; a `ready` leg is warm and could take over without a loss. `takeovers` counts those
-    that the pair has seen. `journal` is the newest epoch in the journal of the leg's node, `since_ns` when
-    its unbroken reading began, by its own clock; both are 0 where there is none.
+    nobody acknowledged; a `ready` leg is warm and could take over without a loss. A `reading` one has a
+    connection to the exchange. `takeovers` counts those that the pair has seen. `journal` is the newest epoch
+    in the journal of the leg's node, `since_ns` when its unbroken reading began, by its own clock; both are 0
+    where there is none.
     """
 
     leg: int
     hot: bool
     ready: bool = False
+    reading: bool = False
     epoch: int = 0
     held: int = 0
     takeovers: int = 0
@@ -69,9 +71,8 @@ def point_of(record: Record) -> Point:
 
 
 def encode_word(word: Word) -> bytes:
-    head = _HEAD.pack(
-        word.leg, word.hot, word.ready, word.epoch, word.held, word.takeovers, word.journal, word.since_ns
-    )
+    flags = word.hot, word.ready, word.reading
+    head = _HEAD.pack(word.leg, *flags, word.epoch, word.held, word.takeovers, word.journal, word.since_ns)
     point = word.stored
     return head + _POINT.pack(point.epoch, point.seq, point.event_id, point.recv_ns, point.digest)
 
@@ -80,9 +81,10 @@ def read_word(body: bytes) -> Word:
     """Raises LinkError unless it is one."""
     if len(body) != _HEAD.size + _POINT.size:
         raise LinkError(f"a word of {len(body)} bytes")
-    leg, hot, ready, epoch, held, takeovers, journal, since_ns = _HEAD.unpack_from(body)
+    leg, hot, ready, reading, epoch, held, takeovers, journal, since_ns = _HEAD.unpack_from(body)
+    flags = bool(hot), bool(ready), bool(reading)
     stored = Point(*_POINT.unpack_from(body, _HEAD.size))
-    return Word(leg, bool(hot), bool(ready), epoch, held, takeovers, journal, since_ns, stored)
+    return Word(leg, *flags, epoch, held, takeovers, journal, since_ns, stored)
 
 
 def encode_leg(leg: int) -> bytes:

@@ -142,8 +142,9 @@ class Ring:
         self._base = None
         self.since_ns = next((entry.recv_ns for entry in self._since_break()), 0)
 
-    def stored(self, point: Point, held: int, *, connected: bool) -> bool:
-        """The hot leg's word: this event is stored, and `held` are on their way behind it.
+    def stored(self, point: Point, held: int, *, reading: bool) -> bool:
+        """The hot leg's word: this event is stored, and `held` are on their way behind it. `reading` says
+        whether both legs have a connection.
 
         Returns whether everything that was evicted may be forgotten.
         """
@@ -153,9 +154,9 @@ class Ring:
             # The event itself stays: it may be the last one for long.
             self._forget(place.at - 1)
             self._base = None
-        elif held == 0 and repeated and connected and self._is_earlier_than_all(point):
-            # Whatever comes from now on, both legs read.
-            self._forget(len(self.entries) - len(self._since_break()))
+        elif held == 0 and repeated and reading and not self._beyond and not self._since_break():
+            # A calm: the event came before this leg began to read, and whatever comes now, both legs read.
+            self._forget(len(self.entries))
             self._base = point
         else:
             # It may be among what was evicted.
@@ -172,19 +173,14 @@ class Ring:
             self.pop()
 
     def _since_break(self) -> list[Entry]:
+        """The events that were read since then."""
         found: list[Entry] = []
         for entry in self.entries:
             if entry.name == BREAK:
                 found.clear()
-            else:
+            elif entry.is_event:
                 found.append(entry)
         return found
-
-    def _is_earlier_than_all(self, point: Point) -> bool:
-        oldest = next((entry for entry in self._since_break() if entry.is_event), None)
-        if oldest is None:
-            return True
-        return oldest.name > point.event_id if self.numbered else oldest.recv_ns > point.recv_ns
 
     def place_after(self, entries: Iterable[Entry], point: Point) -> Place | None:
         """Which of these comes behind that event; None while it may be still to come."""

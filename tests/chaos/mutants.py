@@ -67,7 +67,7 @@ def _memory() -> None:
 
 def _vigil() -> None:
     """A warm leg never takes over."""
-    Vigil.must_take_over = lambda self, now, *, covers: False  # type: ignore[method-assign]
+    Vigil.must_take_over = lambda self, own, now, *, covers: False  # type: ignore[method-assign]
 
 
 GUARDS: dict[str, Callable[[], None]] = {

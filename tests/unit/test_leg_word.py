@@ -21,7 +21,7 @@ from relay.record import Kind, Record
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 points = st.builds(Point, u64, u64, st.integers(-1, 2**63 - 1), u64, st.integers(0, 2**63 - 1))
-words = st.builds(Word, u64, st.booleans(), st.booleans(), u64, u32, u64, u64, u64, points)
+words = st.builds(Word, u64, st.booleans(), st.booleans(), st.booleans(), u64, u32, u64, u64, u64, points)
 
 
 @given(words)

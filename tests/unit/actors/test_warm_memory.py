@@ -108,16 +108,16 @@ def test_the_file_is_cut_once_the_hot_leg_has_caught_up(tmp_path: Path) -> None:
     read(one, TRADES, 1, 1000)
     (file,) = tmp_path.iterdir()
     assert file.stat().st_size > 0
-    one.heard(Word(1, hot=True, held=900, stored=point(TRADES, 100)), connected=True)
+    one.heard(Word(1, hot=True, held=900, stored=point(TRADES, 100)), reading=True)
     assert (one.count, file.stat().st_size > 0) == (1000, True)
-    one.heard(Word(1, hot=True, held=5, stored=point(TRADES, 995)), connected=True)
+    one.heard(Word(1, hot=True, held=5, stored=point(TRADES, 995)), reading=True)
     assert (one.count, file.stat().st_size) == (6, 0)
 
 
 def test_without_a_journal_it_reaches_back_as_far_as_memory_does(tmp_path: Path) -> None:
     one = memory(TRADES, tmp_path, journal=False)
     read(one, TRADES, 1, 50)
-    one.heard(Word(1, hot=True, held=40, stored=point(TRADES, 10)), connected=True)
+    one.heard(Word(1, hot=True, held=40, stored=point(TRADES, 10)), reading=True)
     assert one.covers
     read(one, TRADES, 51, 150)
     assert not one.covers
