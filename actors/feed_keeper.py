@@ -16,8 +16,9 @@ from actors.changeover import Changeover, Wish
 from actors.connect_gate import ConnectGate
 from relay.backoff import Backoff
 from relay.config import StreamSettings
-from relay.errors import FeedError
+from relay.errors import FeedError, TurnedAwayError
 from relay.feed import FeedConnection, Sink, open_feed
+from relay.last_address import LastAddress
 from relay.overlap import Overlap, event_key
 from relay.pulse import Pulse
 from relay.succession import Cause, Verdict, rotation_age_s
@@ -65,6 +66,7 @@ class FeedKeeper:
         self._pulse = Pulse(settings.spec.silence_limit_s)
         self._event_key = event_key(settings.spec)
         self._rotation_age_s = rotation_age_s(settings.spec.key, settings.rotate_after_s)
+        self._last_address = LastAddress()
         self._connection: FeedConnection | None = None
         self._change: Changeover | None = None
         self._wish: Wish | None = None
@@ -109,7 +111,7 @@ class FeedKeeper:
     async def _open(self, sink: Sink, *, spare: bool) -> FeedConnection:
         permit = await self._gate.admit(spare=spare)
         try:
-            connection = await open_feed(self._settings.url, sink)
+            connection = await self._reach(sink)
         except FeedError as error:
             await self._gate.settle(permit, error)
             raise
@@ -121,6 +123,18 @@ class FeedKeeper:
             raise
         if self.paused:
             connection.pause()
+        return connection
+
+    async def _reach(self, sink: Sink) -> FeedConnection:
+        address = self._last_address.next
+        if address is not None:
+            _log.warning("trying %s, where the exchange was before", address)
+        try:
+            connection = await open_feed(self._settings.url, sink, address=address)
+        except FeedError as error:
+            self._last_address.failed(answered=isinstance(error, TurnedAwayError))
+            raise
+        self._last_address.reached(connection.address)
         return connection
 
     def _settle_on(self, connection: FeedConnection) -> None:

@@ -1,7 +1,7 @@
 """Records to NATS in fair turns, and acknowledgements back: what a publisher does all the time.
 
-A stream's records pass through callbacks and no task. One turn per iteration of the event loop writes what
-may go out and tells streams what NATS acknowledged; new records and answers of NATS call for a turn.
+A stream's records pass through callbacks and no task. What comes after a pause is written at once. Else a
+turn in the next iteration of the event loop writes what may go out, all streams' together.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ class FlowLimits:
 
     quantum_bytes: int = 16 * 1024
     turn_bytes: int = 64 * 1024
+    # After a pause of this length nobody else is likely to have something: what comes goes out at once.
+    pause_s: float = 0.0005
     # What the kernel has not taken yet waits behind nobody's turn, so little may wait there.
     unsent_bytes: int = 256 * 1024
-    # Waking a calm stream costs more than what it hears: it hears with its next batch, or after this long, or
-    # when so many acknowledgements have gathered.
+    # Waking a calm stream costs more than what it hears: it hears after this long, or when so many
+    # acknowledgements have gathered.
     tell_s: float = 0.02
     untold_messages: int = 128
     # Without progress for this long a stream's messages, or the connection, count as lost.
@@ -56,11 +58,10 @@ class Flow:
         self._connection: Connection | None = None
         self._sessions: dict[int, Served] = {}
         self._scheduler = DeficitRoundRobin[Served](limits.quantum_bytes)
-        self._answered: dict[Served, None] = {}
-        self._to_tell: dict[Served, None] = {}
         self._untold: dict[Served, None] = {}
         self._telling_is_due = False
         self._turn_is_due = False
+        self._turned_at = 0.0
         self._is_confirming = False
         self._acknowledged_at = 0.0
 
@@ -81,18 +82,23 @@ class Flow:
         """Forget the lane's session; answers that come for it later are ignored."""
         self._sessions.pop(served.lane.session, None)
         self._scheduler.discard(served)
-        self._answered.pop(served, None)
-        # A repeat takes no place in JetStream: unless it counts now, the next session stumbles over it too.
-        self._mark(served, now := time.monotonic())
-        self._tell(served, now)
+        self._tell(served, time.monotonic())
         served.lane.end()
 
     def offer(self, served: Served) -> None:
-        """The lane has new records; its stream is awake now, and so hears what it has not heard yet."""
-        self._to_tell[served] = None
-        if served.lane.ready:
+        """The lane has new records."""
+        if not served.lane.ready:
+            return
+        now, connection = time.monotonic(), self._connection
+        if connection is None or self._turn_is_due or now - self._turned_at <= self._limits.pause_s:
             self._scheduler.add(served)
             self._call_turn()
+            return
+        self._turned_at = now
+        out: list[bytes] = []
+        served.lane.publish(self._limits.quantum_bytes, out, now)
+        self._write(connection, out)
+        self._after(served, now)
 
     def on_reply(self, subject: bytes, data: bytes, header_block: bytes | None) -> None:
         """An answer to `<inbox>.<session>.<number>`."""
@@ -111,8 +117,7 @@ class Flow:
         if sent is not None:
             self._gauges.duplicates += reply
             self._count(sent, now)
-            self._answered[served] = None
-            self._call_turn()
+            self._advance(served, now)
 
     def watch(self, now: float) -> None:
         """A few times a second: whatever makes no progress ends."""
@@ -137,44 +142,95 @@ class Flow:
 
     def _turn(self) -> None:
         self._turn_is_due = False
-        self._acknowledge()
+        self._turned_at = now = time.monotonic()
         connection = self._connection
-        if (
-            connection is not None
-            and self._scheduler
-            and connection.unsent_bytes <= self._limits.unsent_bytes
-        ):
-            self._publish(connection)
-        if connection is not None and self._confirms and not self._is_confirming:
+        if connection is None:
+            return
+        out: list[bytes] = []
+        if self._scheduler and connection.unsent_bytes <= self._limits.unsent_bytes:
+            self._take_turns(out, now)
+        self._write(connection, out)
+        if self._scheduler:
+            self._call_turn()
+
+    def _take_turns(self, out: list[bytes], now: float) -> None:
+        room_bytes = self._limits.turn_bytes
+        while room_bytes > 0 and self._scheduler:
+            served, budget_bytes = self._scheduler.turn()
+            used_bytes = served.lane.publish(budget_bytes, out, now)
+            self._scheduler.settle(used_bytes, more=served.lane.ready)
+            room_bytes -= used_bytes
+            if served.lane.refused:
+                self._refuse(served, now)
+
+    def _after(self, served: Served, now: float) -> None:
+        """A lane has published without a turn."""
+        if served.lane.refused:
+            self._refuse(served, now)
+        if served.lane.ready:
+            self._scheduler.add(served)
+            self._call_turn()
+
+    def _write(self, connection: Connection, out: list[bytes]) -> None:
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            self._gauges.written_bytes += len(data)
+            connection.write(data)
+        if self._confirms and not self._is_confirming:
             self._confirm(connection)
-        self._tell_some()
 
-    def _acknowledge(self) -> None:
-        """One mark for each stream, however many answers came."""
+    def _refuse(self, served: Served, now: float) -> None:
+        lane = served.lane
+        for offset, reason in lane.refused:
+            self._gauges.error("max_payload", f"{lane.spec.key}: {reason}")
+            served.link.send(wire.refused(wire.Refused(lane.session, offset, reason)))
+        lane.refused.clear()
+        self._advance(served, now)
+
+    def _confirm(self, connection: Connection) -> None:
+        """A PING behind everything written so far; the next one when its PONG is here."""
+        marks = [
+            (served, served.lane.session, served.lane.chain.last_number)
+            for served in self._sessions.values()
+            if served.lane.chain.messages
+        ]
+        if marks:
+            self._is_confirming = True
+            connection.ping(lambda: self._confirmed(connection, marks))
+
+    def _confirmed(self, connection: Connection, marks: list[tuple[Served, int, int]]) -> None:
+        if self._connection is not connection:
+            return
+        self._is_confirming = False
         now = time.monotonic()
-        for served in self._answered:
-            self._mark(served, now)
-            if served.lane.ready:
-                self._scheduler.add(served)
-        self._answered.clear()
+        for served, session, last_number in marks:
+            if served.lane.session == session:
+                for sent in served.lane.chain.acknowledge_through(last_number, now):
+                    self._count(sent, now)
+                self._advance(served, now)
+        # What was written behind the PING waits for one of its own.
+        self._call_turn()
 
-    def _mark(self, served: Served, now: float) -> None:
-        offset = served.lane.chain.advance()
-        if offset is not None:
-            served.untold.append((offset, now))
+    def _count(self, sent: Sent, now: float) -> None:
+        self._acknowledged_at = now
+        self._gauges.acknowledged += sent.messages
+        self._gauges.latency.add_many(int((now - sent.sent_at) * 1e9), sent.messages)
+
+    def _advance(self, served: Served, now: float) -> None:
+        """Acknowledgements came: the stream hears of them soon, and there may be room for more."""
+        lane = served.lane
+        last = lane.chain.advance()
+        if last is not None:
+            served.untold.append((last.offset, now, last.sent_at))
             self._untold[served] = None
-            if offset - served.told >= self._limits.untold_messages:
-                self._to_tell[served] = None
-
-    def _tell_some(self) -> None:
-        """Those that are awake or wait for their credit hear at once, the others all together in a while."""
-        now = time.monotonic()
-        for served in self._to_tell:
-            self._tell(served, now)
-        self._to_tell.clear()
-        if self._untold and not self._telling_is_due:
-            self._telling_is_due = True
-            asyncio.get_running_loop().call_later(self._limits.tell_s, self._tell_all)
+            if last.offset - served.told >= self._limits.untold_messages:
+                self._tell(served, now)
+            elif not self._telling_is_due:
+                self._telling_is_due = True
+                asyncio.get_running_loop().call_later(self._limits.tell_s, self._tell_all)
+        if lane.ready:
+            self._scheduler.add(served)
+            self._call_turn()
 
     def _tell_all(self) -> None:
         self._telling_is_due = False
@@ -186,59 +242,6 @@ class Flow:
         if served in self._untold:
             del self._untold[served]
             served.tell(now)
-
-    def _publish(self, connection: Connection) -> None:
-        out: list[bytes] = []
-        room_bytes, now = self._limits.turn_bytes, time.monotonic()
-        while room_bytes > 0 and self._scheduler:
-            served, budget_bytes = self._scheduler.turn()
-            used_bytes = served.lane.publish(budget_bytes, out, now)
-            self._scheduler.settle(used_bytes, more=served.lane.ready)
-            room_bytes -= used_bytes
-            if served.lane.refused:
-                self._refuse(served)
-        data = b"".join(out)
-        self._gauges.written_bytes += len(data)
-        connection.write(data)
-        if self._scheduler:
-            self._call_turn()
-
-    def _refuse(self, served: Served) -> None:
-        lane = served.lane
-        for offset, reason in lane.refused:
-            self._gauges.error("max_payload", f"{lane.spec.key}: {reason}")
-            served.link.send(wire.refused(wire.Refused(lane.session, offset, reason)))
-        lane.refused.clear()
-        self._answered[served] = None
-        self._call_turn()
-
-    def _confirm(self, connection: Connection) -> None:
-        """A PING behind everything written so far; the next one when its PONG is here."""
-        marks = [
-            (served, served.lane.session, served.lane.chain.last_number)
-            for served in self._sessions.values()
-            if len(served.lane.chain)
-        ]
-        if marks:
-            self._is_confirming = True
-            connection.ping().add_done_callback(lambda _: self._confirmed(connection, marks))
-
-    def _confirmed(self, connection: Connection, marks: list[tuple[Served, int, int]]) -> None:
-        if self._connection is not connection:
-            return
-        self._is_confirming = False
-        now = time.monotonic()
-        for served, session, last_number in marks:
-            if served.lane.session == session:
-                for sent in served.lane.chain.acknowledge_through(last_number, now):
-                    self._count(sent, now)
-                self._answered[served] = None
-        self._call_turn()
-
-    def _count(self, sent: Sent, now: float) -> None:
-        self._acknowledged_at = now
-        self._gauges.acknowledged += 1
-        self._gauges.latency.add(int((now - sent.sent_at) * 1e9))
 
 
 def _status(header_block: bytes | None) -> int:

@@ -6,13 +6,12 @@ import hashlib
 import logging
 import os
 import tempfile
-import threading
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from actors.cluster import KeyValues, RayMetrics, node_address, node_id, set_process_title
+from actors.main_thread import MainThread
 from relay.assign import decode_assignment
 from relay.errors import ClusterError
 from relay.facts import assignment_fact
@@ -20,7 +19,6 @@ from relay.metrics import Metrics
 from relay.stats import Assignment
 
 SECRET, SOCKETS = "secret", "sockets"
-TITLE_EVERY_S = 0.25
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -30,6 +28,7 @@ class ActorHost:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._facts = KeyValues(namespace)
+        self._main_thread = MainThread(set_process_title)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (self._namespace,)
@@ -66,31 +65,15 @@ class ActorHost:
         return decode_assignment(encoded) if encoded else None
 
     def set_title(self, text: str) -> None:
-        self._title.text = text
-
-    @cached_property
-    def _title(self) -> _Title:
-        return _Title()
-
-
-class _Title:
-    """Keeps the process title: Ray puts its own back after every call of a method."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        threading.Thread(target=self._keep, name="title", daemon=True).start()
-
-    def _keep(self) -> None:
-        while True:
-            if self.text:
-                set_process_title(self.text)
-            time.sleep(TITLE_EVERY_S)
+        self._main_thread.title = text
 
 
 def _arrive(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    return ActorHost(namespace)
+    host = ActorHost(namespace)
+    host._main_thread.rest()
+    return host
 
 
 def short_temporary_directory() -> Path:

@@ -28,7 +28,6 @@ from relay.journal import Journal
 from relay.leg_word import WORD_EVERY_S, Point, Word, point_of
 from relay.metrics import LegMetrics
 from relay.ports import Host
-from relay.record import decode
 from relay.stats import Assignment, LegState, StreamState, StreamStats, WarmLeg
 from relay.vigil import Vigil
 
@@ -38,20 +37,21 @@ LOOK_EVERY_S = 0.05
 
 
 class LegActor:
-    """Ray's face of a leg; its methods may be called from any thread."""
+    """Ray's face of a leg; like a StreamActor, it may be called from any thread and has no coroutines."""
 
     def __init__(self, settings: StreamSettings, host: Host, twin: bool) -> None:
         self._name = settings.spec.name
         self._loop = ActorLoop(f"leg {settings.spec.key}")
         self._leg: Leg | None = None
-        self._loop.start(lambda: self._run(settings, host, twin))
+
+        async def run() -> None:
+            self._leg = Leg(settings, host, twin=twin)
+            await self._leg.run()
+
+        self._loop.start(run)
 
     def __repr__(self) -> str:
         return f"Stream({self._name})"
-
-    async def _run(self, settings: StreamSettings, host: Host, twin: bool) -> None:
-        self._leg = Leg(settings, host, twin=twin)
-        await self._leg.run()
 
     def stats(self) -> StreamStats:
         return self._loop.look(lambda: self._started().stats())
@@ -72,7 +72,7 @@ class LegActor:
         self._loop.stop()
 
     def _started(self) -> Leg:
-        # The loop runs `_run` before anything that was handed to it later.
+        # The loop runs that before anything that was handed to it later.
         assert self._leg is not None
         return self._leg
 
@@ -98,7 +98,6 @@ class Leg:
         self._tasks: list[asyncio.Task[None]] = []
         self._hot: Word | None = None
         self._hot_heard_at = 0.0
-        self._stored: tuple[bytes | None, Point] = (None, Point())
         self._drained = False
         self._received = 0
         self._rate = RateMeter(RATE_HALF_LIFE_S)
@@ -219,11 +218,9 @@ class Leg:
 
     def _last_stored(self, relay: StreamRelay) -> Point:
         last = relay.window.last_acknowledged
-        if last is None:
-            return self._takeover.stored if self._takeover else Point()
-        if last is not self._stored[0]:
-            self._stored = last, point_of(decode(last, 0, check=False)[0])
-        return self._stored[1]
+        if last is not None:
+            return point_of(last)
+        return self._takeover.stored if self._takeover else Point()
 
     def _give_way(self, relay: StreamRelay) -> None:
         """Raises FencedError once a later incarnation is known."""

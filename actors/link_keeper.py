@@ -12,23 +12,25 @@ import time
 from collections.abc import Callable
 
 from relay import wire
+from relay.batch import EVENT_KINDS, Batch
 from relay.config import StreamSettings
 from relay.errors import FencedError, LinkError
 from relay.failover import Failover
+from relay.held import Held
 from relay.histogram import RollingHistogram
 from relay.journal import Journal
 from relay.link import Link, open_link
 from relay.ports import Host
-from relay.record import Record, decode
 from relay.stats import Assignment
-from relay.streams import message_id
+from relay.streams import message_ids
 from relay.tears import Tear, Tears
 from relay.window import Window
 
 _log = logging.getLogger(__name__)
 
-MAX_BATCH_RECORDS = 512
-MAX_BATCH_BYTES = 256 * 1024
+# What goes out in one message of the link.
+MAX_SENT_RECORDS = 512
+MAX_SENT_BYTES = 256 * 1024
 REFILL_BYTES = 512 * 1024
 HANDOVER_S = 1.0
 CHECK_EVERY_S = 0.25
@@ -54,11 +56,13 @@ class LinkKeeper:
         epoch: int,
         *,
         on_room: Callable[[], None],
-        on_refused: Callable[[Record, str], None],
+        on_refused: Callable[[Batch, str], None],
         on_predecessor: Callable[[wire.Resume], None],
         on_torn: Callable[[Tear], None],
     ) -> None:
+        # From the socket's read to the acknowledgement, and to the write to NATS.
         self.latency = RollingHistogram(window_s=10.0)
+        self.relay_latency = RollingHistogram(window_s=10.0)
         self.assignment: Assignment | None = None
         self.failovers = 0
         self.fenced_by: int | None = None
@@ -202,16 +206,17 @@ class LinkKeeper:
 
     def acknowledged(self, message: wire.Ack) -> None:
         now_ns = time.time_ns()
-        for offset, waited_us in message.marks:
+        for offset, waited_us, answered_us in message.marks:
             acknowledged_ns = now_ns - 1000 * waited_us
-            for recv_ns in self._window.acknowledge(offset):
-                self.latency.add(acknowledged_ns - recv_ns)
+            published_ns = acknowledged_ns - 1000 * answered_us
+            for recv_ns, count in self._window.acknowledge(offset):
+                self.latency.add_many(acknowledged_ns - recv_ns, count)
+                self.relay_latency.add_many(published_ns - recv_ns, count)
         self._settle()
 
     def refused(self, message: wire.Refused) -> None:
-        held = self._window.refuse(message.offset)
-        if held is not None and held.is_event:
-            record, _ = decode(held.encoded, 0, check=False)
+        record = self._window.refuse(message.offset)
+        if record is not None and record.kind in EVENT_KINDS:
             self._on_refused(record, message.reason)
         self._settle()
 
@@ -235,25 +240,37 @@ class LinkKeeper:
 
     def _remember_tip(self) -> None:
         """With nothing in flight the last acknowledged event is the last one stored."""
-        last = self._window.last_acknowledged
-        if not self._handing_over or self._window.in_flight_records or last is None:
-            self._tip = ""
-            return
-        record, _ = decode(last, 0, check=False)
-        self._tip = message_id(self._spec, record) if record.epoch == self._epoch else ""
+        self._tip = ""
+        if self._handing_over and not self._window.in_flight_records:
+            last = self._window.last_acknowledged
+            if last is not None and last.epoch == self._epoch:
+                self._tip = message_ids(self._spec.key.encode(), last, 0, 1)[0].decode()
+
+    def send_at_once(self, batch: Held) -> bool:
+        """A new batch, for which the window has room, if nothing waits before it. False if it has to wait."""
+        link, limits = self._link, self._limits
+        if link is None or limits is None or not link.ready or self._handing_over:
+            return False
+        if not self._window.pass_on(batch, limits.max_messages, limits.max_bytes):
+            return False
+        link.send(0, batch.encoded)
+        return True
 
     def pump(self) -> None:
         """Send what is waiting, as far as the publisher's credit goes."""
         link, limits, window = self._link, self._limits, self._window
         if window.wants_refill():
             self._refill()
-        while link is not None and link.ready and limits is not None and window.has_queued:
-            room_records = min(limits.max_messages - window.in_flight_records, MAX_BATCH_RECORDS)
-            room_bytes = min(limits.max_bytes - window.in_flight_bytes, MAX_BATCH_BYTES)
-            if self._handing_over or room_records <= 0 or room_bytes <= 0:
+        if link is None or limits is None or self._handing_over:
+            return
+        while window.has_queued and link.ready:
+            room_records = limits.max_messages - window.in_flight_records
+            room_bytes = limits.max_bytes - window.in_flight_bytes
+            if room_records <= 0 or room_bytes <= 0:
                 break
-            batch = window.take(room_records, room_bytes)
-            link.send(len(batch), b"".join([record.encoded for record in batch]))
+            batches = window.take(min(room_records, MAX_SENT_RECORDS), min(room_bytes, MAX_SENT_BYTES))
+            encoded = [batch.encoded for batch in batches]
+            link.send(batches[0].done, encoded[0] if len(encoded) == 1 else b"".join(encoded))
 
     def _refill(self) -> None:
         assert self._journal is not None

@@ -17,12 +17,13 @@ from actors.publisher_gauges import PublisherGauges
 from actors.served import Served
 from actors.switchboard import Switchboard
 from relay import wire
+from relay.batch import Batch
 from relay.bus import Bus, Connection
 from relay.config import Delivery, NatsConfig
 from relay.errors import BusError, ConfigError, FencedError, LinkError
-from relay.lane import Lane, LaneLimits, Route
+from relay.lane import Lane, LaneLimits
+from relay.messages import Route
 from relay.publish_link import PublishLink
-from relay.record import Record
 from relay.standing import Standing, look_up, take_over
 from relay.streams import StreamSpec, Venue, parse_stream
 
@@ -72,7 +73,7 @@ class Publishing:
 
     @property
     def in_flight(self) -> int:
-        return sum(len(served.lane.chain) for served in self._links.values())
+        return sum(served.lane.chain.messages for served in self._links.values())
 
     def waiting_s(self, now: float) -> float:
         """How long the oldest message that NATS has not answered has been on its way."""
@@ -129,12 +130,12 @@ class Publishing:
         if served is not None and served.lane.epoch < (epoch := self._switchboard.epoch_of(key)):
             _fence_out(served.link, epoch)
 
-    def took(self, link: PublishLink, session: int, records: list[Record], size_bytes: int) -> None:
+    def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None:
         served = self._links.get(link)
         # What the stream sent before it heard of a new session it sends again in the new one.
         if served is not None and served.lane.open and served.lane.session == session:
-            self._gauges.batches += 1
-            served.lane.accept(records, size_bytes)
+            self._gauges.batches += len(batches)
+            served.lane.accept(batches, skip)
             self._flow.offer(served)
 
     def left(self, link: PublishLink, reason: str) -> None:
@@ -187,12 +188,11 @@ class Publishing:
             tip, served.tip = served.tip, ""
             standing = await look_up(connection, lane.spec, template)
             self._begin(served, connection, standing)
-            lane.chain.expect_sequence(standing.last_sequence)
-            lane.chain.expect_id(tip)
+            lane.chain.expect(standing.last_sequence, tip.encode())
         else:
             standing = await take_over(connection, lane.spec, template, lane.epoch)
             self._begin(served, connection, standing)
-            lane.chain.expect_sequence(standing.last_sequence)
+            lane.chain.expect(standing.last_sequence)
 
     def _begin(self, served: Served, connection: Connection, standing: Standing) -> None:
         self._last_session = session = self._last_session + 1

@@ -24,14 +24,15 @@ class Served:
     opening: asyncio.Task[None] | None = None
     # When the tries made so far would be due at an even pace.
     paced_until: float = 0.0
-    # What NATS acknowledged and the stream has not heard of: offsets, and when it was. `told` came before.
-    untold: list[tuple[int, float]] = field(default_factory=list)
+    # What NATS acknowledged and the stream has not heard of: offsets, when that was, and when the last of the
+    # messages was sent. `told` came before.
+    untold: list[tuple[int, float, float]] = field(default_factory=list)
     told: int = 0
 
     def tell(self, now: float) -> None:
         """Everything that is untold, in one message."""
         if self.untold:
-            marks = [(offset, int((now - at) * 1e6)) for offset, at in self.untold]
+            marks = [(offset, _us(now - at), _us(at - sent_at)) for offset, at, sent_at in self.untold]
             self.link.send(wire.ack(self.lane.session, marks))
             self.told = marks[-1][0]
             self.untold.clear()
@@ -41,3 +42,7 @@ class Served:
         wait_s = max(0.0, self.paced_until - (RETRY_BURST - 1) * RETRY_S - now)
         self.paced_until = max(self.paced_until, now) + RETRY_S
         return wait_s
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6)

@@ -19,6 +19,7 @@ from actors.feed_keeper import FeedKeeper
 from actors.healer import Healer
 from actors.link_keeper import LinkKeeper
 from actors.loop import ActorLoop
+from relay.batch import Batch
 from relay.config import Overflow, StreamSettings
 from relay.connect_ledger import ConnectLedger
 from relay.connects import Claim
@@ -29,7 +30,6 @@ from relay.journal import Journal
 from relay.metrics import StreamMetrics
 from relay.open_holes import OpenHoles
 from relay.ports import Host
-from relay.record import Record
 from relay.stats import Assignment, StreamState, StreamStats
 from relay.tears import Tear
 from relay.window import Window
@@ -48,20 +48,24 @@ RATE_HALF_LIFE_S = 1.5
 
 
 class StreamActor:
-    """Ray's face of a stream; its methods may be called from any thread."""
+    """Ray's face of a stream; its methods may be called from any thread.
+
+    None of them is a coroutine: Ray would run all of them on one loop, where a drain holds up every look.
+    """
 
     def __init__(self, settings: StreamSettings, host: Host) -> None:
         self._name = settings.spec.name
         self._loop = ActorLoop(f"stream {settings.spec.key}")
         self._relay: StreamRelay | None = None
-        self._loop.start(lambda: self._run(settings, host))
+
+        async def run() -> None:
+            self._relay = StreamRelay(settings, host)
+            await self._relay.run()
+
+        self._loop.start(run)
 
     def __repr__(self) -> str:
         return f"Stream({self._name})"
-
-    async def _run(self, settings: StreamSettings, host: Host) -> None:
-        self._relay = StreamRelay(settings, host)
-        await self._relay.run()
 
     def stats(self) -> StreamStats:
         return self._loop.look(lambda: self._started().stats())
@@ -82,7 +86,7 @@ class StreamActor:
         self._loop.stop()
 
     def _started(self) -> StreamRelay:
-        # The loop runs `_run` before anything that was handed to it later.
+        # The loop runs that before anything that was handed to it later.
         assert self._relay is not None
         return self._relay
 
@@ -100,6 +104,7 @@ class StreamRelay:
         self._journal: Journal | None = None
         if settings.journal:
             self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
+        self._journal_limit_bytes = settings.journal_max_bytes - JOURNAL_RESERVE_BYTES
         self.window = Window(
             max_messages=settings.queue.max_messages,
             max_bytes=settings.queue.max_bytes,
@@ -130,6 +135,8 @@ class StreamRelay:
             on_predecessor=self._preceded,
             on_torn=self._torn,
         )
+        # Only then can a read fill memory for good.
+        self._blocks = settings.overflow is Overflow.BLOCK
         self._unwritten = bytearray()
         self._unwritten_offset = 0
         self._draining = False
@@ -164,6 +171,7 @@ class StreamRelay:
             epoch=self.epoch,
             last_offset=recovery.last_offset,
             last_event_id=recovery.last_event_id,
+            last_event_ns=recovery.last_event_ns,
             heals=settings.heal,
             subject=settings.subject,
         )
@@ -185,36 +193,62 @@ class StreamRelay:
             await asyncio.sleep(0)
 
     def take(self, payloads: list[bytes], recv_ns: int) -> None:
+        batch = self.intake.next_batch(payloads, recv_ns)
+        if batch is None:
+            self._take_with_thought(payloads, recv_ns)
+            return
+        if not self.links.send_at_once(batch):
+            self.window.offer(batch)
+            self.links.pump()
+        journal = self._journal
+        if journal is not None:
+            self._write(batch.encoded, batch.last_offset)
+        self.feed.delivered()
+        if self._blocks or (journal is not None and journal.used_bytes > self._journal_limit_bytes):
+            self._reconsider_reading()
+
+    def _take_with_thought(self, payloads: list[bytes], recv_ns: int) -> None:
         taken = self.intake.take(payloads, recv_ns)
+        self._put(taken)
         if taken.accepted or taken.held:
             self.feed.delivered()
-        self._put(taken)
-        self.healer.saw(taken)
+        if taken.hole is not None:
+            self.healer.saw(taken)
         self._reconsider_reading()
         if taken.shutdown:
             self.feed.renew("the exchange announced its shutdown")
 
     def _put(self, taken: Taken) -> None:
-        self._store(taken)
-        self.links.pump()
+        """The publisher comes first where it can: it works while this process writes to the journal, and
+        nothing that it says can be heard before that is done."""
+        if self.window.has_spilled:
+            self._store(taken)
+            self.links.pump()
+        else:
+            self.links.pump()
+            self._store(taken)
 
     def _store(self, taken: Taken) -> None:
-        if self._journal is None or not taken.journal:
-            return
+        if self._journal is not None and taken.journal:
+            self._write(taken.journal, taken.last_offset)
+
+    def _write(self, encoded: bytes, last_offset: int) -> None:
+        assert self._journal is not None
         if self._unwritten:
-            self._keep_unwritten(taken)
+            self._keep_unwritten(encoded, last_offset)
             return
         try:
-            self._journal.append(taken.journal, taken.last_offset)
+            self._journal.append(encoded, last_offset)
         except JournalError as error:
             self._journal_problem = str(error)
             _log.error("%s; reading pauses until the journal takes records again", error)
-            self._keep_unwritten(taken)
+            self._keep_unwritten(encoded, last_offset)
+            self._reconsider_reading()
 
-    def _keep_unwritten(self, taken: Taken) -> None:
+    def _keep_unwritten(self, encoded: bytes, last_offset: int) -> None:
         """What was read before the disk failed waits in memory; reading pauses, so it is one read's worth."""
-        self._unwritten += taken.journal
-        self._unwritten_offset = taken.last_offset
+        self._unwritten += encoded
+        self._unwritten_offset = last_offset
         self.links.unwritten = True
 
     def _retry_unwritten(self) -> None:
@@ -231,8 +265,7 @@ class StreamRelay:
         self.links.pump()
 
     def _reconsider_reading(self) -> None:
-        short = self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES
-        if self._draining or short or self._unwritten or self.window.blocked:
+        if self._draining or self._unwritten or self._journal_is_short or self.window.blocked:
             self.feed.pause()
         elif self.feed.paused:
             self.feed.resume()
@@ -241,9 +274,9 @@ class StreamRelay:
         """There is no room, or none that costs nothing."""
         return self.feed.paused or (self.window.full and self.window.overflow is not Overflow.SPILL)
 
-    def _refused(self, record: Record, reason: str) -> None:
+    def _refused(self, record: Batch, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
-        self._store(self.intake.refused(record.payload, record.recv_ns, reason))
+        self._store(self.intake.refused(record.payloads[0], record.recv_ns, reason))
 
     def _preceded(self, message: Resume) -> None:
         if self._takeover is not None:
@@ -261,11 +294,15 @@ class StreamRelay:
         self.healer.saw(taken)
 
     @property
+    def _journal_is_short(self) -> bool:
+        return self._journal is not None and self._journal.used_bytes > self._journal_limit_bytes
+
+    @property
     def problem(self) -> str:
         """What somebody has to mend, as a sentence; empty while there is nothing."""
         if self._journal_problem:
             return f"{self._journal_problem}; {self.settings.spec.key} reads nothing until it can be written"
-        if self._journal is not None and self._journal.room_bytes < JOURNAL_RESERVE_BYTES:
+        if self._journal_is_short:
             return (
                 f"the journal of {self.settings.spec.key} is full; it reads nothing until NATS takes events"
             )

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from actors.warm_memory import WarmMemory
+from relay.batch import NO_EVENT_ID, Batch
 from relay.frames import classify
 from relay.leg_word import Point, Word, point_of
-from relay.record import NO_EVENT_ID, Record
 from relay.ring import BREAK, Entry, Place, Seam
 from relay.wire import Resume
 
@@ -36,10 +36,10 @@ NATS_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """The event at the seam. `record` is its own, where the journal has it."""
+    """The event at the seam. `event` is it itself, where the journal has it."""
 
     point: Point
-    record: Record | None = None
+    event: Batch | None = None
 
 
 class Takeover:
@@ -64,7 +64,7 @@ class Takeover:
         self._hot = hot
         self._memory = memory
         self._feeding = feeding
-        self._found: Record | None = None
+        self._found: Batch | None = None
         # Set when events are accepted before NATS has told.
         self._accepted_behind: Point | None = None
         self._told: asyncio.Future[Point] = asyncio.get_running_loop().create_future()
@@ -76,7 +76,7 @@ class Takeover:
             return self._told.result()
         return self._hot.stored if self._hot else Point()
 
-    def found(self, last: Record | None) -> None:
+    def found(self, last: Batch | None) -> None:
         """The last event in the journal of this node."""
         self._found = last
 
@@ -130,7 +130,7 @@ class Takeover:
         if not point.seq:
             relay.intake.follow(NO_EVENT_ID, NO_EVENT_ID, 0, seamless=True)
             return
-        payload = before.record.payload if before.record else self._memory.payload_before(place)
+        payload = before.event.payloads[0] if before.event else self._memory.payload_before(place)
         link_id = point.event_id
         if place.seam is Seam.EXACT and payload:
             verdict = classify(relay.settings.spec, payload)

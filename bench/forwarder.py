@@ -32,7 +32,7 @@ async def forward(exchange_url: str, stream: str, bus: Client) -> None:
         while True:
             payload = await socket.recv(decode=False)
             number += 1
-            await publish(subject, envelope.wrap(payload, time.time_ns(), f"{stream}:{number}"))
+            await publish(subject, envelope.wrap(payload, time.time_ns(), f"{stream}:{number}".encode()))
 
 
 async def main(exchange_url: str, nats_url: str, streams: Sequence[str]) -> None:

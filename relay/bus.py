@@ -14,6 +14,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import nats.errors
@@ -21,8 +22,9 @@ import nats.errors
 from relay.backoff import Backoff
 from relay.chain import NO_RESPONDERS
 from relay.errors import BusError, ConfigError
-from relay.nats_client import RawClient, ReplyHook
+from relay.nats_client import RawClient
 from relay.nats_login import demands_tls, read_login, shown_server, tls_context
+from relay.reply_tap import ReplyHook
 
 if TYPE_CHECKING:
     from relay.config import NatsConfig
@@ -75,16 +77,14 @@ class Connection:
         if not self.closed.done():
             self._client.write(data)
 
-    def ping(self) -> asyncio.Future[bool]:
-        """Resolves once the server has read all that was written before; never, if the connection ends."""
-        if self.closed.done():
-            return asyncio.get_running_loop().create_future()
-        pong = self._client.ping()
-        self._pings.append(time.monotonic())
-        pong.add_done_callback(self._ponged)
-        return pong
+    def ping(self, then: Callable[[], None] = lambda: None) -> None:
+        """`then` is called once the server has read all that was written before; never, if the connection
+        ends."""
+        if not self.closed.done():
+            self._pings.append(time.monotonic())
+            self._client.ping(_Pong(self, then))
 
-    def _ponged(self, _: asyncio.Future[bool]) -> None:
+    def ponged(self) -> None:
         self._pings.popleft()
         self._heard_at = time.monotonic()
 
@@ -126,6 +126,18 @@ class Connection:
                 await self._client.close()
         except _FAILURES:
             self._client.abort()
+
+
+@dataclass(slots=True)
+class _Pong:
+    """In the place of a future: what waits for it need not wait for another turn of the loop."""
+
+    connection: Connection
+    then: Callable[[], None]
+
+    def set_result(self, _: bool, /) -> None:
+        self.connection.ponged()
+        self.then()
 
 
 class Bus:

@@ -6,8 +6,9 @@ after a hole, and for a writer that another one has overtaken, it refuses the wh
 takes both: messages of another writer fill the places that a stale one counts on, and a stale writer of the
 same ids would catch up by repeats, which the server answers before it looks at the id that is expected.
 
-Any refusal therefore ends the session: the publisher asks NATS where the stream stands and has the rest sent
-again. Side records travel in the same window without a condition.
+So the answer to one event is an answer for all before it, and only the last of those that go out together
+asks for one. Any refusal ends the session: the publisher asks NATS where the stream stands and has the rest
+sent again. Side records travel in the same window without a condition, each with an answer of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ NO_RESPONDERS = 503
 
 @dataclass(slots=True)
 class Sent:
+    """Messages that one answer acknowledges, up to the record at `offset`."""
+
     offset: int
+    messages: int
     size_bytes: int
     sent_at: float
     acknowledged: bool = False
@@ -41,29 +45,32 @@ class Refusal:
 
 
 class Chain:
-    """The window of one session: messages are numbered from 1 in the order of sending.
+    """The window of one session. What one answer is asked for has a number, from 1 in the order of sending.
 
-    `condition` is the header line that the next event carries. Acknowledgements may come in any order;
-    what counts is the prefix.
+    `last_id` and `place` are what the next event must find stored last, and where; with an empty `last_id`
+    the place alone counts, and nothing does until the chain has `begun`. Answers may come in any order; what
+    counts is the prefix.
     """
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self.last_id = b""
+        self.place = -1
+        self.progressed_at = 0.0
+        self.messages = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._window: deque[Sent] = deque()
         self._first = 1
         self._bytes = 0
-        self.condition = ""
-        self._sequence = 0
-        self.progressed_at = 0.0
-
-    def __len__(self) -> int:
-        return len(self._window)
 
     @property
-    def room(self) -> bool:
-        """A message larger than the whole window goes out alone."""
-        return len(self._window) < self._max_messages and self._bytes < self._max_bytes
+    def begun(self) -> bool:
+        return self.place >= 0
+
+    @property
+    def room_messages(self) -> int:
+        """How many more may be sent; one that is larger than the whole window goes out alone."""
+        return max(0, self._max_messages - self.messages) if self._bytes < self._max_bytes else 0
 
     @property
     def oldest_sent_at(self) -> float | None:
@@ -74,27 +81,16 @@ class Chain:
     def last_number(self) -> int:
         return self._first + len(self._window) - 1
 
-    def expect_sequence(self, sequence: int) -> None:
-        """The next event must find `sequence` as the JetStream stream's last one."""
-        self._sequence = sequence
-        self.condition = f"Nats-Expected-Last-Sequence: {sequence}\r\n"
+    def expect(self, place: int, last_id: bytes = b"") -> None:
+        """The next event must find the JetStream stream's last message at `place`, with this id if given."""
+        self.place, self.last_id = place, last_id
 
-    def expect_id(self, message_id: str) -> None:
-        """Call after `expect_sequence`: that one must be this message."""
-        self.condition = f"Nats-Expected-Last-Msg-Id: {message_id}\r\n{self.condition}"
-
-    def expect_next(self, message_id: str) -> None:
-        """The event after `message_id` must find that one stored, right behind what it was to find itself."""
-        self._sequence = sequence = self._sequence + 1
-        self.condition = (
-            f"Nats-Expected-Last-Msg-Id: {message_id}\r\nNats-Expected-Last-Sequence: {sequence}\r\n"
-        )
-
-    def send(self, offset: int, size_bytes: int, now: float) -> int:
-        """The number of the message; its answer comes back under it."""
+    def send(self, offset: int, messages: int, size_bytes: int, now: float) -> int:
+        """The number of what is sent together; its answer comes back under it."""
         if not self._window:
             self.progressed_at = now
-        self._window.append(Sent(offset, size_bytes, now))
+        self._window.append(Sent(offset, messages, size_bytes, now))
+        self.messages += messages
         self._bytes += size_bytes
         return self._first + len(self._window) - 1
 
@@ -111,21 +107,21 @@ class Chain:
         return sent
 
     def acknowledge_through(self, number: int, now: float) -> Iterator[Sent]:
-        """Each message up to `number` that was not answered before."""
+        """All up to `number` that was not answered before."""
         for index in range(self._first, number + 1):
             if (sent := self.acknowledge(index, now)) is not None:
                 yield sent
 
-    def advance(self) -> int | None:
-        """Drop the acknowledged prefix; the offset of its last record, None if there is none."""
-        offset = None
+    def advance(self) -> Sent | None:
+        """Drop the acknowledged prefix and return the last of it; None if there is none."""
+        last = None
         window = self._window
         while window and window[0].acknowledged:
-            sent = window.popleft()
-            offset = sent.offset
-            self._bytes -= sent.size_bytes
+            last = window.popleft()
+            self.messages -= last.messages
+            self._bytes -= last.size_bytes
             self._first += 1
-        return offset
+        return last
 
     def stalled(self, now: float, limit_s: float) -> bool:
         return bool(self._window) and now - self.progressed_at > limit_s

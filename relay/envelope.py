@@ -1,6 +1,6 @@
-"""The bytes of one message: the old client's envelope around the untouched payload, and its headers.
+"""The old client's envelope around a payload that is never parsed or written anew.
 
-The payload is never parsed or copied here: callers send `head`, the payload and the tail one after another.
+Its parts in order: `head`, the payload, `stamp`, the message id, TAIL.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 
 import orjson
 
-from relay.record import Kind, Record
-
+TAIL = b'","source":"binance-websocket","version":"1.0"}'
 _DATA, _AFTER_DATA = b',"data":', b',"timestamp":"'
-_FROM_REST = frozenset({Kind.HEALED, Kind.REPAIR})
 
 
 class Envelope:
@@ -26,30 +24,18 @@ class Envelope:
         self._second = -1
         self._prefix = ""
 
-    def tail(self, recv_ns: int, message_id: str) -> bytes:
+    def stamp(self, recv_ns: int) -> bytes:
         second, nanos = divmod(recv_ns, 1_000_000_000)
         if second != self._second:
             self._second = second
             self._prefix = datetime.fromtimestamp(second, UTC).strftime(',"timestamp":"%Y-%m-%dT%H:%M:%S.')
-        return (
-            f'{self._prefix}{nanos // 1000:06d}Z","message_id":"{message_id}"'
-            ',"source":"binance-websocket","version":"1.0"}'
-        ).encode()
+        return f'{self._prefix}{nanos // 1000:06d}Z","message_id":"'.encode()
 
-    def wrap(self, payload: bytes, recv_ns: int, message_id: str) -> bytes:
-        return self.head + payload + self.tail(recv_ns, message_id)
+    def wrap(self, payload: bytes, recv_ns: int, message_id: bytes) -> bytes:
+        return b"%b%b%b%b%b" % (self.head, payload, self.stamp(recv_ns), message_id, TAIL)
 
 
 def payload_of(body: bytes) -> bytes:
     """What `wrap` was given; empty for a message that somebody else wrote."""
     start, end = body.find(_DATA), body.rfind(_AFTER_DATA)
     return body[start + len(_DATA) : end] if 0 <= start < end else b""
-
-
-def headers(message_id: str, condition: str, record: Record) -> bytes:
-    """The header block of one message; `condition` is the chain's header line, or empty."""
-    healed = "Sluice-Healed: 1\r\n" if record.kind in _FROM_REST else ""
-    return (
-        f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n{condition}Sluice-Seq: {record.seq}\r\n"
-        f"Sluice-Epoch: {record.epoch}\r\nSluice-Recv-Ns: {record.recv_ns}\r\n{healed}\r\n"
-    ).encode()

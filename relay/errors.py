@@ -7,6 +7,7 @@ SluiceError
         BusError            NATS refused, timed out or went away
         LinkError           the connection between a stream actor and its publisher failed
         FeedError           the exchange refused, closed or broke the protocol
+            TurnedAwayError     it answered a handshake with an HTTP status instead
         RestError           the exchange's REST side did not answer, or asked for patience
         ClusterError        an actor did not answer in time
     FatalError              trying again cannot work
@@ -68,6 +69,10 @@ class FeedError(TransientError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class TurnedAwayError(FeedError):
+    """The exchange answered a handshake with an HTTP status: it is there, and takes nobody now."""
 
 
 class RestError(TransientError):

@@ -12,22 +12,27 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from socket import SOCK_STREAM
 from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from relay.backoff import Allowance
-from relay.errors import FeedError
-from relay.record import MAX_RECORD_BYTES
+from relay.batch import MAX_BATCH_BYTES
+from relay.errors import FeedError, TurnedAwayError
 
-OPEN_TIMEOUT_S = 5.0
+# Given up within 5 s, late timers included.
+OPEN_TIMEOUT_S = 4.5
 # Any frame can reach 35 kB in recordings; a NATS server takes 1 MiB by default, envelope included.
-MAX_FRAME_BYTES = MAX_RECORD_BYTES // 2
+MAX_FRAME_BYTES = MAX_BATCH_BYTES // 2
+# A frame that goes to the library costs 40 us, whatever its size. Binance sends such ones now and then; who
+# sends them by the thousand would take all the time of the actor.
+SLOW_FRAMES_PER_S = 1000
 # Binance pings every 20 s (spot) or 3 min (futures). A peer that answers nothing for this long is gone.
 QUIET_S = 20.0
 PONG_TIMEOUT_S = 10.0
@@ -48,22 +53,27 @@ Sink = Callable[[list[bytes], int], None]
 class FeedConnection(asyncio.Protocol):
     """Calls `sink(payloads, recv_ns)` from the event loop, once per read that completed at least one message.
 
-    `closed` resolves to the reason once the connection is over; it never raises.
+    `closed` resolves to the reason once the connection is over; it never raises. `address` is the peer's,
+    empty if that was gone at once.
     """
 
     def __init__(self, url: str, sink: Sink) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[FeedError] = loop.create_future()
+        self.address = ""
         self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_FRAME_BYTES)
         self._sink = sink
         self._transport: asyncio.Transport | None = None
         self._fragments: list[bytes] = []
         self._rest = b""
         self._handed_over = False
+        # Between the handshake and the end; asking the library costs a call at each read.
+        self._is_open = False
         self._heard_at = time.monotonic()
         self._pinged = False
         self._messages = Allowance(MESSAGES_PER_S, 1.0)
+        self._slow_frames = Allowance(SLOW_FRAMES_PER_S, 1.0)
         self._late_pong = b""
 
     @property
@@ -78,6 +88,8 @@ class FeedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports keep asyncio's contract without inheriting from it.
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
         self._protocol.send_request(self._protocol.connect())
         self._flush()
 
@@ -88,9 +100,9 @@ class FeedConnection(asyncio.Protocol):
         payloads: list[bytes] = []
         if self._rest:
             data = self._rest + data
-        if self._protocol.state is State.CONNECTING:
+        if not self._is_open and self._protocol.state is State.CONNECTING:
             data = self._shake_hands(data, payloads)
-        self._rest = self._split(data, payloads) if self._protocol.state is State.OPEN else data
+        self._rest = self._split(data, payloads) if self._is_open else data
         if payloads:
             self._sink(payloads, recv_ns)
         if self._handed_over:
@@ -131,13 +143,17 @@ class FeedConnection(asyncio.Protocol):
                 payloads.append(data[start:end])
             else:
                 self._hand_over(data[at:end], payloads)
-                if self._protocol.state is not State.OPEN:
+                if not self._is_open:
                     return b""
             at = end
         return data[at:]
 
     def _hand_over(self, data: bytes, payloads: list[bytes]) -> None:
         """To the library: the response, control frames, fragments, and all that breaks the protocol."""
+        if not self._slow_frames.take(self._heard_at):
+            reason = f"the exchange sent more than {SLOW_FRAMES_PER_S} pings and fragments in a second"
+            self.close(reason, CloseCode.POLICY_VIOLATION)
+            return
         self._handed_over = True
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
@@ -145,6 +161,7 @@ class FeedConnection(asyncio.Protocol):
                 self._take_frame(event, payloads)
             elif isinstance(event, Response):
                 self._take_response()
+        self._is_open = self._protocol.state is State.OPEN
 
     def _take_frame(self, frame: Frame, payloads: list[bytes]) -> None:
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
@@ -236,9 +253,10 @@ class FeedConnection(asyncio.Protocol):
         ):
             self._transport.resume_reading()
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, code: int = CloseCode.NORMAL_CLOSURE) -> None:
         if self._protocol.state is State.OPEN:
-            self._protocol.send_close(1000)
+            self._protocol.send_close(code)
+            self._is_open = False
             self._flush()
         if self._transport is not None and not self.closed.done():
             self._end(FeedError(reason))
@@ -249,21 +267,21 @@ def _refusal(error: Exception) -> FeedError:
         status = error.response.status_code
         after = error.response.headers.get("Retry-After", "")
         retry_after_s = float(after) if after.isdigit() else None
-        return FeedError(f"the exchange refused the connection with HTTP {status}", retry_after_s)
+        return TurnedAwayError(f"the exchange refused the connection with HTTP {status}", retry_after_s)
     return FeedError(f"the exchange's handshake failed: {error}")
 
 
-async def open_feed(url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S) -> FeedConnection:
-    """Connect and shake hands. Raises FeedError for anything that goes wrong, within `timeout_s`."""
-    uri = parse_uri(url)
-    context = ssl.create_default_context() if uri.secure else None
-    loop = asyncio.get_running_loop()
+async def open_feed(
+    url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S, *, address: str | None = None
+) -> FeedConnection:
+    """Connect and shake hands. Raises FeedError for anything that goes wrong, within `timeout_s`.
+
+    With `address` the name in the URL is not looked up; its certificate is asked for all the same.
+    """
     connection: FeedConnection | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            _, connection = await loop.create_connection(
-                lambda: FeedConnection(url, sink), uri.host, uri.port, ssl=context
-            )
+            connection = await _connect(url, sink, address)
             await asyncio.wait((connection.opened, connection.closed), return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError as error:
         if connection is not None:
@@ -274,3 +292,31 @@ async def open_feed(url: str, sink: Sink, timeout_s: float = OPEN_TIMEOUT_S) -> 
     if not connection.opened.done():
         raise connection.closed.result()
     return connection
+
+
+async def _connect(url: str, sink: Sink, address: str | None) -> FeedConnection:
+    """TCP, and TLS if the URL wants it, with the first of the name's addresses where somebody listens.
+
+    Names are looked up here: uvloop's own look-up for a connection, once it is given up, ends in a warning.
+    """
+    uri = parse_uri(url)
+    context = ssl.create_default_context() if uri.secure else None
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(address or uri.host, uri.port, type=SOCK_STREAM)
+    trouble: OSError | None = None
+    for *_, place in found:
+        try:
+            _, connection = await loop.create_connection(
+                lambda: FeedConnection(url, sink),
+                str(place[0]),
+                uri.port,
+                ssl=context,
+                server_hostname=uri.host if context else None,
+            )
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            trouble = error
+        else:
+            return connection
+    raise trouble or OSError(f"{uri.host} has no address")

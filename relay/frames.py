@@ -6,13 +6,13 @@ must be there and right: a frame of another stream under this name would be wors
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import orjson
 
-from relay.record import NO_EVENT_ID
+from relay.batch import NO_EVENT_ID
 from relay.shapes import Shape, shape_of
 from relay.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, shown, split_contract
 
@@ -75,6 +75,8 @@ class FrameClassifier:
         self._kline = spec.kind in _KLINES
         self._checks = tuple(_checks(spec))
         self._state = _STATE if spec.snapshot else _EVENT
+        # Of events whose shape is known.
+        self.conflatable = self._state.conflatable and not self._id_key
         self._counts_on = bool(self._id_key) and self._previous_key == self._id_key
         self._shape: Shape | None = None
         self._lessons = 0
@@ -87,6 +89,22 @@ class FrameClassifier:
             return self._state
         event_id = int(match[1])
         return Verdict(Outcome.ACCEPTED, event_id, event_id - 1 if self._counts_on else NO_EVENT_ID)
+
+    def event_ids(self, payloads: Sequence[bytes]) -> list[int] | None:
+        """The ids of events that can be told by their shape alone, and that name the one before them by it.
+
+        None if one of them cannot; NO_EVENT_ID for each where the kind has none.
+        """
+        shape = self._shape
+        if shape is None or (self._id_key and not self._counts_on):
+            return None
+        event_ids = []
+        for payload in payloads:
+            match = shape(payload)
+            if match is None:
+                return None
+            event_ids.append(int(match[1]) if self._id_key else NO_EVENT_ID)
+        return event_ids
 
     def _judge(self, payload: bytes) -> Verdict:
         try:

@@ -1,8 +1,9 @@
-"""From payloads to records: every frame is checked, numbered, counted and handed to the window; pure.
+"""From payloads to batches: every frame is checked, numbered, counted and handed to the window; pure.
 
-`seq` counts the events of this epoch from 1, `offset` counts all records of the stream for ever. An event
-whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in ids that name
-their predecessor becomes a loss record; so does a spell without a connection on a stream without such ids.
+Events that were read together and plainly are the next ones become one batch, which costs little for each
+of them. An event whose exchange id was accepted before is a repeat: it is counted and goes nowhere. A hole in
+ids that name their predecessor becomes a loss record; so does a spell without a connection on a stream
+without such ids.
 
 Where REST can heal, a hole first holds up what was read behind it, so that what REST gives comes in its
 place. Held payloads are not accepted yet: a kill loses them, and the next incarnation finds the same hole,
@@ -12,20 +13,21 @@ but longer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
+from relay.acceptance import Acceptance
+from relay.batch import FULL_BYTES, MAX_RECORDS, NO_EVENT_ID, Kind
 from relay.frames import FrameClassifier, Outcome, Verdict
 from relay.gap import Gap, Waiting, lost_entry, settled_entry
 from relay.heal import Fate, Hole, Piece, joined
+from relay.held import Held
 from relay.ledger import LossEntry, utc
 from relay.ranges import RangeSet
-from relay.record import NO_EVENT_ID, Kind, encode
 from relay.streams import StreamSpec
 from relay.tears import Tear
-from relay.window import Admission, Held, Window
+from relay.window import Window
 
 MAX_RAW_BYTES = 64 * 1024
 # A stream whose ids count nothing begins a run with each event.
@@ -36,8 +38,7 @@ HEALING_OFF = "exchange.heal is off"
 TOO_MUCH = "too much was read while REST was asked; what it gives later goes to the subject of repairs"
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What one call came to. `journal` is to be appended in one piece, up to record `last_offset`.
 
     `held` events of this call wait for their predecessors. `hole` is one that was found in it and that REST
@@ -61,7 +62,8 @@ class _First(NamedTuple):
 
 
 class Intake:
-    """`last_event_id` is the newest id of an earlier incarnation, where the journal still knew it.
+    """`last_event_id` is the newest id of an earlier incarnation, where the journal still knew it, and
+    `last_event_ns` when that event was read.
 
     With `heals` somebody asks REST about each `Taken.hole`. `subject` is where consumers find the events.
     """
@@ -74,6 +76,7 @@ class Intake:
         epoch: int,
         last_offset: int = 0,
         last_event_id: int = NO_EVENT_ID,
+        last_event_ns: int = 0,
         heals: bool = False,
         subject: str = "",
     ) -> None:
@@ -85,9 +88,7 @@ class Intake:
         self._classify = FrameClassifier(spec)
         self._spec = spec
         self._window = window
-        self._epoch = epoch
-        self._offset = last_offset
-        self._seq = 0
+        self._acceptance = Acceptance(window, epoch, last_offset)
         self._last_id = last_event_id
         # What a later event must name as its predecessor: the last id, also where that is not unique.
         self._last_link = last_event_id
@@ -95,8 +96,7 @@ class Intake:
         self._run_start = last_event_id
         self._earlier_runs = RangeSet()
         self._last_recv_ns = 0
-        self._dark_since_ns: int | None = None
-        self._pending: list[bytes] = []
+        self._dark_since_ns: int | None = last_event_ns or None
         self._predecessor_known = last_event_id != NO_EVENT_ID
         self._first: _First | None = None
         self._heals = heals and spec.healable
@@ -139,10 +139,8 @@ class Intake:
         self._gap = None
         self._run_start = self._last_id = event_id
         self._last_link = link_id
-        if seamless:
-            self._last_recv_ns = recv_ns
-        else:
-            self._dark_since_ns = recv_ns or None
+        self._last_recv_ns = recv_ns
+        self._dark_since_ns = None if seamless else recv_ns or None
 
     def _follow_on(self, event_id: int, recv_ns: int) -> None:
         first = self._first
@@ -165,7 +163,7 @@ class Intake:
     def torn(self, tear: Tear) -> Taken:
         """Damage to the journal took accepted events, behind which others are on their way already."""
         after = tear.after
-        last_id = self._last_id if after is None else self._classify(after.payload).previous_id
+        last_id = self._last_id if after is None else self._classify(after.payloads[0]).previous_id
         to_ns = self._last_recv_ns if after is None else after.recv_ns
         if NO_EVENT_ID in (last_id, tear.before_id):
             self._lose(None, None, "journal", tear.before_ns or to_ns, to_ns, NO_IDS)
@@ -176,7 +174,7 @@ class Intake:
                 cause="journal",
                 from_ns=tear.before_ns,
                 to_ns=to_ns,
-                sample=b"" if after is None else after.payload,
+                sample=b"" if after is None else after.payloads[0],
             )
             self._miss(hole)
         return self._taken()
@@ -196,11 +194,40 @@ class Intake:
         elif self._last_recv_ns and self._dark_since_ns is None:
             self._dark_since_ns = self._last_recv_ns
 
+    def next_batch(self, payloads: list[bytes], recv_ns: int) -> Held | None:
+        """The short way, for events that plainly are the next ones and have room: numbered and encoded, to be
+        given to the window by the caller. None, and nothing done, if any needs more thought: see `take`."""
+        count = len(payloads)
+        if self._gap is not None or self._first is None or count > MAX_RECORDS:
+            return None
+        size = sum(map(len, payloads))
+        if size > FULL_BYTES or not self._window.has_room(count):
+            return None
+        event_ids = self._classify.event_ids(payloads)
+        if event_ids is None:
+            return None
+        first, last = event_ids[0], event_ids[-1]
+        if first == NO_EVENT_ID:
+            if self._dark_since_ns is not None:
+                return None
+        elif (
+            first != self._last_id + 1
+            or first != self._last_link + 1
+            or (count > 1 and event_ids != list(range(first, last + 1)))
+        ):
+            return None
+        else:
+            self._dark_since_ns = None
+            self._last_id = self._last_link = last
+        self._last_recv_ns = recv_ns
+        self.received_bytes += size
+        return self._acceptance.batch(recv_ns, self._classify.conflatable, event_ids, payloads)
+
     def take(self, payloads: list[bytes], recv_ns: int) -> Taken:
         accepted = 0
         shutdown = False
+        self.received_bytes += sum(map(len, payloads))
         for payload in payloads:
-            self.received_bytes += len(payload)
             verdict = self._classify(payload)
             if verdict.outcome is Outcome.ACCEPTED:
                 if self._gap is None:
@@ -214,11 +241,9 @@ class Intake:
         return self._taken(accepted, shutdown)
 
     def _taken(self, accepted: int = 0, shutdown: bool = False) -> Taken:
-        journal = b"".join(self._pending)
-        self._pending.clear()
         found, self._found = self._found, None
         held, self._held = self._held, 0
-        return Taken(journal, self._offset, accepted, shutdown, held, found)
+        return Taken(*self._acceptance.ended(), accepted, shutdown, held, found)
 
     def _hold(self, gap: Gap, waiting: Waiting) -> None:
         gap.hold(waiting)
@@ -244,7 +269,8 @@ class Intake:
             self._advance(verdict.event_id, verdict.previous_id)
         else:
             self._last_link = verdict.link_id
-        self._append(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
+        self._last_recv_ns = recv_ns
+        self._acceptance.event(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
         return True
 
     def _is_repeat(self, event_id: int) -> bool:
@@ -254,11 +280,6 @@ class Intake:
         if event_id < self._run_start or previous_id != self._last_id:
             self._begin_run(event_id)
         self._last_id = self._last_link = event_id
-
-    def _append(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
-        self._last_recv_ns = recv_ns
-        self._seq += 1
-        self._offer(kind, recv_ns, event_id, payload, conflatable)
 
     def _hole_before(self, payload: bytes, recv_ns: int, verdict: Verdict) -> Hole | None:
         """What was missed before this event by its ids; where they do not tell, the time is written down."""
@@ -287,7 +308,8 @@ class Intake:
             for event_id, payload in enumerate(piece.payloads, piece.first_id):
                 self._advance(event_id, event_id - 1)
                 self.healed += 1
-                self._append(Kind.HEALED, recv_ns, event_id, payload, False)
+                self._last_recv_ns = recv_ns
+                self._acceptance.event(Kind.HEALED, recv_ns, event_id, payload, False)
         return self._taken()
 
     def end_hold(self, reason: str) -> Taken:
@@ -348,7 +370,7 @@ class Intake:
         for piece in pieces:
             for event_id, payload in enumerate(piece.payloads, piece.first_id):
                 self.repaired += 1
-                self._offer(Kind.REPAIR, recv_ns, event_id, payload, False)
+                self._acceptance.side(Kind.REPAIR, recv_ns, payload, event_id)
             if piece.fate is not Fate.UNREACHED:
                 self._settle(hole, piece, f"{self._subject}.repair", "")
         return self._taken()
@@ -366,7 +388,7 @@ class Intake:
         self._write(entry)
 
     def _write(self, entry: LossEntry) -> None:
-        self._offer(Kind.LOSS, entry.to_ns, NO_EVENT_ID, entry.encode(), False)
+        self._acceptance.side(Kind.LOSS, entry.to_ns, entry.encode())
 
     def _reject(self, payload: bytes, recv_ns: int, reason: str) -> None:
         self._window.books.received += 1
@@ -386,14 +408,4 @@ class Intake:
             "at": utc(recv_ns),
             "raw": payload[:MAX_RAW_BYTES].decode("utf-8", errors="backslashreplace"),
         }
-        self._offer(Kind.REJECTED, recv_ns, NO_EVENT_ID, orjson.dumps(entry), False)
-
-    def _offer(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
-        self._offset += 1
-        encoded = encode(kind, self._offset, self._epoch, self._seq, recv_ns, event_id, payload)
-        is_event = kind is Kind.EVENT or kind is Kind.HEALED
-        # What must be told, whatever becomes of events. Rejected frames may be as many as a peer likes.
-        vital = kind is Kind.LOSS or kind is Kind.REPAIR
-        held = Held(self._offset, recv_ns, encoded, is_event, conflatable, vital)
-        if self._window.offer(held) is not Admission.DROPPED:
-            self._pending.append(encoded)
+        self._acceptance.side(Kind.REJECTED, recv_ns, orjson.dumps(entry))

@@ -1,6 +1,6 @@
 """One stream's journal: which files there are, and what is written to, read from and removed of them.
 
-`<owner>-<first offset>-<writer>.seg` holds records, `<owner>.cursor` the acknowledged offset, and an empty
+`<owner>-<first offset>-<writer>.seg` holds batches, `<owner>.cursor` the acknowledged offset, and an empty
 `<epoch>.floor` tells that this epoch is taken. An incarnation touches files of its own epoch only, after it
 has taken over what it wants to keep: a stopped predecessor that wakes up can spoil nothing, without any lock.
 """
@@ -46,7 +46,8 @@ class Journal:
     acknowledged: int
     last_offset: int
     _segments: list[Segment]
-    _used_bytes: int
+    # What the segments take on the disk, acknowledged parts that are not removed yet included.
+    used_bytes: int
     _tail: Segment
     _fd: int
 
@@ -86,19 +87,14 @@ class Journal:
             path.touch(mode=0o600)
 
     @property
-    def used_bytes(self) -> int:
-        """What the segments take on the disk, acknowledged parts that are not removed yet included."""
-        return self._used_bytes
-
-    @property
     def room_bytes(self) -> int:
-        return max(0, self.max_bytes - self._used_bytes)
+        return max(0, self.max_bytes - self.used_bytes)
 
     def append(self, encoded: bytes, last_offset: int) -> None:
-        """Write one or many encoded records with offsets up to `last_offset`, all of them or none."""
+        """Write one or many encoded batches with offsets up to `last_offset`, all of them or none."""
         assert last_offset > self.last_offset
         size = len(encoded)
-        if size > self.max_bytes - self._used_bytes:
+        if size > self.max_bytes - self.used_bytes:
             raise JournalError(f"journal {self.directory} is full; raise journal.max_bytes")
         if self._tail_failed or self._tail.end + size > self._segment_bytes:
             self._renew()
@@ -116,22 +112,22 @@ class Journal:
         tail = self._tail
         tail.bytes += size
         tail.extend(last_offset, tail.bytes)
-        self._used_bytes += size
+        self.used_bytes += size
         self.last_offset = last_offset
 
     def read_after(self, offset: int, max_bytes: int) -> list[bytes]:
-        """The next unacknowledged records after `offset`, encoded: at least one if there is one.
+        """The next batches with unacknowledged records after `offset`, encoded: at least one if there is one.
 
-        Damaged records are left out and added to `damages`. JournalError tells, among others, that a later
+        Damaged ones are left out and added to `damages`. JournalError tells, among others, that a later
         incarnation has taken over.
         """
         while reader := self._reader_after(max(offset, self.acknowledged)):
-            records, damage = reader.read(max_bytes, self.acknowledged)
+            batches, damage = reader.read(max_bytes, self.acknowledged)
             if damage is not None:
                 self._stepped_over = True
                 self._note(damage)
-            if records:
-                return records
+            if batches:
+                return batches
         return []
 
     def stepped_over(self) -> bool:
@@ -181,7 +177,7 @@ class Journal:
         self.recovery = recovery_of(surveys, self.acknowledged, last)
         self.last_offset = self.recovery.last_offset
         self._segments = [each.segment for each in surveys if each.records]
-        self._used_bytes = sum(segment.bytes for segment in self._segments)
+        self.used_bytes = sum(segment.bytes for segment in self._segments)
         cursor = f"{self.epoch:020}.cursor"
         self._cursor = Cursor(self.directory / cursor, self.acknowledged)
         # From here on nothing that a predecessor appends or creates counts any more.
@@ -210,7 +206,7 @@ class Journal:
         with suppress(OSError):
             # What could not be cut off stays; reading steps over it.
             size = os.fstat(self._fd).st_size
-            self._used_bytes += size - tail.bytes
+            self.used_bytes += size - tail.bytes
             tail.bytes = size
 
     def _remove_oldest(self) -> None:
@@ -218,7 +214,7 @@ class Journal:
         with disk(path, "removed"):
             path.unlink(missing_ok=True)
         segment = self._segments.pop(0)
-        self._used_bytes -= segment.bytes
+        self.used_bytes -= segment.bytes
         if self._reader is not None and self._reader.segment is segment:
             self._drop_reader()
 

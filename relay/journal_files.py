@@ -147,18 +147,18 @@ class SegmentReader:
         return self._at >= self.segment.end or self._reached >= self.segment.last_offset
 
     def read(self, max_bytes: int, acknowledged: int) -> tuple[list[bytes], Damage | None]:
-        """The next records, or a damage stepped over; neither when it only came nearer to `after`."""
+        """The next batches, or a damage stepped over; neither when it only came nearer to `after`."""
         taken = self._take(max(max_bytes, CHUNK_BYTES), max_bytes)
         if not taken.used:
-            # The chunk may only have cut a long record off: look at all that is left.
+            # The chunk may only have cut a long batch off: look at all that is left.
             taken = self._take(self.segment.end, max_bytes)
         if not taken.used:
             return [], self._step_over(taken, acknowledged)
         self._at += taken.used
         self._reached = taken.reached
-        if taken.records:
+        if taken.batches:
             self.after = taken.reached
-        return taken.records, None
+        return taken.batches, None
 
     def _take(self, chunk_bytes: int, max_bytes: int) -> Taken:
         size = min(chunk_bytes, self.segment.end - self._at)

@@ -7,23 +7,25 @@ actor, which hears where to go on when the next session begins.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relay.batch import EVENT_KINDS, MAX_BATCH_BYTES, MAX_RECORDS, Batch
 from relay.chain import Chain
-from relay.envelope import Envelope, headers
 from relay.errors import LinkError
-from relay.record import EVENT_KINDS, MAX_RECORD_BYTES, Kind, Record
-from relay.record import OVERHEAD_BYTES as RECORD_OVERHEAD_BYTES
-from relay.streams import StreamSpec, message_id
+from relay.messages import Messages, Route, payload_bytes
+from relay.streams import StreamSpec
 
 # Headers and envelope: what a message costs its stream's turn beside its payload.
 OVERHEAD_BYTES = 400
+# No headers and envelope are larger, whatever the stream is called.
+_MOST_OVERHEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """`credit_*` is what a stream may have unacknowledged here, `window_*` the part of it that NATS has.
+    """`credit_*` is what a stream may have unacknowledged here, `window_*` the part of it that NATS has, and
+    `together` how many messages one answer is asked for at the most.
 
     With a window of 32 a calm stream's p99 is 3 ms beside one that floods NATS, 22 ms with 128; ten busy
     streams reach 60,000 msg/s and more with either (JetStream on file, loopback, 2 shared cores). One stream
@@ -34,17 +36,7 @@ class LaneLimits:
     credit_bytes: int = 4 * 1024 * 1024
     window_messages: int = 32
     window_bytes: int = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How messages reach NATS in one session. Core delivery has no answers, and no `reply_prefix`."""
-
-    subject: str
-    repair_subject: str
-    reply_prefix: str
-    with_headers: bool
-    max_payload: int
+    together: int = 16
 
 
 class Lane:
@@ -56,99 +48,119 @@ class Lane:
         self.session = 0
         self.chain = Chain(limits.window_messages, limits.window_bytes)
         self.refused: list[tuple[int, str]] = []
+        self.queued = 0
         self._limits = limits
-        self._envelope = Envelope(spec.name)
-        self._queue: deque[Record] = deque()
+        self._queue: deque[Batch] = deque()
+        # How many records of the oldest batch have gone out.
+        self._gone = 0
         self._queued_bytes = 0
         self._route: Route | None = None
+        self._messages: Messages | None = None
+        self._reply_prefix = b""
+        # What costs no more is never over the server's limit.
+        self._surely_taken_bytes = 0
 
     def __repr__(self) -> str:
-        return f"Lane({self.spec.key}, queued={self.queued}, in_flight={len(self.chain)})"
+        return f"Lane({self.spec.key}, queued={self.queued}, in_flight={self.chain.messages})"
 
     @property
     def open(self) -> bool:
         return self.session != 0
 
     @property
-    def queued(self) -> int:
-        return len(self._queue)
-
-    @property
     def ready(self) -> bool:
         """There is something to send and room to send it."""
-        return bool(self._queue) and self.chain.room
+        return self.queued > 0 and self.chain.room_messages > 0
 
     def begin(self, session: int, route: Route) -> None:
         """Say then to the chain what the first event must find stored before it."""
         self.end()
         self.session = session
         self._route = route
+        self._reply_prefix = route.reply_prefix.encode()
+        self._surely_taken_bytes = route.max_payload - _MOST_OVERHEAD_BYTES
+        self._messages = Messages(self.spec, route)
 
     def end(self) -> None:
         self.session = 0
         self._queue.clear()
-        self._queued_bytes = 0
+        self.queued = self._gone = self._queued_bytes = 0
         self.refused.clear()
         self.chain = Chain(self._limits.window_messages, self._limits.window_bytes)
 
-    def accept(self, records: Iterable[Record], size_bytes: int) -> None:
-        """Raises LinkError for a peer that sends more than its credit."""
-        self._queue.extend(records)
-        self._queued_bytes += size_bytes
-        held = len(self._queue) + len(self.chain)
-        held_bytes = self._queued_bytes - MAX_RECORD_BYTES
-        # A stream sends as long as it has any credit, so the last record may be as large as records get.
-        if held > self._limits.credit_messages or held_bytes > self._limits.credit_bytes:
+    def accept(self, batches: Sequence[Batch], skip: int) -> None:
+        """The first `skip` records have been stored before. Raises LinkError for more than the credit."""
+        if not self._queue:
+            self._gone = skip
+        elif skip:
+            raise LinkError(f"{self.spec.key} began anew within its session")
+        self._queue.extend(batches)
+        for batch in batches:
+            self.queued += len(batch.payloads)
+            self._queued_bytes += batch.size_bytes
+        self.queued -= skip
+        held, held_bytes = self.queued + self.chain.messages, self._queued_bytes
+        # A stream sends as long as it has any credit, so one batch may be too much, as large as they get.
+        limits = self._limits
+        too_many = held >= limits.credit_messages + MAX_RECORDS
+        if too_many or held_bytes >= limits.credit_bytes + MAX_BATCH_BYTES:
             raise LinkError(f"{self.spec.key} sent more than its credit")
 
     def publish(self, budget_bytes: int, out: list[bytes], now: float) -> int:
-        """Append the protocol bytes of the next messages to `out`; how much of the budget they used."""
-        queue, chain = self._queue, self.chain
+        """Append the next messages to `out`, as protocol bytes; how much of the budget they used."""
         used_bytes = 0
-        while queue and chain.room:
-            payload_bytes = len(queue[0].payload)
-            cost_bytes = payload_bytes + OVERHEAD_BYTES
-            if used_bytes + cost_bytes > budget_bytes:
+        while self._queue:
+            batch, first = self._queue[0], self._gone
+            most = min(len(batch.payloads) - first, self.chain.room_messages, self._limits.together)
+            payloads = batch.payloads[first : first + most]
+            cost_bytes = sum(map(len, payloads)) + most * OVERHEAD_BYTES
+            if cost_bytes > budget_bytes - used_bytes or cost_bytes > self._surely_taken_bytes:
+                most, cost_bytes = self._fitting(payloads, budget_bytes - used_bytes)
+            if not most:
                 break
             used_bytes += cost_bytes
-            self._queued_bytes -= payload_bytes + RECORD_OVERHEAD_BYTES
-            self._emit(queue.popleft(), cost_bytes, out, now)
+            self._emit(batch, first, first + most, cost_bytes, out, now)
+            self._gone += most
+            self.queued -= most
+            if self._gone == len(batch.payloads):
+                self._queue.popleft()
+                self._queued_bytes -= batch.size_bytes
+                self._gone = 0
         return used_bytes
 
-    def _emit(self, record: Record, cost_bytes: int, out: list[bytes], now: float) -> None:
-        route, chain = self._route, self.chain
+    def _fitting(self, payloads: Sequence[bytes], budget_bytes: int) -> tuple[int, int]:
+        """How many of these may go out together, and what they cost; what may be too large goes alone."""
+        count = cost_bytes = 0
+        for payload in payloads:
+            more_bytes = len(payload) + OVERHEAD_BYTES
+            is_large = more_bytes > self._surely_taken_bytes
+            if cost_bytes + more_bytes > budget_bytes or (count and is_large):
+                break
+            count += 1
+            cost_bytes += more_bytes
+            if is_large:
+                break
+        return count, cost_bytes
+
+    def _emit(
+        self, batch: Batch, first: int, stop: int, cost_bytes: int, out: list[bytes], now: float
+    ) -> None:
+        route, messages, chain = self._route, self._messages, self.chain
         assert route is not None
-        identity = message_id(self.spec, record)
-        number = chain.send(record.offset, cost_bytes, now)
-        in_chain = record.kind in EVENT_KINDS
-        if in_chain:
-            subject, condition = route.subject, chain.condition
+        assert messages is not None
+        number = chain.send(batch.offset + stop - 1, stop - first, cost_bytes, now)
+        reply = b"%b%d" % (self._reply_prefix, number) if self._reply_prefix else b""
+        before, place = len(out), (chain.place, chain.last_id)
+        if batch.kind in EVENT_KINDS:
+            messages.events(batch, first, stop, chain, reply, out)
         else:
-            subject, condition = self._side_subject(record, route), ""
-        if in_chain or record.kind == Kind.REPAIR:
-            head, tail = self._envelope.head, self._envelope.tail(record.recv_ns, identity)
-        else:
-            head, tail = b"", b""
-        block = headers(identity, condition, record) if route.with_headers else b""
-        size = len(block) + len(head) + len(record.payload) + len(tail)
-        if size > route.max_payload:
-            reason = f"{size} bytes are more than the server's {route.max_payload}"
-            self.refused.append((record.offset, reason))
-            chain.acknowledge(number, now)
+            messages.side(batch, reply, out)
+        if cost_bytes <= self._surely_taken_bytes or stop - first > 1:
             return
-        if in_chain and condition:
-            chain.expect_next(identity)
-        out += (self._command(subject, number, len(block), size), block, head, record.payload, tail, b"\r\n")
-
-    def _command(self, subject: str, number: int, header_bytes: int, total_bytes: int) -> bytes:
-        assert self._route is not None
-        prefix = self._route.reply_prefix
-        reply = f" {prefix}{number}" if prefix else ""
-        if header_bytes:
-            return f"HPUB {subject}{reply} {header_bytes} {total_bytes}\r\n".encode()
-        return f"PUB {subject}{reply} {total_bytes}\r\n".encode()
-
-    def _side_subject(self, record: Record, route: Route) -> str:
-        if record.kind == Kind.REPAIR:
-            return route.repair_subject
-        return self.spec.loss_subject if record.kind == Kind.LOSS else self.spec.rejected_subject
+        size = payload_bytes(out[before])
+        if size > route.max_payload:
+            del out[before:]
+            chain.expect(*place)
+            chain.acknowledge(number, now)
+            reason = f"{size} bytes are more than the server's {route.max_payload}"
+            self.refused.append((batch.offset + first, reason))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import Struct
 
+from relay.batch import NO_EVENT_ID, Batch
 from relay.errors import LinkError
-from relay.record import NO_EVENT_ID, Record
 
 WORD_EVERY_S = 0.25
 _HEAD = Struct("<QBBBQIQQQ")
@@ -66,8 +66,9 @@ def digest_of(payload: bytes) -> int:
     return int.from_bytes(blake2b(payload, digest_size=8).digest(), "little") >> 1
 
 
-def point_of(record: Record) -> Point:
-    return Point(record.epoch, record.seq, record.event_id, record.recv_ns, digest_of(record.payload))
+def point_of(event: Batch) -> Point:
+    """Of an event that is alone in its batch."""
+    return Point(event.epoch, event.seq, event.event_ids[0], event.recv_ns, digest_of(event.payloads[0]))
 
 
 def encode_word(word: Word) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar, cast
 
 from relay import wire
+from relay.direct_writer import DirectWriter
 from relay.errors import LinkError
 from relay.stats import PublisherEndpoint
 
@@ -47,22 +48,21 @@ class Link(asyncio.Protocol):
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.connected = False
         self.session: int | None = None
+        # Batches may be sent: there is a session, and the socket takes bytes.
+        self.ready = False
         self.opened_at = self._heard_at = time.monotonic()
         self._owner = owner
         self._secret = secret
         self._splitter = wire.Splitter(wire.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
+        self._writer: DirectWriter | None = None
         self._paused = False
-
-    @property
-    def ready(self) -> bool:
-        """Batches may be sent: there is a session, and the socket takes bytes."""
-        return self.session is not None and not self._paused and not self.closed.done()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports keep asyncio's contract without inheriting from it.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._writer = DirectWriter(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = time.monotonic()
@@ -87,6 +87,7 @@ class Link(asyncio.Protocol):
                 self.connected = message.connected
             case wire.Resume():
                 self.session = message.session
+                self._find_out_ready()
                 self._owner.resumed(self, message)
             case wire.Refused():
                 if message.session == self.session:
@@ -94,21 +95,26 @@ class Link(asyncio.Protocol):
             case wire.Fenced():
                 self._owner.fenced(message.epoch)
 
-    def send(self, count: int, encoded: bytes) -> None:
-        """One batch of `count` records in this session; call only while `ready`."""
+    def send(self, skip: int, encoded: bytes) -> None:
+        """Batches in this session, without the first `skip` records; call only while `ready`."""
         assert self.session is not None
-        self._write(wire.batch(self.session, count, encoded))
+        self._write(wire.batches(self.session, skip, encoded))
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if self._writer is not None and self._transport is not None and not self._transport.is_closing():
+            self._writer.write(data)
 
     def pause_writing(self) -> None:
         self._paused = True
+        self._find_out_ready()
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._find_out_ready()
         self._owner.writable()
+
+    def _find_out_ready(self) -> None:
+        self.ready = self.session is not None and not self._paused and not self.closed.done()
 
     def silent(self, now: float) -> bool:
         return now - self._heard_at > SILENCE_S
@@ -132,6 +138,7 @@ class Link(asyncio.Protocol):
     def _settle(self, reason: str) -> None:
         if not self.closed.done():
             self.closed.set_result(reason)
+        self._find_out_ready()
 
 
 async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkOwner, secret: bytes) -> Link:

@@ -8,14 +8,20 @@ acknowledgement; handing finished bytes to its transport and taking replies as t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 from nats.errors import Error
 
-# Subject, data and raw headers (empty if there are none) of one reply.
-ReplyHook = Callable[[bytes, bytes, bytes | None], None]
+from relay.direct_writer import DirectWriter
+from relay.reply_tap import ReplyHook, ReplyTap
+
+
+class Pong(Protocol):
+    """A future, or what is told at once."""
+
+    def set_result(self, result: bool, /) -> None: ...
 
 
 class RawClient(Client):
@@ -28,31 +34,46 @@ class RawClient(Client):
         super().__init__()
         self._demands_tls = demands_tls
         self._public_nkey = public_key
-        self._reply_sid = -1
-        self._on_reply: ReplyHook | None = None
+        self._writer: DirectWriter | None = None
 
     async def take_replies(self, subject: str, on_reply: ReplyHook) -> None:
         """Every message on `subject` goes to `on_reply`, which must neither block nor raise."""
-        self._on_reply = on_reply
         self._sid += 1
-        self._reply_sid = self._sid
-        self.write(f"SUB {subject} {self._reply_sid}\r\n".encode())
+        self.write(f"SUB {subject} {self._sid}\r\n".encode())
+        while not await self._is_at_rest():
+            pass
+        raw = self._raw
+        raw.set_protocol(ReplyTap(raw.get_protocol(), str(self._sid).encode(), on_reply, self._ponged))
+
+    async def _is_at_rest(self) -> bool:
+        """Whether nats-py has read and understood all that came, and no half of a message is with it."""
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.ping(pong)
         # Shielded: nats-py fails when it resolves a cancelled future.
-        await asyncio.shield(self.ping())
+        await asyncio.shield(pong)
+        assert isinstance(self._transport, TcpTransport)
+        assert self._transport._io_reader is not None
+        return not self._ps.buf and not cast(Any, self._transport._io_reader)._buffer
 
     def write(self, data: bytes) -> None:
         """After the end of the connection it goes nowhere: the owner hears of that and sends it again."""
         raw = self._raw
         # uvloop raises where asyncio would forget the bytes.
-        if not raw.is_closing():
-            raw.write(data)
+        if raw.is_closing():
+            return
+        if self._writer is None:
+            self._writer = DirectWriter(raw)
+        self._writer.write(data)
 
-    def ping(self) -> asyncio.Future[bool]:
-        """Resolves when the server has taken everything written before; never, if the connection breaks."""
-        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._pongs.append(pong)
+    def ping(self, pong: Pong) -> None:
+        """`pong` gets its result when the server has taken what was written before; never, if that breaks."""
+        self._pongs.append(cast(asyncio.Future[Any], pong))
         self.write(b"PING\r\n")
-        return pong
+
+    def _ponged(self) -> None:
+        if self._pongs:
+            self._pongs.pop(0).set_result(True)
+            self._pings_outstanding = 0
 
     @property
     def unsent_bytes(self) -> int:
@@ -65,16 +86,10 @@ class RawClient(Client):
             self._transport._io_writer.transport.abort()
 
     @property
-    def _raw(self) -> asyncio.WriteTransport:
+    def _raw(self) -> asyncio.Transport:
         assert isinstance(self._transport, TcpTransport)
         assert self._transport._io_writer is not None
-        return self._transport._io_writer.transport
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        if sid == self._reply_sid and self._on_reply is not None:
-            self._on_reply(subject, data, headers)
-        else:
-            await super()._process_msg(sid, subject, reply, data, headers)
+        return cast(asyncio.Transport, self._transport._io_writer.transport)
 
     def _connect_command(self) -> bytes:
         # nats-py upgrades to TLS only if the server asks for it, and would send a password in the clear.

@@ -18,8 +18,8 @@ from struct import Struct
 from typing import Protocol, cast
 
 from relay import wire
+from relay.batch import Batch, DamagedBatchError
 from relay.errors import BusError, LinkError
-from relay.record import DamagedRecordError, Record
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class LinkOwner(Protocol):
 
     def said(self, link: PublishLink, word: bytes) -> None: ...
 
-    def took(self, link: PublishLink, session: int, records: list[Record], size_bytes: int) -> None: ...
+    def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None: ...
 
     def left(self, link: PublishLink, reason: str) -> None: ...
 
@@ -86,7 +86,7 @@ class PublishLink(asyncio.Protocol):
         try:
             for kind, body in self._splitter.feed(data):
                 self._take(kind, body)
-        except (LinkError, DamagedRecordError) as error:
+        except (LinkError, DamagedBatchError) as error:
             if not self._proved:
                 self._owner.turned_away(str(error))
             self.close(str(error))
@@ -96,9 +96,8 @@ class PublishLink(asyncio.Protocol):
             return
         if not self._proved:
             self._prove(kind, body)
-        elif kind == wire.BATCH:
-            session, records = wire.read_batch(body)
-            self._owner.took(self, session, records, len(body))
+        elif kind == wire.BATCHES:
+            self._owner.took(self, *wire.read_batches(body))
         elif kind == wire.WORD:
             self._owner.said(self, body)
         elif kind == wire.BYE:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.record import EVENT_KINDS, NO_EVENT_ID, Record, decode
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, head, record_of
 from relay.segments import Damage, Gap, Segment, damage_of, scan
 
 
@@ -15,7 +15,7 @@ class Survey(NamedTuple):
 
     segment: Segment
     last_seq: int
-    last_event: Record | None
+    last_event: Batch | None
     events: int
     records: int
     bytes: int
@@ -24,11 +24,13 @@ class Survey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """What earlier incarnations left. `events`, `records` and `bytes` count what is not acknowledged.
+    """What earlier incarnations left. `events`, `records` and `bytes` count what is not acknowledged, `bytes`
+    in whole batches.
 
     All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
-    `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange. `last_event` is the
-    newest on the disk, acknowledged or not.
+    `last_event` is the newest on the disk, acknowledged or not, alone in a batch; `last_event_id` is the
+    newest that has an id of the exchange, and `last_event_ns` is when that one was read: NO_EVENT_ID and 0
+    where there is none.
     """
 
     acknowledged_offset: int
@@ -36,45 +38,49 @@ class Recovery:
     last_epoch: int
     last_seq: int
     last_event_id: int
+    last_event_ns: int
     events: int
     records: int
     bytes: int
     damages: tuple[Damage, ...]
-    last_event: Record | None = None
+    last_event: Batch | None = None
 
 
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
     """Read a segment of an earlier epoch through and note in it how far it is good."""
     segment.bytes = len(data)
-    last_start = last_event_start = -1
-    events = records = unacknowledged_bytes = 0
+    last_event = b"", 0
+    last_seq = events = records = unacknowledged_bytes = 0
     damages = []
     for item in scan(data, segment.epoch, segment.last_offset, limit):
         if isinstance(item, Gap):
             held = max(segment.last_offset, acknowledged)
             damages.append(damage_of(item, segment, 0, held, limit))
             continue
-        last_start, end, kind, offset = item
-        segment.extend(offset, end)
+        start, end, kind, first, last = item
+        segment.extend(last, end)
+        last_seq = head(data, start).seq + last - first
         if kind in EVENT_KINDS:
-            last_event_start = last_start
-        if offset > acknowledged:
-            records += 1
-            events += kind in EVENT_KINDS
-            unacknowledged_bytes += end - last_start
-    last_seq = decode(data, last_start, check=False)[0].seq if last_start >= 0 else 0
-    last_event = decode(data, last_event_start, check=False)[0] if last_event_start >= 0 else None
-    return Survey(segment, last_seq, last_event, events, records, unacknowledged_bytes, tuple(damages))
+            last_event = data[start:end], last - first
+        if last > acknowledged:
+            left = last - max(acknowledged, first - 1)
+            records += left
+            events += left if kind in EVENT_KINDS else 0
+            unacknowledged_bytes += end - start
+    event = record_of(*last_event) if last_event[0] else None
+    return Survey(segment, last_seq, event, events, records, unacknowledged_bytes, tuple(damages))
 
 
 def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -> Recovery:
     """Sum up the surveys of a journal's segments, given in offset order."""
+    event_id, event_ns = _last_event(surveys)
     return Recovery(
         acknowledged_offset=acknowledged,
         last_offset=max([acknowledged, *(each.segment.last_offset for each in surveys)]),
         last_epoch=last_epoch,
         last_seq=max((each.last_seq for each in surveys if each.segment.epoch == last_epoch), default=0),
-        last_event_id=_last_event_id(surveys),
+        last_event_id=event_id,
+        last_event_ns=event_ns,
         events=sum(each.events for each in surveys),
         records=sum(each.records for each in surveys),
         bytes=sum(each.bytes for each in surveys),
@@ -83,11 +89,12 @@ def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -
     )
 
 
-def _last_event_id(surveys: Sequence[Survey]) -> int:
-    ids = (event.event_id for event in _last_events(surveys))
-    return next((event_id for event_id in ids if event_id != NO_EVENT_ID), NO_EVENT_ID)
+def _last_event(surveys: Sequence[Survey]) -> tuple[int, int]:
+    """The id of the last event that has one, and when it was read."""
+    found = ((event.event_ids[0], event.recv_ns) for event in _last_events(surveys))
+    return next((event for event in found if event[0] != NO_EVENT_ID), (NO_EVENT_ID, 0))
 
 
-def _last_events(surveys: Sequence[Survey]) -> Iterator[Record]:
+def _last_events(surveys: Sequence[Survey]) -> Iterator[Batch]:
     """Of each segment that has one, the newest first."""
     return (each.last_event for each in reversed(surveys) if each.last_event is not None)

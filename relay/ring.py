@@ -93,7 +93,16 @@ class Ring:
     def _covers_by_time(self) -> bool:
         return 0 < self.since_ns < self._stored.recv_ns - SAME_TIME_NS
 
-    def take(self, payloads: Iterable[bytes], recv_ns: int) -> Seen:
+    def take(self, payloads: Sequence[bytes], recv_ns: int) -> Seen:
+        event_ids = self._classify.event_ids(payloads)
+        if event_ids is None:
+            return self._take_with_thought(payloads, recv_ns)
+        names = event_ids if self.numbered else map(digest_of, payloads)
+        for name, payload in zip(names, payloads, strict=True):
+            self._keep(Entry(name, payload, recv_ns))
+        return Seen(len(payloads), False)
+
+    def _take_with_thought(self, payloads: Sequence[bytes], recv_ns: int) -> Seen:
         events, shutdown = 0, False
         for payload in payloads:
             verdict = self._classify(payload)

@@ -1,6 +1,6 @@
-"""What the files of a journal say: their names, their records and their damages. Pure: bytes in, values out.
+"""What the files of a journal say: their names, their batches and their damages. Pure: bytes in, values out.
 
-A segment holds records of one epoch, its writer's, with rising offsets. A new incarnation takes the segments
+A segment holds batches of one epoch, its writer's, with rising offsets. A new incarnation takes the segments
 of its predecessor over by renaming them and then starts one of its own, at an offset of its choice. Whatever
 a stopped predecessor appends or creates when it wakes up is superseded: it lies above that offset, or in a
 segment that nobody took over.
@@ -14,15 +14,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
-from zlib import crc32
 
-from relay.record import HEAD_BYTES, DamagedRecordError, record_end
+from relay.batch import EPOCH_AT, DamagedBatchError, batch_end, head, intact
 
 NO_LIMIT = 1 << 64
-# Looking for an offset reads this much at most: some 250 records, 0.3 ms.
+# Looking for an offset reads this much at most.
 MARK_BYTES = 64 * 1024
-# The first four fields of a record, see relay/record.py.
-_LEAD = Struct("<IIBQ")
 _EPOCH = Struct("<Q")
 _SEGMENT_NAME = re.compile(r"(\d{20})-(\d{20})-(\d{20})\.seg")
 _ANY_NAME = re.compile(r"(\d{20})(-\d{20}-\d{20}\.seg|\.cursor|\.floor)")
@@ -30,10 +27,10 @@ _ANY_NAME = re.compile(r"(\d{20})(-\d{20}-\d{20}\.seg|\.cursor|\.floor)")
 
 @dataclass(slots=True)
 class Segment:
-    """One file, written by `epoch`. `end` is the byte after its last intact record, `bytes` its size on disk.
+    """One file, written by `epoch`. `end` is the byte after its last intact batch, `bytes` its size on disk.
 
     `owner` is the epoch that wrote it or took it over. Of an empty segment `last_offset` is
-    `first_offset - 1`. `marks` are some places at which a record begins, each with the offset of the record
+    `first_offset - 1`. `marks` are some places at which a batch begins, each with the offset of the record
     before it.
     """
 
@@ -67,7 +64,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """`lost_bytes` of `segment`, from byte `at` on, are no intact records.
+    """`lost_bytes` of `segment`, from byte `at` on, are no intact batches.
 
     `records_lost` counts the offsets among them that were not acknowledged. It is None when the damage
     reaches the end of the newest segment: so looks an append that a kill cut short before it was accepted.
@@ -81,16 +78,17 @@ class Damage:
 
 
 class Found(NamedTuple):
-    """An intact record at bytes `start` to `end`."""
+    """An intact batch at bytes `start` to `end`, with the records from offset `first` to `last`."""
 
     start: int
     end: int
     kind: int
-    offset: int
+    first: int
+    last: int
 
 
 class Gap(NamedTuple):
-    """Bytes without an intact record. `next_offset` is None when none follows."""
+    """Bytes without an intact batch. `next_offset` is None when none follows."""
 
     start: int
     end: int
@@ -99,9 +97,9 @@ class Gap(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Records cut out of a chunk, the bytes used up, the offset reached, and the gap that stopped it."""
+    """Batches cut out of a chunk, the bytes used up, the offset reached, and the gap that stopped it."""
 
-    records: list[bytes]
+    batches: list[bytes]
     used: int
     reached: int
     gap: Gap | None
@@ -137,52 +135,52 @@ def in_force(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
 
 
 def scan(data: bytes, epoch: int, reached: int, limit: int) -> Iterator[Found | Gap]:
-    """The intact records of `data` with offsets above `reached` and below `limit`, and the gaps between them.
+    """The intact batches of `data` with offsets above `reached` and below `limit`, and the gaps between them.
 
-    Ends at the record before `limit`, whatever follows it.
+    Ends at the batch before `limit`, whatever follows it.
     """
     at = 0
     while at < len(data) and reached + 1 < limit:
         try:
             found = _intact(data, at, reached)
-        except DamagedRecordError as error:
+        except DamagedBatchError as error:
             gap = _gap(data, error, epoch, reached, limit)
             yield gap
             at = gap.end
             continue
-        if found.offset >= limit:
+        if found.first >= limit:
             return
         yield found
-        at, reached = found.end, found.offset
+        at, reached = found.end, found.last
 
 
 def _intact(data: bytes, at: int, reached: int) -> Found:
-    end = record_end(data, at)
-    _, crc, kind, offset = _LEAD.unpack_from(data, at)
-    if crc32(data[at + HEAD_BYTES : end]) != crc:
-        raise DamagedRecordError(at, "checksum differs")
-    if offset <= reached:
-        raise DamagedRecordError(at, "offset does not rise")
-    return Found(at, end, kind, offset)
+    end = batch_end(data, at)
+    if not intact(data, at):
+        raise DamagedBatchError(at, "checksum differs")
+    kind, count, first, *_ = head(data, at)
+    if first <= reached:
+        raise DamagedBatchError(at, "offset does not rise")
+    return Found(at, end, kind, first, first + count - 1)
 
 
-def _gap(data: bytes, damage: DamagedRecordError, epoch: int, reached: int, limit: int) -> Gap:
+def _gap(data: bytes, damage: DamagedBatchError, epoch: int, reached: int, limit: int) -> Gap:
     found = _resync(data, damage.at + 1, epoch, reached, limit)
     if found is None:
         return Gap(damage.at, len(data), damage.reason, None)
-    return Gap(damage.at, found.start, damage.reason, found.offset)
+    return Gap(damage.at, found.start, damage.reason, found.first)
 
 
 def _resync(data: bytes, at: int, epoch: int, reached: int, limit: int) -> Found | None:
-    """The first intact record at or after byte `at`, found by the epoch that each record carries."""
+    """The first intact batch at or after byte `at`, found by the epoch that each batch carries."""
     mark = _EPOCH.pack(epoch)
-    place = data.find(mark, at + _LEAD.size)
+    place = data.find(mark, at + EPOCH_AT)
     while place >= 0:
         try:
-            found = _intact(data, place - _LEAD.size, reached)
-        except DamagedRecordError:
+            found = _intact(data, place - EPOCH_AT, reached)
+        except DamagedBatchError:
             found = None
-        if found is not None and found.offset < limit:
+        if found is not None and found.first < limit:
             return found
         place = data.find(mark, place + 1)
     return None
@@ -198,17 +196,17 @@ def damage_of(gap: Gap, segment: Segment, base: int, held: int, limit: int) -> D
 
 
 def take(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> Taken:
-    """Cut the records above `after` out of `data`, up to `max_bytes` but at least one; stop at a gap."""
-    records: list[bytes] = []
+    """Cut out the batches that go beyond `after`, up to `max_bytes` but at least one; stop at a gap."""
+    batches: list[bytes] = []
     used = size = 0
     for item in scan(data, segment.epoch, reached, segment.last_offset + 1):
         if isinstance(item, Gap):
-            return Taken(records, used, reached, item)
-        start, end, _, offset = item
-        if offset > after:
+            return Taken(batches, used, reached, item)
+        start, end, _, _, last = item
+        if last > after:
             size += end - start
-            if records and size > max_bytes:
+            if batches and size > max_bytes:
                 break
-            records.append(data[start:end])
-        used, reached = end, offset
-    return Taken(records, used, reached, None)
+            batches.append(data[start:end])
+        used, reached = end, last
+    return Taken(batches, used, reached, None)

@@ -9,9 +9,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from relay.batch import OVERHEAD_BYTES, DamagedBatchError, Kind, decode, encode
 from relay.errors import JournalError
 from relay.journal_files import disk, make_private
-from relay.record import OVERHEAD_BYTES, DamagedRecordError, Kind, decode, encode
 from relay.ring import Entry
 
 
@@ -30,7 +30,7 @@ class Spool:
     def append(self, entries: list[Entry]) -> None:
         """All of them or none."""
         encoded = b"".join(
-            [encode(Kind.EVENT, 0, 0, 0, entry.recv_ns, entry.name, entry.payload) for entry in entries]
+            [encode(Kind.EVENT, 0, 0, 0, entry.recv_ns, (entry.name,), (entry.payload,)) for entry in entries]
         )
         if self.bytes + len(encoded) > self._max_bytes:
             raise JournalError(f"{self._path} would be larger than journal.max_bytes")
@@ -80,8 +80,8 @@ def _entries(data: bytes) -> tuple[list[Entry], int]:
     at = 0
     while len(data) - at >= OVERHEAD_BYTES:
         try:
-            record, at = decode(data, at, check=False)
-        except DamagedRecordError:
+            one, at = decode(data, at, check=False)
+        except DamagedBatchError:
             break
-        entries.append(Entry(record.event_id, record.payload, record.recv_ns))
+        entries.append(Entry(one.event_ids[0], one.payloads[0], one.recv_ns))
     return entries, at

@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import orjson
 
+from relay.batch import NO_EVENT_ID
 from relay.chain import Refusal, read_reply
 from relay.envelope import payload_of
 from relay.errors import BusError, FencedError
 from relay.leg_word import digest_of
-from relay.record import NO_EVENT_ID
 from relay.streams import StreamSpec, fence_id, natural_id
 
 NO_MESSAGE = 10037

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
 from relay.errors import ConfigError
 from relay.grammar import SYMBOLLESS, WITH_SYMBOL, StreamKind, Venue, cure
-from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, Record
 
 __all__ = [
     "ALL_SYMBOLS",
@@ -16,7 +16,7 @@ __all__ = [
     "StreamSpec",
     "Venue",
     "fence_id",
-    "message_id",
+    "message_ids",
     "natural_id",
     "parse_stream",
     "shown",
@@ -149,13 +149,19 @@ def parse_stream(venue: Venue, name: str) -> StreamSpec:
     )
 
 
-def message_id(spec: StreamSpec, record: Record) -> str:
-    """Names the record and not its delivery; a natural id is the same from every socket and incarnation."""
-    if record.kind not in EVENT_KINDS and record.kind != Kind.REPAIR:
-        return f"{spec.key}:{Kind(record.kind).name.lower()}:{record.epoch}-{record.offset}"
-    if record.event_id != NO_EVENT_ID:
-        return f"{spec.key}:{record.event_id}"
-    return f"{spec.key}:{record.epoch}-{record.seq}"
+def message_ids(key: bytes, batch: Batch, first: int, stop: int) -> list[bytes]:
+    """Of records `first` to `stop`, one at least, of the stream with this key.
+
+    Names the record and not its delivery; a natural id is the same from every socket and incarnation.
+    """
+    if batch.kind not in EVENT_KINDS and batch.kind != Kind.REPAIR:
+        kind = Kind(batch.kind).name.lower().encode()
+        prefix, number = b"%b:%b:%d-" % (key, kind, batch.epoch), batch.offset
+    elif batch.event_ids[first] != NO_EVENT_ID:
+        return [b"%b:%d" % (key, event_id) for event_id in batch.event_ids[first:stop]]
+    else:
+        prefix, number = b"%b:%d-" % (key, batch.epoch), batch.seq
+    return [b"%b%d" % (prefix, each) for each in range(number + first, number + stop)]
 
 
 def natural_id(spec: StreamSpec, message: str) -> int:

@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from relay.record import EVENT_KINDS, NO_EVENT_ID, Record, decode
-
-_KIND_AT = 8
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, Head, head, record_of
 
 
 @dataclass(frozen=True, slots=True)
 class Tear:
     """Events behind `before_id`, which was read at `before_ns`, and before `after` are lost. NO_EVENT_ID is
-    where there is no id; `after` is None where everything that was accepted since is lost."""
+    where there is no id; `after` is one record, None where everything that was accepted since is lost."""
 
     before_id: int
     before_ns: int
-    after: Record | None
+    after: Batch | None
 
 
 class Tears:
@@ -34,14 +32,13 @@ class Tears:
         self._stored = (0, 0, NO_EVENT_ID, 0)
 
     def follow(self, encoded: Sequence[bytes], *, torn: bool) -> None:
-        """The next records, oldest first; `torn` says that damage lay before them."""
+        """The next batches, oldest first; `torn` says that damage lay before them."""
         self._is_torn |= torn
-        events = [one for one in encoded if one[_KIND_AT] in EVENT_KINDS] if self._is_torn else encoded[-64:]
+        events = [one for one in encoded if head(one).kind in EVENT_KINDS]
         if self._is_torn and events:
             self._pending.append((self._last, events[0]))
             self._is_torn = False
-        last = next((one for one in reversed(events) if one[_KIND_AT] in EVENT_KINDS), None)
-        self._last = last or self._last
+        self._last = events[-1] if events else self._last
 
     def end(self) -> Iterator[Tear]:
         """Nothing more can be read back: what damage took behind the last event has no successor."""
@@ -63,21 +60,20 @@ class Tears:
 
     def _tear(self, before: bytes | None, after: bytes) -> Tear | None:
         """None if what lay between is stored, or was side records alone."""
-        record, _ = decode(after, 0, check=False)
-        known = self._stored[:2] if before is None else max(self._stored[:2], _position(before))
-        if (record.epoch, record.seq) <= (known[0], known[1] + 1):
+        first = head(after)
+        known = self._stored[:2] if before is None else max(self._stored[:2], _end(head(before)))
+        if (first.epoch, first.seq) <= (known[0], known[1] + 1):
             return None
-        return Tear(*self._before(before), record)
+        return Tear(*self._before(before), record_of(after, 0))
 
     def _before(self, last: bytes | None) -> tuple[int, int]:
         """Id and time of the last event that is not lost."""
         epoch, seq, event_id, recv_ns = self._stored
-        if last is not None and _position(last) > (epoch, seq):
-            record, _ = decode(last, 0, check=False)
-            return record.event_id, record.recv_ns
+        if last is not None and _end(found := head(last)) > (epoch, seq):
+            return record_of(last, found.records - 1).event_ids[0], found.recv_ns
         return event_id, recv_ns
 
 
-def _position(encoded: bytes) -> tuple[int, int]:
-    record, _ = decode(encoded, 0, check=False)
-    return record.epoch, record.seq
+def _end(batch: Head) -> tuple[int, int]:
+    """Epoch and count of its last event."""
+    return batch.epoch, batch.seq + batch.records - 1

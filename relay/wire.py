@@ -23,26 +23,28 @@ from struct import error as StructError
 
 import orjson
 
+from relay.batch import EVENT_KINDS, MAX_BATCH_BYTES, NO_EVENT_ID, Batch, Kind, decode
 from relay.errors import LinkError
-from relay.record import MAX_RECORD_BYTES, NO_EVENT_ID, Record, decode
 
 VERSION = 3
 NONCE_BYTES = 32
 # The first message may come from a stranger: nothing larger than a Hello is read before it is proved.
 MAX_HELLO_BYTES = 4096
-MAX_MESSAGE_BYTES = 2 * MAX_RECORD_BYTES
+MAX_MESSAGE_BYTES = 2 * MAX_BATCH_BYTES
 
-HELLO, BATCH, BYE, JOIN, WORD = 1, 2, 3, 4, 5
+HELLO, BATCHES, BYE, JOIN, WORD = 1, 2, 3, 4, 5
 CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED, HEARD, PARTED = 16, 17, 18, 19, 20, 21, 22, 23
 
 _FRAME = Struct("<IB")
-_BATCH = Struct("<II")
+_BATCHES = Struct("<II")
+_BATCHES_HEAD = Struct("<IBII")
 _RESUME = Struct("<IQQIIqQQ")
 _SESSION = Struct("<I")
-_MARK = Struct("<QI")
+_MARK = Struct("<QII")
 _REFUSED = Struct("<IQ")
 _FENCED = Struct("<Q")
 _ALIVE = Struct("<B")
+_KINDS = frozenset(Kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +74,17 @@ class Resume:
     digest: int = 0
 
 
+Mark = tuple[int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Each mark `(offset, waited_us)` says that every record up to `offset` was acknowledged by NATS, and how
-    long ago that was when this message left: acknowledgements wait for each other, latency counts without."""
+    """Each mark `(offset, waited_us, answered_us)` says that every record up to `offset` was acknowledged by
+    NATS, how long ago that was when this message left, and how long the answer had taken: acknowledgements
+    wait for each other, and latency counts without that."""
 
     session: int
-    marks: tuple[tuple[int, int], ...]
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +129,16 @@ def _proved(message: Hello, secret: bytes, nonce: bytes) -> bytes:
     return orjson.dumps({**asdict(message), "proof": proof(secret, nonce)})
 
 
-def batch(session: int, count: int, encoded: bytes) -> bytes:
-    """`encoded` is `count` records, end to end."""
-    return _FRAME.pack(len(encoded) + _BATCH.size + 1, BATCH) + _BATCH.pack(session, count) + encoded
+def batches(session: int, skip: int, encoded: bytes) -> bytes:
+    """`encoded` is batches, end to end; the first `skip` records of the first one are stored already."""
+    return _BATCHES_HEAD.pack(len(encoded) + _BATCHES.size + 1, BATCHES, session, skip) + encoded
 
 
 def resume(message: Resume) -> bytes:
     return frame(RESUME, _RESUME.pack(*astuple(message)))
 
 
-def ack(session: int, marks: Iterable[tuple[int, int]]) -> bytes:
+def ack(session: int, marks: Iterable[Mark]) -> bytes:
     return frame(ACK, _SESSION.pack(session) + b"".join([_MARK.pack(*mark) for mark in marks]))
 
 
@@ -205,19 +211,24 @@ def _is_sound(message: Hello) -> bool:
     return printable and 0 < message.epoch < 2**64
 
 
-def read_batch(body: bytes) -> tuple[int, list[Record]]:
-    """The session and its records; raises DamagedRecordError or LinkError for anything torn or left over."""
-    if len(body) < _BATCH.size:
-        raise LinkError("a batch is shorter than its head")
-    session, count = _BATCH.unpack_from(body)
-    records = []
-    at = _BATCH.size
-    for _ in range(count):
-        record, at = decode(body, at, check=False)
-        records.append(record)
-    if at != len(body):
-        raise LinkError("a batch is longer than its records")
-    return session, records
+def read_batches(body: bytes) -> tuple[int, int, list[Batch]]:
+    """Session, number of records to skip and batches.
+
+    Raises DamagedBatchError or LinkError for anything torn, left over or out of reason.
+    """
+    if len(body) <= _BATCHES.size:
+        raise LinkError("there is no batch")
+    session, skip = _BATCHES.unpack_from(body)
+    found = []
+    at = _BATCHES.size
+    while at < len(body):
+        batch, at = decode(body, at, check=False)
+        if batch.kind not in EVENT_KINDS and (batch.kind not in _KINDS or len(batch) > 1):
+            raise LinkError(f"a batch of {len(batch)} records of kind {batch.kind}")
+        found.append(batch)
+    if skip >= len(found[0]):
+        raise LinkError("a batch of which nothing is left")
+    return session, skip, found
 
 
 def read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from relay import wire
-from relay.record import NO_EVENT_ID, Kind, Record, encode
+from relay.batch import NO_EVENT_ID, Kind
+from tests.records import Record, batched
 
 DEADLINE_S = 15.0
 
@@ -80,10 +81,8 @@ class LinkClient(asyncio.Protocol):
         self._transport.write(data)
 
     def send(self, *records: Record, session: int | None = None) -> None:
-        encoded = b"".join(
-            encode(r.kind, r.offset, r.epoch, r.seq, r.recv_ns, r.event_id, r.payload) for r in records
-        )
-        self.write(wire.batch(self.session if session is None else session, len(records), encoded))
+        encoded = b"".join(batch.encoded for batch in batched(records))
+        self.write(wire.batches(self.session if session is None else session, 0, encoded))
 
     async def until(self, condition: Callable[[Heard], bool], deadline_s: float = DEADLINE_S) -> Heard:
         """Raises TimeoutError if it does not come true."""
@@ -167,7 +166,8 @@ def events(epoch: int, count: int, *, first: int = 1, ids: bool = True, size: in
             n,
             epoch,
             n,
-            1_767_225_600_000_000_000 + n,
+            # Some at a time, as sockets give them.
+            1_767_225_600_000_000_000 + n // 5,
             n if ids else NO_EVENT_ID,
             b'{"e":"trade", "t":%d,"p":"0.10","x":"%b"}' % (n, b"x" * size),
         )

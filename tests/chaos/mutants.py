@@ -11,8 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import actors.publishing
-import relay.lane
+from actors.connect_gate import ConnectGate, Permit
+from relay.chain import Chain
 from relay.intake import Intake
+from relay.pulse import Pulse
 from relay.ring import Ring, Seen
 from relay.standing import Standing, _last, look_up
 from relay.vigil import Vigil
@@ -50,9 +52,8 @@ def _chain() -> None:
     async def blind(bus: Any, spec: Any, template: str, epoch: int) -> Standing:
         return Standing((await look_up(bus, spec, template)).subject, 0)
 
-    headers = relay.lane.headers
     actors.publishing.take_over = blind
-    relay.lane.headers = lambda identity, condition, record: headers(identity, "", record)
+    Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign]
 
 
 def _gap_check() -> None:
@@ -70,6 +71,20 @@ def _vigil() -> None:
     Vigil.must_take_over = lambda self, own, now, *, covers: False  # type: ignore[method-assign]
 
 
+def _silence() -> None:
+    """A stream that brings nothing is quiet, for however long."""
+    Pulse.overdue_s = lambda self, now: None  # type: ignore[method-assign]
+
+
+def _connect_budget() -> None:
+    """Every stream connects whenever its own back-off lets it."""
+
+    async def admit(gate: ConnectGate, *, spare: bool) -> Permit:
+        return Permit(None)
+
+    ConnectGate.admit = admit  # type: ignore[method-assign]
+
+
 GUARDS: dict[str, Callable[[], None]] = {
     "fence": _fence,
     "resend": _resend,
@@ -77,4 +92,6 @@ GUARDS: dict[str, Callable[[], None]] = {
     "gap check": _gap_check,
     "memory": _memory,
     "vigil": _vigil,
+    "silence": _silence,
+    "connect budget": _connect_budget,
 }

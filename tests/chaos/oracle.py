@@ -25,8 +25,8 @@ import orjson
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from relay.audit import open_envelope
+from relay.batch import Kind, head
 from relay.exchange.payloads import event_id
-from relay.record import Kind
 from relay.segments import Found, in_force, scan, segment_named
 from relay.streams import StreamSpec
 from tests.chaos.exchange import Wired
@@ -245,17 +245,18 @@ def journalled(directory: Path) -> set[tuple[int, int]]:
         data = (directory / segment.name).read_bytes()
         for item in scan(data, segment.epoch, segment.last_offset, limit):
             if isinstance(item, Found) and item.kind == Kind.EVENT:
-                # epoch and seq follow length, crc, kind and offset, see relay/record.py.
-                at = item.start + 17
-                epoch, seq = (int.from_bytes(data[at + n : at + n + 8], "little") for n in (0, 8))
-                found.add((epoch, seq))
+                batch = head(data, item.start)
+                found |= {(batch.epoch, batch.seq + number) for number in range(batch.records)}
     return found
 
 
 class Reading(NamedTuple):
+    """`rejected` frames are as the relay reports them."""
+
     events: dict[str, list[Stored]]
     repaired: dict[str, list[Stored]]
     losses: list[Loss]
+    rejected: list[dict[str, Any]] = []  # noqa: RUF012 - a tuple's default, never changed
 
 
 def read_stored(url: str, sources: Mapping[str, str]) -> Reading:
@@ -279,7 +280,8 @@ async def _read_stored(url: str, sources: Mapping[str, str]) -> Reading:
                 key, stored = _event(found)
                 repaired.setdefault(key, []).append(stored)
         losses = [_loss(found.data) for found in side if found.subject.startswith("sluice.loss.")]
-        return Reading(events, repaired, losses)
+        rejected = [orjson.loads(one.data) for one in side if one.subject.startswith("sluice.rejected.")]
+        return Reading(events, repaired, losses, rejected)
     finally:
         await client.close()
 

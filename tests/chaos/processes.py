@@ -7,6 +7,7 @@ actor as a plain object and answers calls of its methods over a pipe.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import logging
 import multiprocessing
 import os
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 # What Ray takes from the death of an actor's process to the answer of the next one.
 RESTART_S = 1.9
 SLICE_S = 0.02
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 PR_SET_PDEATHSIG = 1
+RESOLV_CONF = Path("/etc/resolv.conf")
 SECRET = b"a secret of the chaos rig"
 
 _context = multiprocessing.get_context("forkserver")
@@ -53,11 +56,15 @@ _context.set_forkserver_preload([__name__, "relay.exchange.server", "uvloop"])
 @dataclass(frozen=True, kw_only=True)
 class Seams:
     """What a test does to a process before its actor starts: guards that are switched off (see `mutants`), a
-    limit on the size of its files, the network namespace that it enters."""
+    limit on the size of its files, the network namespace that it enters, what it takes for /etc/resolv.conf,
+    its environment, and figures of the product by their full names, for rows that last shorter than them."""
 
     without: tuple[str, ...] = ()
     file_size_bytes: int | None = None
     network: str = ""
+    resolv_conf: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class FileFacts:
@@ -167,10 +174,29 @@ def _apply(seams: Seams) -> None:
         if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
         os.close(descriptor)
+    if seams.resolv_conf is not None:
+        cover(RESOLV_CONF, seams.resolv_conf)
     if seams.file_size_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (seams.file_size_bytes, resource.RLIM_INFINITY))
+    os.environ.update(seams.environment)
+    for name, value in seams.figures.items():
+        module, _, figure = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), figure), name
+        setattr(importlib.import_module(module), figure, value)
     for guard in seams.without:
         switch_off(guard)
+
+
+def cover(path: Path, with_file: Path) -> None:
+    """For this process and those that it starts: another file at `path`. Raises OSError without the right."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    source, target = os.fsencode(with_file), os.fsencode(path.resolve())
+    if (
+        libc.unshare(CLONE_NEWNS)
+        or libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
+        or libc.mount(source, target, None, ctypes.c_ulong(MS_BIND), None)
+    ):
+        raise OSError(ctypes.get_errno(), f"{path} cannot be covered")
 
 
 class ActorProcess:
@@ -294,6 +320,7 @@ class ProcessCluster(FileFacts):
 
     `seams` holds what is special about an actor's processes, `servers` another NATS address of a publisher.
     With `second_node` twins run on a node of their own: with other sockets and other journals.
+    A process `beyond_reach` is not ended when its actor is removed, as on a node that does not answer.
     """
 
     def __init__(self, directory: Path, sockets: Path) -> None:
@@ -306,6 +333,8 @@ class ProcessCluster(FileFacts):
         self.seams: dict[ActorId, Seams] = {}
         self.servers: dict[str, str] = {}
         self.deaths: list[Death] = []
+        self.beyond_reach: set[ActorId] = set()
+        self._left_alone: list[ActorProcess] = []
         self._kept: dict[ActorId, _Kept] = {}
         self._lock = threading.RLock()
         self._ending = threading.Event()
@@ -315,8 +344,11 @@ class ProcessCluster(FileFacts):
     def close(self) -> None:
         self._ending.set()
         self._keeper.join()
+        self.beyond_reach.clear()
         for actor in self.actors():
             self.remove(actor)
+        for process in self._left_alone:
+            process.end()
 
     # What a test does
 
@@ -462,7 +494,10 @@ class ProcessCluster(FileFacts):
         with self._lock:
             kept = self._kept.pop(actor, None)
             if kept is not None and kept.process is not None:
-                kept.process.end()
+                if actor in self.beyond_reach:
+                    self._left_alone.append(kept.process)
+                else:
+                    kept.process.end()
 
 
 @dataclass

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -100,7 +101,18 @@ class LoopThread:
         self.loop.close()
 
 
+async def stop_listening(server: asyncio.Server) -> None:
+    """A connection that was taken just before a server closes would never be closed itself (gh-109564)."""
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+    await asyncio.sleep(0)
+    server.close()
+
+
 async def _cancel_others() -> None:
+    # A task that is cancelled before it began cleans nothing up: those of connections just taken begin now.
+    for _ in range(3):
+        await asyncio.sleep(0)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -134,7 +146,7 @@ class FaultProxy:
         self.target = target
         self.host = host
         self.port = 0
-        self.accepted = 0
+        self.accepted_at: list[float] = []
         self.touched: Counter[str] = Counter()
         self._random = Random(seed)
         self._toxics: dict[Way, dict[type[Toxic], Toxic]] = {Way.UP: {}, Way.DOWN: {}}
@@ -156,6 +168,11 @@ class FaultProxy:
     def connections(self) -> int:
         return len(self._pairs)
 
+    @property
+    def url(self) -> str:
+        """For WebSockets."""
+        return f"ws://{self.host}:{self.port}"
+
     def down(self) -> None:
         """Refuse connections and end those that there are."""
         self._thread.run(self._down())
@@ -174,6 +191,15 @@ class FaultProxy:
         """Reset the present connections; returns how many."""
         return int(self._thread.run(self._reset()))
 
+    def finish(self) -> int:
+        """End TCP of the present connections in good order, without a word; returns how many."""
+        return int(self._thread.run(self._finish()))
+
+    def swallow(self) -> int:
+        """Present connections stay and carry nothing any more, as where a router forgot them; new ones work.
+        Returns how many."""
+        return int(self._thread.run(self._swallow()))
+
     async def _up(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._attend, self.host, self.port)
@@ -181,7 +207,7 @@ class FaultProxy:
 
     async def _down(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
             self._server = None
         self.touched["down"] += len(self._pairs)
         await self._end(tuple(self._pairs))
@@ -192,6 +218,18 @@ class FaultProxy:
         for pair in pairs:
             pair.cut(reset=True)
         await self._end(pairs)
+        return len(pairs)
+
+    async def _finish(self) -> int:
+        pairs = tuple(self._pairs)
+        self.touched["finished"] += len(pairs)
+        await self._end(pairs)
+        return len(pairs)
+
+    async def _swallow(self) -> int:
+        pairs = tuple(self._pairs)
+        for pair in pairs:
+            pair.maimed = True
         return len(pairs)
 
     async def _end(self, pairs: tuple[_Pair, ...]) -> None:
@@ -210,7 +248,7 @@ class FaultProxy:
             await self._end(tuple(pair for pair in self._pairs if pair.maimed))
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
+        self.accepted_at.append(time.monotonic())
         try:
             there, back = await asyncio.open_connection(*self.target)
         except (OSError, asyncio.CancelledError):
@@ -312,6 +350,7 @@ class FaultProxy:
                     pair.cut()
                     return
         if pair.maimed:
+            self.touched["swallowed"] += len(data)
             return
         writer.write(data)
         await writer.drain()

@@ -23,10 +23,11 @@ the lengths of the fault table; without it a row takes some 30 s at most. `ci=Tr
 
 What can be had: `rig.kill(actor)`, `rig.stop(actor)` and `rig.wake(process)` by signal;
 `rig.cluster.hold(actor)` to keep a dead one down, `rig.cluster.abandon(actor)` to start a successor beside
-it, `rig.cluster.seams` for switched-off guards, file limits and network namespaces; `rig.nats_proxies` and
-`rig.exchange_proxy` for the network (see proxy.py); `rig.exchange.act` for what the exchange itself can do;
-`rig.controller` and `rig.status` for what people see. Rows on Ray use `Bench` alone, which has both ends and
-the oracle.
+it, `rig.cluster.beyond_reach` for actors that nobody can end, `rig.cluster.seams` for switched-off guards and
+whatever else is special about a process; `rig.nats_proxies`, `rig.exchange_proxy` and `rig.between` for the
+network (see proxy.py) and for a hostile peer (see frame_proxy.py); `rig.exchange.act` for what the exchange
+itself can do; `rig.controller` and `rig.status` for what people see. Rows on Ray use `Bench` alone, which has
+both ends and the oracle.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import nats
 
@@ -286,6 +288,7 @@ class Rig(Bench):
         self.cluster = ProcessCluster(directory, self.sockets)
         self.nats_proxies: dict[str, FaultProxy] = {}
         self.exchange_proxy: FaultProxy | None = None
+        self.between: dict[str, Any] = {}
         self.kept: Reading | None = None
         self._floor: dict[int, Footprint] = {}
 
@@ -297,12 +300,14 @@ class Rig(Bench):
         publishers: int = 2,
         proxied: Mapping[str, str] | Collection[str] = (),
         proxied_exchange: bool = False,
+        between: Mapping[str, Callable[[int], Any]] | None = None,
         config: Mapping[str, Any] | None = None,
         **ends: Any,
     ) -> None:
         """Bring everything up until each stream delivers. Publishers named in `proxied` reach NATS through
         `nats_proxies` (a mapping gives the address to listen on), streams the exchange through
-        `exchange_proxy`. `ends` go to `open_ends`."""
+        `exchange_proxy`, those in `between` through what is made there of the exchange's port and is then in
+        `self.between`. `ends` go to `open_ends`."""
         self.open_ends(streams, rate_per_s, **ends)
         over: dict[str, Any] = {"publishers": {"min": 1, "max": min(8, len(streams)), "scale": publishers}}
         for name in proxied:
@@ -314,11 +319,20 @@ class Rig(Bench):
             proxy = FaultProxy(("127.0.0.1", self.exchange.port), seed=self.row.seed)
             self.exchange_proxy = self._stack.enter_context(proxy)
             over["exchange"] = {"url": f"ws://127.0.0.1:{proxy.port}"}
+        if between:
+            over["shards"] = [self._led(name, between.get(name)) for name in streams]
         self.configure(streams, overlaid(over, config or {}))
         self.controller = Controller(self.cluster, self.cluster.host, end=_never)
         self.controller.apply(self.config)
         self.flows(10)
         self._floor = self._footprints()
+
+    def _led(self, name: str, make: Callable[[int], Any] | None) -> Any:
+        """The stream's entry in the configuration."""
+        if make is None:
+            return name
+        self.between[name] = self._stack.enter_context(make(self.exchange.port))
+        return {"stream": name, "exchange": {"url": self.between[name].url}}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -413,6 +427,11 @@ class Rig(Bench):
         """Bytes in all the processes of streams."""
         actors = (actor for actor in self.cluster.actors() if actor.role is Role.STREAM)
         return sum(footprint(self.cluster.process(actor).pid).rss_bytes for actor in actors)
+
+    def log(self, actor: ActorId) -> str:
+        """What all its processes have written so far."""
+        path = self.logs / f"{actor.role}-{quote(actor.key, safe='')}.log"
+        return path.read_text(encoding="utf-8", errors="replace")
 
     def served_by(self, name: str) -> set[str]:
         """The keys of the streams that have an open session at a publisher."""

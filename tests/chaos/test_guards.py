@@ -7,14 +7,18 @@ from collections.abc import Callable
 
 import pytest
 
+import relay.reconcile
 from relay.ports import ActorId
 from tests.chaos.oracle import Findings
 from tests.chaos.processes import Seams
 from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream, until
 from tests.chaos.rows import Row
 from tests.chaos.test_nats_rows import outlast_the_dedup_window
+from tests.chaos.test_socket_rows import STORM_ATTEMPTS, silence_one, storm, vanish_behind
 
 KEY = f"usdm:{FLOOD}"
+# A busy stream that is silent is to be left within this.
+IN_TIME_S = 6.0
 BOOKS = "ethusdt@bookTicker"
 PUBLISHERS = [publisher("p0"), publisher("p1")]
 EVERY_STREAM = [stream(name) for name in STREAMS]
@@ -125,6 +129,44 @@ def test_guard_gap_check(rig: Rig, row: Row) -> None:
     without(rig, "gap check", EVERY_STREAM)
     cut_the_socket(rig, row)
     assert_broken(rig.findings, "I5")
+
+
+@pytest.mark.chaos(row=22, fault="two sockets vanish, silence is no cause", figure="I5 must break")
+def test_guard_silence_half_open(rig: Rig, row: Row) -> None:
+    without(rig, "silence", EVERY_STREAM)
+    vanish_behind(rig, row, (FLOOD, BOOKS))
+    # The ping after 20 s and its 10 s of patience would find out as well, too late for the figure.
+    time.sleep(IN_TIME_S)
+    assert_broken(rig.findings, "I5")
+
+
+@pytest.mark.chaos(row=23, fault="one stream silent, silence is no cause", figure="I5 must break")
+def test_guard_silence_one_stream(rig: Rig, row: Row) -> None:
+    without(rig, "silence", EVERY_STREAM)
+    silence_one(rig, row)
+    time.sleep(IN_TIME_S)
+    assert_broken(rig.findings, "I5")
+
+
+@pytest.mark.chaos(row=3, fault="a stopped actor that nobody misses", figure="it is not replaced")
+def test_guard_mute_limit(rig: Rig, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay.reconcile, "MUTE_LIMIT_S", float("inf"))
+    rig.start()
+    rig.flows(100)
+    stopped = rig.stop(stream(FLOOD))
+    time.sleep(10.0)
+    row.injected("it stands still and is all there is", rig.process(stream(FLOOD)) is stopped)
+    assert KEY not in rig.stats(within_s=1.0), "the row's limit is missed"
+    rig.wake(stopped)
+    rig.flows(100)
+    rig.judge()
+
+
+@pytest.mark.chaos(row=30, fault="a storm without the connect budget", figure="too many attempts")
+def test_guard_connect_budget(rig: Rig, row: Row) -> None:
+    assert storm(rig, row, without=("connect budget",)) > STORM_ATTEMPTS
+    # What is missing nobody can know yet: no stream is back.
+    rig.findings()
 
 
 def assert_broken(findings: Callable[[], Findings], invariant: str) -> None:

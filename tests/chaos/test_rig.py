@@ -197,6 +197,31 @@ def test_a_black_hole_swallows_one_direction_and_cuts_what_it_maimed_when_lifted
         assert received(again, 4) == b"kept"
 
 
+def test_what_is_swallowed_carries_nothing_any_more_while_new_connections_work() -> None:
+    with through_proxy() as (proxy, connect):
+        client = connect()
+        client.sendall(b"x")
+        assert received(client, 1) == b"x"
+        assert proxy.swallow() == 1
+        client.sendall(b"lost")
+        client.settimeout(0.2)
+        assert received(client, 4) == b""
+        assert proxy.touched["swallowed"] == 4
+        again = connect()
+        again.sendall(b"kept")
+        assert received(again, 4) == b"kept"
+        assert len(proxy.accepted_at) == 2
+
+
+def test_what_is_finished_ends_in_good_order() -> None:
+    with through_proxy() as (proxy, connect):
+        client = connect()
+        client.sendall(b"x")
+        assert received(client, 1) == b"x"
+        assert proxy.finish() == 1
+        assert client.recv(1) == b""
+
+
 def test_a_limit_lets_exactly_so_many_bytes_through() -> None:
     with through_proxy() as (proxy, connect):
         proxy.add(Way.UP, LimitData(bytes=10))

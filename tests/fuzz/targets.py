@@ -18,17 +18,18 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from relay import wire
+from relay.batch import DamagedBatchError, decode, encode, head
 from relay.config import Overflow, parse_config
 from relay.errors import ConfigError, LinkError
 from relay.feed import MAX_FRAME_BYTES, FeedConnection
 from relay.intake import Intake
 from relay.journal import Journal
 from relay.leg_word import encode_word, read_leg, read_word
-from relay.record import DamagedRecordError, Record, decode, encode
 from relay.recovery import recovery_of, survey
 from relay.segments import NO_LIMIT, Gap, Segment, scan, take
 from relay.streams import Venue, parse_stream
 from relay.window import Window
+from tests.records import read_records
 
 SECRET, NONCE = b"a secret of the fuzzers", bytes(wire.NONCE_BYTES)
 URL = "ws://exchange.test/ws/btcusdt@trade"
@@ -54,7 +55,7 @@ def payloads(data: bytes) -> None:
     window = Window(max_messages=1000, max_bytes=1 << 24, overflow=Overflow.SPILL)
     intake = Intake(spec, window, epoch=EPOCH)
     taken = intake.take(lines, 1)
-    events = [record for record in _records(taken.journal) if record.kind == 0]
+    events = [record for record in read_records(taken.journal) if record.kind == 0]
     books = window.books
     assert [record.seq for record in events] == list(range(1, taken.accepted + 1))
     assert all(record.payload in lines for record in events)
@@ -159,14 +160,6 @@ def _response_to(client: ClientProtocol) -> bytes:
     return b"".join(server.data_to_send())
 
 
-def _records(encoded: bytes) -> list[Record]:
-    at, found = 0, []
-    while at < len(encoded):
-        record, at = decode(encoded, at, check=True)
-        found.append(record)
-    return found
-
-
 def _messages(pieces: Iterator[bytes] | list[bytes]) -> list[tuple[int, bytes]]:
     """Up to the first that is over the limit."""
     splitter = wire.Splitter(wire.MAX_HELLO_BYTES)
@@ -189,44 +182,41 @@ def _read_message(kind: int, body: bytes) -> None:
             assert read_word(encode_word(word)) == word
         elif kind == wire.PARTED:
             read_leg(body)
-        elif kind == wire.BATCH:
-            session, records = wire.read_batch(body)
-            again = b"".join(map(_encoded, records))
-            _, same = wire.read_batch(wire.batch(session, len(records), again)[5:])
-            assert same == records
+        elif kind == wire.BATCHES:
+            session, skip, batches = wire.read_batches(body)
+            again = b"".join(batch.encoded for batch in batches)
+            assert wire.batches(session, skip, again)[5 + 8 :] == _with_checksums(body[8:])
         else:
             wire.read_down(kind, body)
-    except (LinkError, DamagedRecordError):
+    except (LinkError, DamagedBatchError):
         return
 
 
-def _encoded(record: Record) -> bytes:
-    return encode(
-        record.kind,
-        record.offset,
-        record.epoch,
-        record.seq,
-        record.recv_ns,
-        record.event_id,
-        record.payload,
-    )
+def _with_checksums(encoded: bytes) -> bytes:
+    """Nobody looks at them on the link."""
+    at, found = 0, []
+    while at < len(encoded):
+        batch, at = decode(encoded, at, check=False)
+        found.append(batch.encoded)
+    return b"".join(found)
 
 
 def _scan_segment(data: bytes) -> None:
     """Records and gaps fill the bytes without a hole, and reading gives exactly the records."""
-    at, offset, expected = 0, 0, []
+    at, offset, records, expected = 0, 0, 0, []
     for item in scan(data, EPOCH, 0, NO_LIMIT):
         assert item.start == at < item.end <= len(data)
         if not isinstance(item, Gap):
-            assert item.offset > offset
-            offset = item.offset
+            assert item.last >= item.first > offset
+            offset = item.last
+            records += item.last - item.first + 1
             expected.append(data[item.start : item.end])
         elif item.next_offset is not None:
             assert item.next_offset > offset
         at = item.end
     segment = Segment(EPOCH, 1, EPOCH)
     found = survey(segment, data, 0, NO_LIMIT)
-    assert found.records == len(expected) and segment.last_offset == offset
+    assert found.records == records and segment.last_offset == offset
     assert recovery_of([found], 0, EPOCH).bytes == sum(map(len, expected))
     assert _taken(data, segment) == expected
 
@@ -236,7 +226,7 @@ def _taken(data: bytes, segment: Segment) -> list[bytes]:
     at = reached = 0
     while at < segment.end:
         part = take(data[at : segment.end], segment, reached, 0, 100)
-        found += part.records
+        found += part.batches
         reached = part.reached
         if not part.used and part.gap is None:
             break
@@ -248,10 +238,12 @@ def _use_journal(directory: Path) -> None:
     """However damaged, it opens, tells what it has, and keeps what is added."""
     kept = Journal(directory, epoch=EPOCH + 1, max_bytes=JOURNAL_BYTES)
     found = _read_all(kept)
-    assert len(found) == kept.recovery.records
+    held = (head(one) for one in found)
+    records = sum(one.records - max(0, kept.acknowledged + 1 - one.offset) for one in held)
+    assert records == kept.recovery.records
     # Only a forged offset at the end of all offsets leaves none to add behind.
     if kept.last_offset < NO_LIMIT - 1:
-        added = encode(0, kept.last_offset + 1, EPOCH + 1, 1, 1, 1, b"added")
+        added = encode(0, kept.last_offset + 1, EPOCH + 1, 1, 1, [1], [b"added"])
         kept.append(added, kept.last_offset + 1)
         assert _read_all(kept) == [*found, added]
     kept.close()
@@ -260,9 +252,10 @@ def _use_journal(directory: Path) -> None:
 def _read_all(kept: Journal) -> list[bytes]:
     found: list[bytes] = []
     after = kept.acknowledged
-    while records := kept.read_after(after, 100):
-        found += records
-        after = decode(records[-1], 0, check=True)[0].offset
+    while batches := kept.read_after(after, 100):
+        found += batches
+        last = head(batches[-1])
+        after = last.offset + last.records - 1
     return found
 
 

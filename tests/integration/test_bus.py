@@ -46,6 +46,14 @@ async def a_connection(config: NatsConfig, on_error: Callable[[str], None] = lam
     return await connect(config, config.servers[0], "test", on_error)
 
 
+async def ponged(connection: Connection) -> None:
+    """Until the server has read all that was written."""
+    heard = asyncio.Event()
+    connection.ping(heard.set)
+    async with asyncio.timeout(5):
+        await heard.wait()
+
+
 @contextmanager
 def a_server_of_few_words(*words: bytes) -> Iterator[tuple[str, list[bytes]]]:
     """Says `words` to whoever connects and keeps what it hears."""
@@ -80,7 +88,7 @@ def test_written_bytes_arrive_in_order_and_a_ping_follows_them(nats_server: Embe
         for n in range(1000):
             connection.write(b"PUB a.b %d\r\n%d\r\n" % (len(str(n)), n))
         async with asyncio.timeout(5):
-            assert await connection.ping()
+            await ponged(connection)
         assert [int((await seen.next_msg(5)).data) for _ in range(1000)] == list(range(1000))
         await connection.close()
         await reader.close()
@@ -112,7 +120,7 @@ def test_replies_come_synchronously_with_subject_and_status(nats_server: Embedde
         await connection.take_replies(lambda *reply: got.append(reply))
         connection.write(f"PUB nobody.there {connection.inbox}.3.14 0\r\n\r\n".encode())
         connection.write(f"PUB {connection.inbox}.3.15 2\r\nhi\r\n".encode())
-        await connection.ping()
+        await ponged(connection)
         assert [subject.rsplit(b".", 2)[1:] for subject, _, _ in got] == [[b"3", b"14"], [b"3", b"15"]]
         assert got[0][2] is not None
         assert got[0][2].startswith(b"NATS/1.0 503")
@@ -191,7 +199,7 @@ def test_watching_a_quiet_server_pings_it(nats_server: EmbeddedNats) -> None:
         start = asyncio.get_running_loop().time()
         for second in range(1, 30):
             connection.watch(start + second, 2.0)
-            await connection.ping()
+            await ponged(connection)
             start -= 0.001
         assert not connection.closed.done()
         await connection.close()
@@ -229,7 +237,7 @@ def a_file(directory: Path, text: str) -> Path:
 def test_user_and_password_are_read_from_a_file(tmp_path: Path) -> None:
     async def test(config: NatsConfig) -> None:
         connection = await a_connection(config)
-        assert await connection.ping()
+        await ponged(connection)
         await connection.close()
 
     with a_locked_server(tmp_path, "user: u, password: secret") as server:
@@ -255,7 +263,7 @@ def test_an_nkey_signs_in(tmp_path: Path) -> None:
 
     async def test(config: NatsConfig) -> None:
         connection = await a_connection(config)
-        assert await connection.ping()
+        await ponged(connection)
         await connection.close()
 
     with a_locked_server(tmp_path, f"users: [{{nkey: {user_key(seed).public}}}]") as server:
@@ -298,7 +306,7 @@ def test_tls_is_spoken_with_whom_the_authority_vouches_for(tmp_path: Path, first
     async def test(config: NatsConfig) -> None:
         connection = await a_connection(config)
         connection.write(b"PUB a 1\r\nx\r\n")
-        assert await connection.ping()
+        await ponged(connection)
         await connection.close()
 
     cert, key = a_certificate(tmp_path / "ours")
@@ -315,7 +323,7 @@ def test_what_the_server_forbids_is_heard_and_the_connection_stays(tmp_path: Pat
         complaints: list[str] = []
         connection = await a_connection(config, complaints.append)
         connection.write(b"PUB secret.thing 1\r\nx\r\n")
-        await connection.ping()
+        await ponged(connection)
         assert len(complaints) == 1
         assert "permissions violation" in complaints[0]
         assert not connection.closed.done()

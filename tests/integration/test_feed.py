@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
@@ -18,7 +20,14 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from relay.errors import FeedError
-from relay.feed import MESSAGES_PER_S, PONG_TIMEOUT_S, QUIET_S, FeedConnection, open_feed
+from relay.feed import (
+    MESSAGES_PER_S,
+    PONG_TIMEOUT_S,
+    QUIET_S,
+    SLOW_FRAMES_PER_S,
+    FeedConnection,
+    open_feed,
+)
 
 Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -267,6 +276,38 @@ def test_a_refusal_names_the_status_and_when_to_come_back() -> None:
     asyncio.run(main())
 
 
+def test_an_address_that_is_known_needs_no_name() -> None:
+    async def main() -> None:
+        async with library_server(lambda server: server.wait_closed()) as url:
+            by_name = url.replace("127.0.0.1", "localhost")
+            connection = await open_feed(by_name, Sink())
+            assert connection.address in ("127.0.0.1", "::1")
+            connection.close("enough")
+            nowhere = url.replace("127.0.0.1", "exchange.invalid")
+            with pytest.raises(FeedError, match="cannot connect"):
+                await open_feed(nowhere, Sink())
+            (await open_feed(nowhere, Sink(), address="127.0.0.1")).close("enough")
+
+    asyncio.run(main())
+
+
+def test_a_name_that_nobody_looks_up_in_time_leaves_nothing_behind() -> None:
+    """Under uvloop, as in the actors."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        troubles: list[dict[str, object]] = []
+        loop.set_exception_handler(lambda _, context: troubles.append(context))
+        with pytest.raises(FeedError, match="no handshake"):
+            await open_feed("ws://exchange.invalid/ws/x", Sink(), timeout_s=0.0)
+        with suppress(OSError):
+            await loop.getaddrinfo("exchange.invalid", 80)
+        gc.collect()
+        assert not troubles
+
+    uvloop.run(main())
+
+
 def test_nobody_listening_is_a_feed_error() -> None:
     async def main() -> None:
         server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
@@ -332,6 +373,29 @@ def test_a_broken_frame_ends_it_and_keeps_what_came_before(garbage: bytes) -> No
         async with raw_server(break_it) as url:
             connection = await open_feed(url, sink)
             assert "broke the protocol" in await ended(connection)
+        assert sink.payloads == [b"good"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(text(b"", opcode=0x9) * 2 * SLOW_FRAMES_PER_S, id="pings"),
+        pytest.param(
+            text(b"[", fin=False) + text(b"", opcode=0, fin=False) * SLOW_FRAMES_PER_S, id="fragments"
+        ),
+    ],
+)
+def test_frames_that_cost_much_are_not_taken_by_the_thousand(flood: bytes) -> None:
+    async def main() -> None:
+        async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(text(b"good") + flood)
+
+        sink = Sink()
+        async with raw_server(send) as url:
+            connection = await open_feed(url, sink)
+            assert "pings and fragments" in await ended(connection)
         assert sink.payloads == [b"good"]
 
     asyncio.run(main())

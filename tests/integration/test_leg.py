@@ -25,7 +25,6 @@ from relay.config import Config, parse_config
 from relay.embedded import EmbeddedNats
 from relay.errors import BusError, FencedError
 from relay.jetstream import ensure_streams
-from relay.record import decode
 from relay.stats import Assignment, LegState, PublisherEndpoint, StreamState
 from tests.chaos.oracle import Loss, Stored, read_stored
 from tests.hosts import PlainHost
@@ -152,8 +151,7 @@ class Pair:
 
         def met() -> bool:
             last = relay.window.last_acknowledged
-            record = decode(last, 0, check=False)[0] if last else None
-            return record is not None and number_of(record.payload) == self.exchange.sent
+            return last is not None and number_of(last.payloads[0]) == self.exchange.sent
 
         await self.until(met)
 

@@ -15,11 +15,12 @@ import nats
 import pytest
 
 from relay import wire
+from relay.batch import MAX_BATCH_BYTES, NO_EVENT_ID, Kind
 from relay.embedded import EmbeddedNats
-from relay.record import MAX_RECORD_BYTES, NO_EVENT_ID, Kind, Record
 from tests.hosts import SECRET
 from tests.link_client import LinkClient, Sender, events
 from tests.publisher_rig import BOOK, OTHER, TRADE, Rig, StoredEvent
+from tests.records import Record
 
 COUNT = 3000
 
@@ -381,7 +382,7 @@ def test_the_largest_record_passes(nats_server: EmbeddedNats) -> None:
         async with Rig(nats_server) as rig:
             client = await rig.opened()
             sent = events(7, 20)
-            sent[9].payload = b'"' + b"x" * (MAX_RECORD_BYTES - 100) + b'"'
+            sent[9].payload = b'"' + b"x" * (MAX_BATCH_BYTES - 100) + b'"'
             await Sender(client, sent).run(batch=1)
             assert client.heard.refused == []
             assert len(await rig.stored()) == 20

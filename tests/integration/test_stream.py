@@ -15,10 +15,11 @@ from websockets.exceptions import ConnectionClosed
 
 from actors.stream import StreamActor
 from relay import wire
+from relay.batch import Kind
 from relay.config import StreamSettings, parse_config
-from relay.record import Kind, Record
 from relay.stats import Assignment, PublisherEndpoint, StreamState
 from tests.hosts import SECRET, PlainHost
+from tests.records import Record, records_in
 
 KEY = "usdm:btcusdt@trade"
 
@@ -136,9 +137,10 @@ class ScriptedPublisher:
             self.hellos.append(wire.read_hello(body, SECRET, nonce))
             self._session += 1
             writer.write(wire.resume(wire.Resume(self._session, *self.resume_at, self.max_messages, 1 << 20)))
-        elif kind == wire.BATCH:
-            session, records = wire.read_batch(body)
-            self.records += records
+        elif kind == wire.BATCHES:
+            session, skip, batches = wire.read_batches(body)
+            records = [record for batch in batches for record in records_in(batch)]
+            self.records += records[skip:]
             if self.acknowledging and session == self._session:
                 writer.write(wire.ack(session, [(records[-1].offset, 0)]))
 

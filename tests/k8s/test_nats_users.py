@@ -21,6 +21,7 @@ from k8s.make_secrets import ROLES, as_manifest, make_certificates, make_secrets
 from relay import wire
 from relay.audit import Audit
 from relay.audit_consumer import AuditConsumer, connector
+from relay.batch import Kind
 from relay.bus import Connection, connect
 from relay.commands.background import sources
 from relay.config import Config, NatsConfig, parse_config
@@ -28,7 +29,6 @@ from relay.embedded import EmbeddedNats, find_binary
 from relay.errors import BusError
 from relay.jetstream import SIDE_NAME, ensure_streams
 from relay.nkey import new_user_seed
-from relay.record import Kind
 from relay.standing import ask
 from tests.hosts import SECRET, PlainHost
 from tests.k8s.manifests import K8S, config, container

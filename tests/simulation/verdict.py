@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from relay.record import Kind, decode
+from relay.batch import Kind, decode
 from relay.window import Window
 from tests.simulation.disk import Disk
 from tests.simulation.exchange_model import Market
@@ -129,9 +129,9 @@ def _appended(stream: StreamActors, disk: Disk) -> Iterator[tuple[str, bytes]]:
 def _events(data: bytes) -> Iterator[bytes]:
     at = 0
     while at < len(data):
-        record, at = decode(data, at, check=True)
-        if record.kind == Kind.EVENT:
-            yield record.payload
+        batch, at = decode(data, at, check=True)
+        if batch.kind == Kind.EVENT:
+            yield from batch.payloads
 
 
 def _unsaid(stream: StreamActors, stored: list[int], events: list[Message]) -> set[int]:

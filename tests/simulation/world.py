@@ -15,6 +15,7 @@ import time
 from asyncio import events
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from socket import AF_INET, SOCK_STREAM
 from typing import Any
 from unittest import mock
 
@@ -131,6 +132,10 @@ class Process(asyncio.BaseEventLoop):
         except Exception as error:  # noqa: BLE001 - it belongs to whoever awaits it
             future.set_exception(error)
         return future
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
+        """Every name is an address here."""
+        return [(AF_INET, SOCK_STREAM, 0, "", (host, port))]
 
     async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         return await self.world.network.connect(self, factory, f"{host}:{port}")

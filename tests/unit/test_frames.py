@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.batch import NO_EVENT_ID
 from relay.frames import FrameClassifier, Outcome, Verdict, classify
 from relay.grammar import SYMBOLLESS, WITH_SYMBOL
-from relay.record import NO_EVENT_ID
 from relay.streams import Venue, parse_stream
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"

@@ -53,10 +53,10 @@ def test_a_link_that_forgets_what_was_cut_off_fails(monkeypatch: pytest.MonkeyPa
         replay("batches")
 
 
-def test_a_journal_that_reads_one_record_too_few_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_reads_one_batch_too_few_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def short(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> Taken:
         taken = take(data, segment, reached, after, max_bytes)
-        return taken._replace(records=taken.records[1:])
+        return taken._replace(batches=taken.batches[1:])
 
     monkeypatch.setattr(journal_files, "take", short)
     with pytest.raises(AssertionError):

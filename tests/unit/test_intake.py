@@ -9,21 +9,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relay import gap
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
 from relay.config import Overflow
 from relay.heal import Fate, Hole, Piece
 from relay.intake import Intake, Taken
 from relay.ledger import LossEntry, read_entry
-from relay.record import EVENT_KINDS, NO_EVENT_ID, Kind, Record, decode, encode
 from relay.streams import Venue, parse_stream
 from relay.tears import Tear
 from relay.window import Window
+from tests.records import Record, read_records
 
 SECOND = 1_000_000_000
 
 
-def intake(name: str = "btcusdt@trade", *, heals: bool = False, **known: int) -> tuple[Intake, Window]:
+def intake(
+    name: str = "btcusdt@trade", *, venue: Venue = Venue.USDM, heals: bool = False, **known: int
+) -> tuple[Intake, Window]:
     window = Window(max_messages=100, max_bytes=1 << 20, overflow=Overflow.SPILL)
-    spec = parse_stream(Venue.USDM, name)
+    spec = parse_stream(venue, name)
     return Intake(spec, window, epoch=5, heals=heals, subject="md.trade", **known), window
 
 
@@ -45,22 +48,14 @@ def ticker() -> bytes:
     return orjson.dumps({"e": "24hrTicker", "E": 1, "s": "BTCUSDT"})
 
 
-def records(journal: bytes) -> list[Record]:
-    found, at = [], 0
-    while at < len(journal):
-        record, at = decode(journal, at, check=True)
-        found.append(record)
-    return found
-
-
 def losses(journal: bytes) -> list[dict[str, object]]:
-    return [orjson.loads(each.payload) for each in records(journal) if each.kind == Kind.LOSS]
+    return [orjson.loads(each.payload) for each in read_records(journal) if each.kind == Kind.LOSS]
 
 
 def test_events_are_numbered_and_keep_their_bytes() -> None:
     subject, window = intake(last_offset=41)
     taken = subject.take([trade(7), trade(8)], 3 * SECOND)
-    first, second = records(taken.journal)
+    first, second = read_records(taken.journal)
     assert (first.offset, first.epoch, first.seq, first.recv_ns, first.event_id) == (42, 5, 1, 3 * SECOND, 7)
     assert (second.offset, second.seq, second.payload) == (43, 2, trade(8))
     assert (taken.accepted, taken.last_offset, window.queued) == (2, 43, 2)
@@ -70,7 +65,7 @@ def test_an_id_seen_before_is_counted_as_a_repeat_and_goes_nowhere() -> None:
     subject, window = intake()
     subject.take([trade(7), trade(8), trade(9)], SECOND)
     taken = subject.take([trade(8), trade(9), trade(10)], SECOND)
-    assert [record.event_id for record in records(taken.journal)] == [10]
+    assert [record.event_id for record in read_records(taken.journal)] == [10]
     assert window.books.repeated == 2
     assert window.books.received == 4
 
@@ -79,7 +74,7 @@ def test_a_hole_in_trade_ids_is_written_down_before_the_event_that_shows_it() ->
     subject, _ = intake()
     subject.take([trade(7)], SECOND)
     taken = subject.take([trade(11)], 2 * SECOND)
-    assert [record.kind for record in records(taken.journal)] == [Kind.LOSS, Kind.EVENT]
+    assert [record.kind for record in read_records(taken.journal)] == [Kind.LOSS, Kind.EVENT]
     (loss,) = losses(taken.journal)
     assert (loss["first_id"], loss["last_id"], loss["count"], loss["cause"]) == (8, 10, 3, "upstream")
     assert subject.lost == 3
@@ -110,9 +105,21 @@ def test_a_stream_without_ids_announces_every_spell_of_darkness() -> None:
 
 
 def test_a_new_incarnation_announces_the_hole_behind_the_last_one() -> None:
-    subject, _ = intake(last_offset=9, last_event_id=100)
-    (loss,) = losses(subject.take([trade(104)], SECOND).journal)
+    subject, _ = intake(last_offset=9, last_event_id=100, last_event_ns=SECOND)
+    (loss,) = losses(subject.take([trade(104)], 3 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
+    assert (loss["from"], loss["to"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:03.000Z")
+
+
+def test_a_new_incarnation_of_ids_without_predecessors_announces_the_spell_behind_the_last_one() -> None:
+    subject, _ = intake("btcusdt@blockTrade", venue=Venue.SPOT, last_event_id=100, last_event_ns=SECOND)
+    block = orjson.dumps({"e": "blockTrade", "E": 1, "s": "BTCUSDT", "t": 104, "p": "1", "q": "2", "T": 1})
+    (loss,) = losses(subject.take([block], 3 * SECOND).journal)
+    assert (loss["first_id"], loss["from"], loss["to"]) == (
+        None,
+        "1970-01-01T00:00:01.000Z",
+        "1970-01-01T00:00:03.000Z",
+    )
 
 
 @pytest.mark.parametrize("known", [{}, {"last_offset": 9, "last_event_id": 50}])
@@ -122,7 +129,7 @@ def test_what_follows_another_incarnations_event_without_a_seam_is_no_hole(known
     subject, window = intake(heals=heals, **known)
     subject.follow(100, 100, SECOND, seamless=True)
     taken = subject.take([trade(100), trade(101)], 2 * SECOND)
-    assert [record.event_id for record in records(taken.journal)] == [101]
+    assert [record.event_id for record in read_records(taken.journal)] == [101]
     assert (window.books.repeated, subject.losses, subject.holding) == (1, 0, False)
     assert losses(subject.preceded_by(60, SECOND).journal) == []
 
@@ -172,7 +179,7 @@ def test_depth_updates_are_chained_by_pu_and_their_hole_has_no_count() -> None:
 
 def test_a_frame_of_another_stream_is_rejected_with_its_bytes_and_a_reason() -> None:
     subject, window = intake()
-    (record,) = records(subject.take([trade(7, "ETHUSDT")], SECOND).journal)
+    (record,) = read_records(subject.take([trade(7, "ETHUSDT")], SECOND).journal)
     report = orjson.loads(record.payload)
     assert record.kind == Kind.REJECTED
     assert report["raw"].encode() == trade(7, "ETHUSDT")
@@ -192,9 +199,9 @@ def test_an_id_below_everything_seen_is_a_new_event() -> None:
     subject, window = intake()
     subject.take([trade(500), trade(501)], SECOND)
     taken = subject.take([trade(1), trade(2)], SECOND)
-    assert [record.event_id for record in records(taken.journal)] == [1, 2]
+    assert [record.event_id for record in read_records(taken.journal)] == [1, 2]
     assert window.books.repeated == 0
-    assert NO_EVENT_ID not in [record.event_id for record in records(taken.journal)]
+    assert NO_EVENT_ID not in [record.event_id for record in read_records(taken.journal)]
 
 
 def test_the_stored_end_of_the_last_incarnation_shows_the_hole_before_the_first_event() -> None:
@@ -232,7 +239,7 @@ def test_nothing_is_announced_when_the_ids_go_on_where_the_last_incarnation_ende
 
 
 def numbers(journal: bytes) -> list[int]:
-    return [record.event_id for record in records(journal) if record.kind in EVENT_KINDS]
+    return [record.event_id for record in read_records(journal) if record.kind in EVENT_KINDS]
 
 
 def test_an_event_from_before_a_lost_hole_is_a_repeat_too() -> None:
@@ -254,7 +261,7 @@ def test_a_hole_that_rest_may_heal_holds_up_what_is_behind_it() -> None:
 def test_healed_events_come_first_and_the_ledger_names_them() -> None:
     subject = healing()
     subject.take([trade(11), trade(12)], 2 * SECOND)
-    healed = records(subject.heal([found(8, 10)], 4 * SECOND).journal)
+    healed = read_records(subject.heal([found(8, 10)], 4 * SECOND).journal)
     assert [(each.kind, each.event_id, each.recv_ns) for each in healed] == [
         (Kind.HEALED, number, 4 * SECOND) for number in (8, 9, 10)
     ]
@@ -262,7 +269,7 @@ def test_healed_events_come_first_and_the_ledger_names_them() -> None:
     (entry,) = losses(journal)
     assert (entry["first_id"], entry["last_id"], entry["count"], entry["healed"]) == (8, 10, 3, True)
     assert entry["subject"] == "md.trade"
-    assert [each.seq for each in records(journal)] == [3, 4, 5]
+    assert [each.seq for each in read_records(journal)] == [3, 4, 5]
     assert numbers(journal) == [11, 12]
     assert (subject.lost, subject.healed, subject.holding) == (0, 3, False)
 
@@ -318,7 +325,7 @@ def test_a_repair_comes_beside_the_stream_with_its_own_entry() -> None:
     assert hole is not None
     subject.end_hold("too late")
     journal = subject.repair(hole, [found(8, 9), Piece(10, 10, Fate.ABSENT)], 9 * SECOND).journal
-    repairs = [each for each in records(journal) if each.kind == Kind.REPAIR]
+    repairs = [each for each in read_records(journal) if each.kind == Kind.REPAIR]
     assert [(each.event_id, each.payload) for each in repairs] == [(8, trade(8)), (9, trade(9))]
     assert [(e["first_id"], e["last_id"], e["count"], e["subject"]) for e in losses(journal)] == [
         (8, 9, 2, "md.trade.repair"), (10, 10, 0, None)
@@ -373,7 +380,7 @@ def test_rpi_books_are_chained_by_pu_though_their_ids_are_not_unique() -> None:
     taken = subject.take([update(45, 30)], SECOND)
     (loss,) = losses(taken.journal)
     assert (loss["first_id"], loss["last_id"], loss["count"], loss["suspect"]) == (21, 30, None, False)
-    assert [record.event_id for record in records(taken.journal)] == [NO_EVENT_ID, NO_EVENT_ID]
+    assert [record.event_id for record in read_records(taken.journal)] == [NO_EVENT_ID, NO_EVENT_ID]
 
 
 class HealingMachine(RuleBasedStateMachine):
@@ -394,7 +401,7 @@ class HealingMachine(RuleBasedStateMachine):
         self.preceded = known
 
     def took(self, taken: Taken) -> None:
-        self.records += records(taken.journal)
+        self.records += read_records(taken.journal)
         if taken.hole is not None:
             at_once = taken.hole is self.subject.hole
             if not at_once:
@@ -505,8 +512,8 @@ TestHealing = HealingMachine.TestCase
 TestHealing.settings = settings(max_examples=60, stateful_step_count=30)
 
 
-def from_journal(number: int, payload: bytes, event_id: int = NO_EVENT_ID) -> Record:
-    return decode(encode(Kind.EVENT, number, 4, number, 9 * SECOND, event_id, payload), 0, check=True)[0]
+def from_journal(number: int, payload: bytes, event_id: int = NO_EVENT_ID) -> Batch:
+    return Record(Kind.EVENT, number, 4, number, 9 * SECOND, event_id, payload).batch
 
 
 def test_what_damage_took_from_the_journal_is_written_down_with_its_ids() -> None:

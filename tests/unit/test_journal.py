@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
 from relay.errors import JournalError
 from relay.journal import RENEW_BYTES, Journal
-from relay.record import EVENT_KINDS, Kind, decode, encode
+from tests.records import decode, encode
 
 MIB = 1024 * 1024
 # Fits all that follow on the command line; the parent reads what it prints.
@@ -24,7 +25,7 @@ import sys
 from pathlib import Path
 from relay.errors import JournalError
 from relay.journal import Journal
-from relay.record import encode
+from tests.records import encode
 
 def record(offset, size=100):
     return encode(0, offset, 1, offset, 0, -1, bytes(size))
@@ -246,9 +247,23 @@ def test_recovery_counts_events_apart_from_side_records(tmp_path: Path):
 def test_recovery_names_the_last_event_whatever_comes_behind_it(tmp_path: Path):
     journal = open_journal(tmp_path)
     assert journal.recovery.last_event is None
-    journal.append(record(1) + record(2) + record(3, kind=Kind.LOSS), 3)
+    two = Batch(Kind.EVENT, 1, 1, 1, 70, [7, 8], [b"{}", b"[]"]).encoded
+    journal.append(two + record(3, kind=Kind.LOSS), 3)
     journal.acknowledge(3)
-    assert open_journal(tmp_path, epoch=2).recovery.last_event == decode(record(2), 0, check=True)[0]
+    last = open_journal(tmp_path, epoch=2).recovery.last_event
+    assert last is not None
+    assert (last.offset, last.seq, last.recv_ns) == (2, 2, 70)
+    assert (list(last.event_ids), last.payloads) == ([8], [b"[]"])
+
+
+def test_recovery_tells_the_last_event_that_has_an_id_and_when_it_was_read(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    for offset, (recv_ns, event_id) in enumerate([(70, 7), (80, 8), (90, NO_EVENT_ID)], 1):
+        journal.append(encode(Kind.EVENT, offset, 1, offset, recv_ns, event_id, b"{}"), offset)
+        if event_id == 8:
+            journal = open_journal(tmp_path, epoch=2)
+    recovery = open_journal(tmp_path, epoch=3).recovery
+    assert (recovery.last_event_id, recovery.last_event_ns) == (8, 80)
 
 
 def test_offsets_go_on_after_everything_was_acknowledged_and_removed(tmp_path: Path):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.batch import Batch, Kind
 from relay.errors import LinkError
 from relay.leg_word import (
     Point,
@@ -17,7 +18,6 @@ from relay.leg_word import (
     read_leg,
     read_word,
 )
-from relay.record import Kind, Record
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 points = st.builds(Point, u64, u64, st.integers(-1, 2**63 - 1), u64, st.integers(0, 2**63 - 1))
@@ -47,8 +47,8 @@ def test_what_is_no_name_is_refused(body: bytes) -> None:
 
 
 def test_an_event_is_known_by_its_place_its_id_and_its_bytes() -> None:
-    record = Record(Kind.EVENT, 9, 5, 3, 77, 12, b"payload")
-    assert point_of(record) == Point(5, 3, 12, 77, digest_of(b"payload"))
+    event = Batch(Kind.EVENT, 9, 5, 3, 77, [12], [b"payload"])
+    assert point_of(event) == Point(5, 3, 12, 77, digest_of(b"payload"))
 
 
 @given(st.binary())

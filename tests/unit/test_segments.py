@@ -1,7 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.record import encode
 from relay.segments import (
     NO_LIMIT,
     Damage,
@@ -15,6 +14,7 @@ from relay.segments import (
     segment_named,
     take,
 )
+from tests.records import encode
 
 EPOCH = 1_700_000_000_000
 
@@ -24,7 +24,7 @@ def record(offset: int, payload: bytes = b"{}", epoch: int = EPOCH) -> bytes:
 
 
 def offsets(data: bytes, *, reached: int = 0, limit: int = NO_LIMIT) -> list[int]:
-    return [item.offset for item in scan(data, EPOCH, reached, limit) if isinstance(item, Found)]
+    return [item.first for item in scan(data, EPOCH, reached, limit) if isinstance(item, Found)]
 
 
 def gaps(data: bytes, *, limit: int = NO_LIMIT) -> list[Gap]:
@@ -156,15 +156,15 @@ def test_taking_stops_at_the_byte_limit_but_never_before_the_first_record():
     records = [record(offset) for offset in range(1, 5)]
     data = b"".join(records)
     size = len(records[0])
-    assert take(data, segment_of(4), 0, 0, 1).records == records[:1]
-    assert take(data, segment_of(4), 0, 0, 2 * size).records == records[:2]
-    assert take(data, segment_of(4), 0, 2, 10 * size).records == records[2:]
+    assert take(data, segment_of(4), 0, 0, 1).batches == records[:1]
+    assert take(data, segment_of(4), 0, 0, 2 * size).batches == records[:2]
+    assert take(data, segment_of(4), 0, 2, 10 * size).batches == records[2:]
 
 
 def test_taking_reports_how_far_it_came_and_the_gap_that_stopped_it():
     data = record(1) + record(2) + b"\xff" * 10 + record(4)
     taken = take(data, segment_of(4), 0, 1, 1000)
-    assert (taken.records, taken.reached, taken.used) == ([record(2)], 2, 2 * len(record(1)))
+    assert (taken.batches, taken.reached, taken.used) == ([record(2)], 2, 2 * len(record(1)))
     assert taken.gap == Gap(taken.used, taken.used + 10, "length is absurd", 4)
 
 

@@ -67,7 +67,7 @@ def test_the_same_one_finds_its_fence_and_its_last_event() -> None:
 
 def test_the_last_event_is_told_with_the_digest_of_its_payload() -> None:
     bus, payload = Bus(), b'{"e":"bookTicker"}'
-    bus.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9, "a"), Nats_Msg_Id="a", Sluice_Epoch="6")
+    bus.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9, b"a"), Nats_Msg_Id="a", Sluice_Epoch="6")
     assert bus.take_over(7).digest == digest_of(payload)
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.batch import NO_EVENT_ID, Batch, Kind
 from relay.errors import ConfigError
 from relay.grammar import SYMBOLLESS, WITH_SYMBOL
-from relay.record import NO_EVENT_ID, Kind, Record
-from relay.streams import StreamKind, StreamSpec, Venue, fence_id, message_id, parse_stream
+from relay.streams import StreamKind, StreamSpec, Venue, fence_id, message_ids, parse_stream
 from relay.subjects import check_subject
 
 TEMPLATE = "binance.{venue}.{symbol}.{channel}"
@@ -29,8 +29,9 @@ def refusal(name: str, venue: str = "usdm") -> str:
     return str(caught.value)
 
 
-def record(kind: Kind = Kind.EVENT, event_id: int = NO_EVENT_ID) -> Record:
-    return Record(kind, offset=70, epoch=5, seq=9, recv_ns=1, event_id=event_id, payload=b"{}")
+def batch(kind: Kind = Kind.EVENT, first_id: int = NO_EVENT_ID, records: int = 1) -> Batch:
+    ids = [first_id + n if first_id != NO_EVENT_ID else first_id for n in range(records)]
+    return Batch(kind, offset=70, epoch=5, seq=9, recv_ns=1, event_ids=ids, payloads=[b"{}"] * records)
 
 
 @pytest.mark.parametrize(
@@ -179,18 +180,19 @@ def test_a_symbol_that_cannot_be_one_is_refused(symbol: str) -> None:
 
 
 def test_ids_of_events_are_the_same_from_every_socket_where_the_exchange_numbers_them() -> None:
-    assert message_id(spec("btcusdt@trade"), record(event_id=42)) == "usdm:btcusdt@trade:42"
-    assert message_id(spec("btcusdt@ticker"), record()) == "usdm:btcusdt@ticker:5-9"
+    trades = message_ids(b"usdm:btcusdt@trade", batch(first_id=42, records=3), 1, 3)
+    assert trades == [b"usdm:btcusdt@trade:43", b"usdm:btcusdt@trade:44"]
+    tickers = message_ids(b"usdm:btcusdt@ticker", batch(records=3), 0, 2)
+    assert tickers == [b"usdm:btcusdt@ticker:5-9", b"usdm:btcusdt@ticker:5-10"]
     assert fence_id(spec("btcusdt@trade"), 5) == "fence:usdm:btcusdt@trade:5"
 
 
 def test_side_records_have_ids_apart_from_events_and_from_each_other() -> None:
-    stream = spec("btcusdt@ticker")
-    ids = {message_id(stream, record(kind)) for kind in Kind}
+    ids = {name for kind in Kind for name in message_ids(b"usdm:btcusdt@ticker", batch(kind), 0, 1)}
     assert ids == {
-        "usdm:btcusdt@ticker:5-9",
-        "usdm:btcusdt@ticker:rejected:5-70",
-        "usdm:btcusdt@ticker:loss:5-70",
+        b"usdm:btcusdt@ticker:5-9",
+        b"usdm:btcusdt@ticker:rejected:5-70",
+        b"usdm:btcusdt@ticker:loss:5-70",
     }
 
 

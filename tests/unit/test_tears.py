@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.record import NO_EVENT_ID, Kind, encode
+from relay.batch import NO_EVENT_ID, Kind
 from relay.tears import Tear, Tears
+from tests.records import encode
 
 EVENTS = 12
 
@@ -68,6 +69,6 @@ def test_a_hole_is_told_once() -> None:
     tears = Tears()
     tears.follow([record(1)], torn=False)
     tears.follow([record(3)], torn=True)
-    assert [(tear.before_id, tear.after.event_id) for tear in tears.found() if tear.after] == [(10, 30)]
+    assert [(tear.before_id, tear.after.event_ids[0]) for tear in tears.found() if tear.after] == [(10, 30)]
     assert list(tears.found()) == []
     assert list(tears.end()) == []

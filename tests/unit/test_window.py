@@ -9,24 +9,37 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from relay.batch import MAX_RECORDS, NO_EVENT_ID, OVERHEAD_BYTES, Kind, encode
 from relay.config import Overflow
-from relay.record import NO_EVENT_ID, OVERHEAD_BYTES, Kind, decode, encode
-from relay.window import Admission, Held, Window
+from relay.held import Held
+from relay.window import Admission, Window
 
 EPOCH = 7
 
 
-def held(offset: int, *, seq: int | None = None, kind: Kind = Kind.EVENT, conflatable: bool = False) -> Held:
-    encoded = encode(kind, offset, EPOCH, offset if seq is None else seq, 1000 + offset, NO_EVENT_ID, b"x")
-    return Held(offset, 1000 + offset, encoded, kind is Kind.EVENT, conflatable)
+def held(
+    offset: int,
+    count: int = 1,
+    *,
+    seq: int | None = None,
+    kind: Kind = Kind.EVENT,
+    conflatable: bool = False,
+    event_id: int = NO_EVENT_ID,
+    recv_ns: int = 1000,
+) -> Held:
+    """`count` records from `offset` on; events have that as their seq too, unless another is given."""
+    ids = [event_id if event_id == NO_EVENT_ID else event_id + n for n in range(count)]
+    encoded = encode(kind, offset, EPOCH, offset if seq is None else seq, recv_ns, ids, [b"x"] * count)
+    return Held(offset, count, recv_ns, encoded, kind is Kind.EVENT, conflatable)
 
 
 def window(overflow: Overflow, max_messages: int = 3) -> Window:
     return Window(max_messages=max_messages, max_bytes=1 << 20, overflow=overflow)
 
 
-def offsets(batch: list[Held]) -> list[int]:
-    return [record.offset for record in batch]
+def offsets(batches: list[Held]) -> list[int]:
+    """Of all records that are to be sent."""
+    return [n for batch in batches for n in range(batch.offset + batch.done, batch.last_offset + 1)]
 
 
 def balanced(subject: Window) -> bool:
@@ -162,18 +175,100 @@ def test_a_refused_event_leaves_as_rejected() -> None:
     assert balanced(subject)
 
 
-def test_a_batch_respects_its_byte_limit_but_always_moves() -> None:
+def test_what_is_taken_goes_over_its_limits_by_one_batch_at_the_most() -> None:
+    subject = window(Overflow.SPILL, max_messages=100)
+    for n in range(1, 22, 5):
+        subject.offer(held(n, 5))
+    assert offsets(subject.take(1, 1 << 20)) == [1, 2, 3, 4, 5]
+    assert offsets(subject.take(6, 1 << 20)) == list(range(6, 16))
+    assert offsets(subject.take(100, OVERHEAD_BYTES)) == list(range(16, 21))
+
+
+@pytest.mark.parametrize(
+    ("overflow", "when_full"),
+    [
+        (Overflow.SPILL, MAX_RECORDS), (Overflow.BLOCK, MAX_RECORDS), (Overflow.CONFLATE, 1),
+        (Overflow.DROP_OLDEST, 1), (Overflow.DROP_NEWEST, 1),
+    ],
+)  # fmt: skip
+def test_a_batch_is_as_large_as_the_policy_treats_alike(overflow: Overflow, when_full: int) -> None:
+    subject = window(overflow, max_messages=3)
+    assert subject.takes == (MAX_RECORDS if overflow is Overflow.BLOCK else 3)
+    subject.offer(held(1, 2))
+    assert subject.takes == (MAX_RECORDS if overflow is Overflow.BLOCK else 1)
+    subject.offer(held(3))
+    assert subject.takes == when_full
+
+
+def test_a_part_of_a_batch_may_be_acknowledged_and_the_rest_sent_again() -> None:
     subject = window(Overflow.SPILL, max_messages=10)
-    for n in range(1, 4):
-        subject.offer(held(n))
-    size = OVERHEAD_BYTES + 1
-    assert offsets(subject.take(10, 2 * size)) == [1, 2]
-    assert offsets(subject.take(10, 1)) == [3]
+    subject.offer(held(1, 5, recv_ns=70))
+    subject.take(10, 1 << 20)
+    assert subject.acknowledge(2) == [(70, 2)]
+    assert (subject.in_flight, subject.in_flight_records, subject.settled_offset()) == (3, 3, 2)
+    subject.rewind()
+    subject.resume(EPOCH, 4)
+    assert offsets(subject.take(10, 1 << 20)) == [5]
+    assert subject.acknowledge(5) == [(70, 1)]
+    assert subject.empty
+    assert subject.memory_bytes == subject.in_flight_bytes == 0
+    assert balanced(subject)
 
 
-def with_id(offset: int, event_id: int, recv_ns: int, epoch: int = EPOCH) -> Held:
-    encoded = encode(Kind.EVENT, offset, epoch, offset, recv_ns, event_id, b"x")
-    return Held(offset, recv_ns, encoded, True, False)
+def test_the_last_acknowledged_event_is_told_record_by_record() -> None:
+    subject = window(Overflow.SPILL, max_messages=10)
+    assert subject.last_acknowledged is None
+    subject.offer(held(1, 3, event_id=50))
+    subject.take(10, 1 << 20)
+    subject.acknowledge(2)
+    last = subject.last_acknowledged
+    assert last is not None
+    assert (last.seq, last.event_ids[0]) == (2, 51)
+
+
+def test_the_oldest_and_the_newest_of_a_batch_leave_alone() -> None:
+    oldest, newest = window(Overflow.DROP_OLDEST, 3), window(Overflow.CONFLATE, 3)
+    for subject in (oldest, newest):
+        subject.offer(held(1, 3, conflatable=True))
+        subject.offer(held(4, conflatable=True))
+        assert balanced(subject)
+    assert offsets(oldest.take(10, 1 << 20)) == [2, 3, 4]
+    assert offsets(newest.take(10, 1 << 20)) == [1, 2, 4]
+
+
+def test_a_refused_event_leaves_its_batch_and_the_others_stay() -> None:
+    subject = window(Overflow.SPILL, max_messages=10)
+    subject.offer(held(1))
+    subject.offer(held(2, 3, event_id=50))
+    subject.take(10, 1 << 20)
+    refused = subject.refuse(3)
+    assert refused is not None
+    assert (refused.offset, refused.event_ids[0], len(refused)) == (3, 51, 1)
+    assert balanced(subject)
+    subject.rewind()
+    assert offsets(subject.take(10, 1 << 20)) == [1, 2, 4]
+    assert [count for _, count in subject.acknowledge(4)] == [1, 1, 1]
+    assert balanced(subject)
+    assert (subject.memory_bytes, subject.in_flight_records) == (0, 0)
+
+
+def test_a_batch_of_which_the_journal_gives_back_a_part_goes_on_there() -> None:
+    subject = window(Overflow.SPILL, max_messages=10)
+    subject.recover(events=3, acknowledged_offset=2, last_offset=5)
+    subject.refill([held(1, 5).encoded])
+    assert (subject.queued, subject.books.spilled) == (3, 0)
+    assert offsets(subject.take(10, 1 << 20)) == [3, 4, 5]
+    assert balanced(subject)
+
+
+def test_of_a_batch_that_was_stored_in_part_the_rest_is_sent() -> None:
+    """By its ids: the incarnation that stored the first two had another epoch."""
+    subject = window(Overflow.SPILL, max_messages=10)
+    subject.resume(EPOCH - 1, 900, 51, 105 * SECOND)
+    subject.offer(held(1, 4, event_id=50, recv_ns=100 * SECOND))
+    assert offsets(subject.take(10, 1 << 20)) == [3, 4]
+    assert subject.books.acknowledged == 2
+    assert balanced(subject)
 
 
 SECOND = 1_000_000_000
@@ -184,12 +279,12 @@ def test_what_an_earlier_incarnation_stored_meanwhile_is_not_sent_again() -> Non
     subject = window(Overflow.SPILL, max_messages=10)
     subject.offer(held(1, seq=1, kind=Kind.LOSS))
     for n in range(2, 5):
-        subject.offer(with_id(n, 48 + n, 100 * SECOND + n))
+        subject.offer(held(n, event_id=48 + n, recv_ns=100 * SECOND + n))
     subject.take(10, 1 << 20)
     subject.rewind()
     subject.resume(EPOCH - 1, 900, 51, 105 * SECOND)
-    subject.offer(with_id(5, 51, 101 * SECOND))
-    subject.offer(with_id(6, 53, 101 * SECOND))
+    subject.offer(held(5, event_id=51, recv_ns=101 * SECOND))
+    subject.offer(held(6, event_id=53, recv_ns=101 * SECOND))
     assert offsets(subject.take(10, 1 << 20)) == [1, 4, 6]
     assert subject.books.acknowledged == 3
     assert balanced(subject)
@@ -198,7 +293,7 @@ def test_what_an_earlier_incarnation_stored_meanwhile_is_not_sent_again() -> Non
 def test_low_ids_of_an_exchange_that_counts_anew_are_sent() -> None:
     subject = window(Overflow.SPILL, max_messages=10)
     for n in range(1, 4):
-        subject.offer(with_id(n, n, 200 * SECOND))
+        subject.offer(held(n, event_id=n, recv_ns=200 * SECOND))
     subject.resume(EPOCH - 1, 900, 1_000_000, 100 * SECOND)
     assert offsets(subject.take(10, 1 << 20)) == [1, 2, 3]
 
@@ -208,29 +303,31 @@ class SpillingWindow(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.subject = Window(max_messages=4, max_bytes=400, overflow=Overflow.SPILL)
+        self.subject = Window(max_messages=6, max_bytes=900, overflow=Overflow.SPILL)
         self.journal: list[Held] = []
+        self.offered = 0
         self.acknowledged = 0
         self.sent: list[int] = []
 
     @rule(count=st.integers(1, 5))
     def offer(self, count: int) -> None:
-        for _ in range(count):
-            record = held(len(self.journal) + 1)
-            self.journal.append(record)
-            assert self.subject.offer(record) is not Admission.DROPPED
+        batch = held(self.offered + 1, min(count, self.subject.takes))
+        self.offered += batch.count
+        self.journal.append(batch)
+        assert self.subject.offer(replace(batch)) is not Admission.DROPPED
 
     @rule(count=st.integers(1, 6))
     def take(self, count: int) -> None:
-        for record in self.subject.take(count, 300):
-            assert record.offset == (self.sent[-1] if self.sent else self.acknowledged) + 1
-            self.sent.append(record.offset)
+        for offset in offsets(self.subject.take(count, 300)):
+            assert offset == (self.sent[-1] if self.sent else self.acknowledged) + 1
+            self.sent.append(offset)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
         offset = data.draw(st.sampled_from(self.sent))
-        assert len(self.subject.acknowledge(offset)) == offset - self.acknowledged
+        done = sum(count for _, count in self.subject.acknowledge(offset))
+        assert done == offset - self.acknowledged
         self.sent = [each for each in self.sent if each > offset]
         self.acknowledged = offset
 
@@ -247,23 +344,29 @@ class SpillingWindow(RuleBasedStateMachine):
     @rule(count=st.integers(1, 8))
     def refill(self, count: int) -> None:
         after = self.subject.newest_in_memory
-        self.subject.refill([record.encoded for record in self.journal[after : after + count]])
+        wanted = [batch.encoded for batch in self.journal if batch.last_offset > after]
+        self.subject.refill(wanted[:count])
 
     @invariant()
     def books_balance(self) -> None:
         assert balanced(self.subject)
         assert self.subject.books.acknowledged == self.acknowledged
-        assert self.subject.books.received == len(self.journal)
+        assert self.subject.books.received == self.offered
 
     @invariant()
-    def memory_is_exact_and_bounded(self) -> None:
-        inside = [decode(encoded, 0, check=True)[0].offset for encoded in self.subject.held_encoded()]
-        assert inside == sorted(inside)
-        assert self.subject.memory_bytes == sum(map(len, self.subject.held_encoded()))
+    def memory_is_exact_and_in_order(self) -> None:
+        inside = [*self.subject._in_flight, *self.subject._queued]
+        first = self.acknowledged + 1
+        assert offsets(inside) == list(range(first, first + len(offsets(inside))))
+        assert self.subject.memory_bytes == sum(len(batch.encoded) for batch in inside)
+        assert self.subject.in_flight_bytes == sum(len(batch.encoded) for batch in self.subject._in_flight)
+        assert (self.subject.queued, self.subject.in_flight) == (
+            len(offsets(list(self.subject._queued))), len(self.sent)
+        )  # fmt: skip
 
     @invariant()
     def the_journal_may_forget_only_what_left(self) -> None:
-        assert self.subject.settled_offset() <= max(self.acknowledged, 0)
+        assert self.subject.settled_offset() <= self.acknowledged
 
 
 TestSpillingWindow = SpillingWindow.TestCase

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import wire
+from relay.batch import EVENT_KINDS, Batch, DamagedBatchError, Kind
 from relay.errors import LinkError
-from relay.record import DamagedRecordError, Kind, Record, encode
 
 SECRET = b"s" * 32
 NONCE = b"n" * wire.NONCE_BYTES
@@ -17,19 +17,20 @@ HELLO = wire.Hello(stream="usdm:btcusdt@trade", epoch=1_700_000_000_000, tip="us
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
-records = st.builds(
-    Record,
-    st.sampled_from(list(Kind)),
-    u64,
-    u64,
-    u64,
-    u64,
-    st.integers(-(2**63), 2**63 - 1),
-    st.binary(max_size=300),
-)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    kind = draw(st.sampled_from(list(Kind)))
+    most = 5 if kind in EVENT_KINDS else 1
+    record = st.tuples(st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300))
+    some = draw(st.lists(record, min_size=1, max_size=most))
+    return Batch(kind, *[draw(u64) for _ in range(4)], [one for one, _ in some], [one for _, one in some])
+
+
 downs = st.one_of(
     st.builds(wire.Resume, u32, u64, u64, u32, u32, st.integers(-1, 2**63 - 1), u64, u64),
-    st.builds(wire.Ack, u32, st.lists(st.tuples(u64, u32), max_size=5).map(tuple)),
+    st.builds(wire.Ack, u32, st.lists(st.tuples(u64, u32, u32), max_size=5).map(tuple)),
     st.builds(wire.Fenced, u64),
     st.builds(wire.Alive, st.booleans()),
     st.builds(wire.Refused, u32, u64, st.text(st.characters(codec="ascii"), max_size=200)),
@@ -56,28 +57,19 @@ def only(data: bytes) -> tuple[int, bytes]:
     return message
 
 
-def encoded(record: Record) -> bytes:
-    return encode(
-        record.kind,
-        record.offset,
-        record.epoch,
-        record.seq,
-        record.recv_ns,
-        record.event_id,
-        record.payload,
-    )
-
-
 @given(downs)
 def test_what_a_publisher_says_arrives(message: object) -> None:
     assert wire.read_down(*only(written(message))) == message
 
 
-@given(u32, st.lists(records, max_size=8))
-def test_a_batch_arrives_whole_and_in_order(session: int, sent: list[Record]) -> None:
-    kind, body = only(wire.batch(session, len(sent), b"".join(map(encoded, sent))))
-    assert kind == wire.BATCH
-    assert wire.read_batch(body) == (session, sent)
+@given(u32, st.lists(batches(), min_size=1, max_size=5), st.data())
+def test_batches_arrive_whole_and_in_order(session: int, sent: list[Batch], data: st.DataObject) -> None:
+    skip = data.draw(st.integers(0, len(sent[0]) - 1))
+    kind, body = only(wire.batches(session, skip, b"".join(batch.encoded for batch in sent)))
+    assert kind == wire.BATCHES
+    read_session, read_skip, read = wire.read_batches(body)
+    assert (read_session, read_skip) == (session, skip)
+    assert [batch.encoded for batch in read] == [batch.encoded for batch in sent]
 
 
 @given(st.lists(downs, min_size=1, max_size=10), st.lists(st.integers(1, 40), min_size=1))
@@ -156,34 +148,41 @@ def test_a_length_beyond_the_limit_is_refused_before_its_body_comes(length: int)
 def test_the_limit_can_be_raised_for_a_proved_peer() -> None:
     splitter = wire.Splitter(16)
     splitter.limit_bytes = 1000
-    assert list(splitter.feed(wire.frame(wire.BATCH, b"x" * 500))) == [(wire.BATCH, b"x" * 500)]
+    assert list(splitter.feed(wire.frame(wire.BATCHES, b"x" * 500))) == [(wire.BATCHES, b"x" * 500)]
 
 
-@given(records, st.data())
-def test_a_cut_batch_is_refused(record: Record, data: st.DataObject) -> None:
-    _, body = only(wire.batch(1, 1, encoded(record)))
+@given(batches(), st.data())
+def test_a_cut_batch_is_refused(batch: Batch, data: st.DataObject) -> None:
+    _, body = only(wire.batches(1, 0, batch.encoded))
     cut = data.draw(st.integers(0, len(body) - 1))
-    with pytest.raises((LinkError, DamagedRecordError)):
-        wire.read_batch(body[:cut])
+    with pytest.raises((LinkError, DamagedBatchError)):
+        wire.read_batches(body[:cut])
 
 
-@given(records, st.integers(0, 3))
-def test_a_batch_whose_count_is_wrong_is_refused(record: Record, count: int) -> None:
-    _, body = only(wire.batch(1, count, encoded(record)))
-    if count == 1:
-        assert wire.read_batch(body) == (1, [record])
+@given(batches(), st.integers(0, 6))
+def test_of_a_batch_something_has_to_be_left(batch: Batch, skip: int) -> None:
+    _, body = only(wire.batches(1, skip, batch.encoded))
+    if skip < len(batch):
+        assert wire.read_batches(body)[1] == skip
         return
-    with pytest.raises((LinkError, DamagedRecordError)):
-        wire.read_batch(body)
+    with pytest.raises(LinkError, match="nothing is left"):
+        wire.read_batches(body)
+
+
+@pytest.mark.parametrize(("kind", "records"), [(Kind.LOSS, 2), (Kind.REPAIR, 3), (5, 1), (255, 1)])
+def test_side_records_come_alone_and_other_kinds_not_at_all(kind: int, records: int) -> None:
+    encoded = Batch(kind, 1, 2, 3, 4, [5] * records, [b"{}"] * records).encoded
+    with pytest.raises(LinkError, match="kind"):
+        wire.read_batches(only(wire.batches(1, 0, encoded))[1])
 
 
 @given(st.binary(max_size=300))
 def test_junk_is_no_batch(body: bytes) -> None:
     try:
-        _, read = wire.read_batch(body)
-    except (LinkError, DamagedRecordError):
+        _, _, read = wire.read_batches(body)
+    except (LinkError, DamagedBatchError):
         return
-    assert 8 + sum(len(encoded(record)) for record in read) == len(body)
+    assert 8 + sum(len(batch.encoded) for batch in read) == len(body)
 
 
 @given(st.integers(0, 255), st.binary(max_size=60))
