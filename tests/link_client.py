@@ -61,7 +61,7 @@ class LinkClient(asyncio.Protocol):
                 heard.resumes.append(message)
             case wire.Ack():
                 if message.session == self.session:
-                    for offset, _ in message.marks:
+                    for offset, _waited_us, _answered_us in message.marks:
                         assert offset > heard.acknowledged, "acknowledgements only rise"
                         heard.acknowledged = offset
                     heard.acks += 1

@@ -142,6 +142,10 @@ class _Socket:
     def getsockname(self) -> tuple[str, int]:
         return self._name
 
+    def fileno(self) -> int:
+        """None: nothing can be written past the transport."""
+        return -1
+
 
 class End(asyncio.Transport):
     """One end of a connection: what is written here arrives at `peer`."""
