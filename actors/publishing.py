@@ -132,8 +132,10 @@ class Publishing:
 
     def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None:
         served = self._links.get(link)
+        if served is None:
+            raise LinkError("a leg sent events on its line")
         # What the stream sent before it heard of a new session it sends again in the new one.
-        if served is not None and served.lane.open and served.lane.session == session:
+        if served.lane.open and served.lane.session == session:
             self._gauges.batches += len(batches)
             served.lane.accept(batches, skip)
             self._flow.offer(served)

@@ -11,6 +11,7 @@ import pytest
 
 from actors.switchboard import MAX_LEGS
 from relay import wire
+from relay.batch import Batch, Kind
 from relay.embedded import EmbeddedNats
 from relay.leg_word import WORD_EVERY_S, Word, encode_word, read_leg, read_word
 from tests.hosts import SECRET
@@ -177,11 +178,11 @@ def test_a_warm_leg_disturbs_nobody(nats_server: EmbeddedNats) -> None:
     [
         wire.frame(wire.WORD, b"short"),
         wire.frame(wire.WORD, encode_word(Word(2, hot=True, epoch=1))),
-        wire.frame(wire.BATCH, b"12345678"),
+        wire.batches(1, 0, Batch(Kind.EVENT, 1, 7, 1, 1, [1], [b"{}"]).encoded),
         wire.frame(99),
         wire.frame(wire.WORD, b"x" * (wire.MAX_HELLO_BYTES + 1)),
     ],
-    ids=["no word", "another leg's", "a batch", "unknown", "too long"],
+    ids=["no word", "another leg's", "events", "unknown", "too long"],
 )
 def test_a_leg_that_says_anything_else_loses_its_connection_alone(
     nats_server: EmbeddedNats, junk: bytes
