@@ -49,7 +49,7 @@ class Recovery:
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
     """Read a segment of an earlier epoch through and note in it how far it is good."""
     segment.bytes = len(data)
-    last_event = b"", 0
+    last_event_at = 0, 0, 0
     last_seq = events = records = unacknowledged_bytes = 0
     damages = []
     for item in scan(data, segment.epoch, segment.last_offset, limit):
@@ -61,14 +61,15 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
         segment.extend(last, end)
         last_seq = head(data, start).seq + last - first
         if kind in EVENT_KINDS:
-            last_event = data[start:end], last - first
+            last_event_at = start, end, last - first
         if last > acknowledged:
             left = last - max(acknowledged, first - 1)
             records += left
             events += left if kind in EVENT_KINDS else 0
             unacknowledged_bytes += end - start
-    event = record_of(*last_event) if last_event[0] else None
-    return Survey(segment, last_seq, event, events, records, unacknowledged_bytes, tuple(damages))
+    start, end, number = last_event_at
+    last_event = record_of(data[start:end], number) if end else None
+    return Survey(segment, last_seq, last_event, events, records, unacknowledged_bytes, tuple(damages))
 
 
 def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -> Recovery:
