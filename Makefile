@@ -12,7 +12,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test chaos chaos-ci cluster-long lint bench bench-quick lock sbom audit-deps clean
+.PHONY: help env demo test chaos chaos-ci cluster-long seeing lint bench bench-quick generated lock sbom audit-deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ chaos: env ## every fault of the table, one after the other, and the table of wh
 chaos-ci: env ## the faults that every change has to survive
 	@$(VENV) -m pytest tests/chaos -m chaos_ci
 
+seeing: env ## a whole relay as Prometheus, a browser and a heartbeat's reader see it
+	@$(VENV) -m pytest tests/cluster -m seeing
+
 cluster-long: env ## jobs submitted to a cluster with a token, and a second node (root)
 	@$(VENV) -m pytest tests/cluster -m cluster_long
 
@@ -53,6 +56,11 @@ bench: env ## Sluice, a one-process forwarder and the old design side by side
 
 bench-quick: env ## the same with short loads
 	@$(VENV) -m bench --quick
+
+generated: env ## write anew what is made of the code: docs/metrics.md and the dashboards in k8s/grafana
+	@$(VENV) -m tools.metrics_page > docs/metrics.md
+	@$(VENV) -m tools.dashboards sluice > k8s/grafana/sluice.json
+	@$(VENV) -m tools.dashboards ray > k8s/grafana/ray-default.json
 
 # pip-tools is no requirement of ours, so it comes and goes unlocked, on a maintainer's machine alone.
 lock: env ## write the lock anew from requirements.in and requirements-dev.in

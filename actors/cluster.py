@@ -102,6 +102,16 @@ def set_process_title(text: str) -> None:
     setproctitle(text)
 
 
+def own_process_title() -> None:
+    """Ray sets the title anew around each call of a method; from now on it leaves it alone."""
+    ray_worker._changeproctitle = _left_alone
+
+
+@contextmanager
+def _left_alone(title: Any, next_title: Any) -> Iterator[None]:
+    yield
+
+
 def worker_niceness(timeout_s: float) -> int:
     """The priority at which the cluster starts its workers."""
     look = ray.remote(_own_niceness).options(num_cpus=0)
@@ -159,30 +169,32 @@ class KeyValues:
 
 
 class RayMetrics:
-    """Metrics that Ray's own exporter serves. Ray tags them with neither actor nor job, so we do."""
+    """Metrics that Ray's own exporter serves. Ray tags them with neither actor nor job, so we do; its own tag
+    `WorkerId` gives each incarnation of an actor series of its own.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[Metric, Any] = {}
 
-    def set(self, metric: Metric, tag: str, value: float) -> None:
-        self._recorder(metric).set(float(value), _tags(metric, tag))
+    def set(self, metric: Metric, tags: tuple[str, ...], value: float) -> None:
+        self._recorder(metric).set(float(value), _named(metric, tags))
 
-    def add(self, metric: Metric, tag: str, amount: float) -> None:
-        self._recorder(metric).inc(float(amount), _tags(metric, tag))
+    def add(self, metric: Metric, tags: tuple[str, ...], amount: float) -> None:
+        # What `inc` does, which refuses zero: a counter that begins with its first loss never grows by it.
+        self._recorder(metric)._record(float(amount), _named(metric, tags))
 
     def _recorder(self, metric: Metric) -> Any:
         with self._lock:
             if metric not in self._known:
                 definition = metric.value
                 kind = Gauge if definition.kind is MetricKind.GAUGE else Counter
-                keys = (definition.tag,) if definition.tag else ()
-                self._known[metric] = kind(definition.name, definition.meaning, keys)
+                self._known[metric] = kind(definition.name, definition.meaning, definition.tags)
             return self._known[metric]
 
 
-def _tags(metric: Metric, tag: str) -> dict[str, str]:
-    return {metric.value.tag: tag} if metric.value.tag else {}
+def _named(metric: Metric, tags: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(metric.value.tags, tags, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from actors.heart import Beat, Heart, beat_now
 from actors.jetstream_keeper import Ensure, ensure_now
 from actors.page import PageKeeper
 from actors.pool import Plan
@@ -53,6 +54,7 @@ class Controller:
         host: Host,
         *,
         ensure: Ensure = ensure_now,
+        beat: Beat = beat_now,
         end: Callable[[int], object] = os._exit,
     ) -> None:
         self._facts = Facts(cluster)
@@ -69,6 +71,7 @@ class Controller:
         self._history_lock = threading.Lock()
         self._own_token_file: Path | None = None
         self._page = PageKeeper(self)
+        self._heart = Heart(beat)
         self._end = end
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
         self._thread.start()
@@ -82,7 +85,9 @@ class Controller:
         if status is None:
             raise ClusterError("the controller has just started and has not looked at the relay yet")
         now = time.monotonic()
-        problems = (*status.problems, *([self._page.problem] if self._page.problem else ()))
+        # NATS being away is told by whoever notices it first.
+        found = (*status.problems, self._page.problem, self._heart.problem)
+        problems = tuple(dict.fromkeys(filter(None, found)))
         return replace(
             status,
             uptime_s=now - self._started_at,
@@ -177,6 +182,7 @@ class Controller:
         self._wake.set()
         self._thread.join()
         self._page.close()
+        self._heart.close()
         self._tick.close()
 
     def _check_secrets(self, config: Config, proofs: Mapping[str, str]) -> None:
@@ -261,11 +267,14 @@ class Controller:
         return max(0.0, began + period_s - time.monotonic())
 
     def _tell(self, config: Config) -> None:
-        """Keep the page where the configuration wants it, and its charts going."""
+        """Keep the page where the configuration wants it, its charts going, and the heart beating."""
         token_file = config.page.token_file or self._own_token_file
-        self._page.keep(config.page, token_file, time.monotonic())
+        now = time.monotonic()
+        self._page.keep(config.page, token_file, now)
+        status = self.status()
+        self._heart.tick(config.nats, status, now)
         with self._history_lock:
-            self._history.looked(self.status(), time.time_ns())
+            self._history.looked(status, time.time_ns())
 
 
 def _configured_scaling(config: Config) -> Scaling:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from actors.cluster import KeyValues, RayMetrics, node_address, node_id, set_process_title
-from actors.main_thread import MainThread
+from actors.actor_log import LimitedHandler
+from actors.cluster import (
+    KeyValues,
+    RayMetrics,
+    node_address,
+    node_id,
+    own_process_title,
+    set_process_title,
+)
+from actors.main_thread import rest_main_thread
 from relay.assign import decode_assignment
 from relay.errors import ClusterError
 from relay.facts import assignment_fact
@@ -19,7 +28,6 @@ from relay.metrics import Metrics
 from relay.stats import Assignment
 
 SECRET, SOCKETS = "secret", "sockets"
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class ActorHost:
@@ -28,7 +36,6 @@ class ActorHost:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._facts = KeyValues(namespace)
-        self._main_thread = MainThread(set_process_title)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (self._namespace,)
@@ -65,15 +72,15 @@ class ActorHost:
         return decode_assignment(encoded) if encoded else None
 
     def set_title(self, text: str) -> None:
-        self._main_thread.title = text
+        set_process_title(text)
 
 
 def _arrive(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    host = ActorHost(namespace)
-    host._main_thread.rest()
-    return host
+    logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
+    own_process_title()
+    rest_main_thread()
+    return ActorHost(namespace)
 
 
 def short_temporary_directory() -> Path:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relay import wire
 from relay.batch import EVENT_KINDS, Batch
@@ -20,6 +20,7 @@ from relay.held import Held
 from relay.histogram import RollingHistogram
 from relay.journal import Journal
 from relay.link import Link, open_link
+from relay.metrics import Metric
 from relay.ports import Host
 from relay.stats import Assignment
 from relay.streams import message_ids
@@ -85,6 +86,11 @@ class LinkKeeper:
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._nats_patience_s = NATS_PATIENCE_S
+
+    @property
+    def histograms(self) -> Mapping[Metric, RollingHistogram]:
+        """Those that are exported, each as the metric that it is."""
+        return {Metric.STREAM_LATENCY: self.latency, Metric.STREAM_RELAY_LATENCY: self.relay_latency}
 
     @property
     def publisher(self) -> str | None:
@@ -205,9 +211,10 @@ class LinkKeeper:
         self._settle()
 
     def acknowledged(self, message: wire.Ack) -> None:
-        now_ns = time.time_ns()
+        same_clock = self._link is not None and self._link.same_node
+        told_ns = message.told_ns if same_clock else time.time_ns()
         for offset, waited_us, answered_us in message.marks:
-            acknowledged_ns = now_ns - 1000 * waited_us
+            acknowledged_ns = told_ns - 1000 * waited_us
             published_ns = acknowledged_ns - 1000 * answered_us
             for recv_ns, count in self._window.acknowledge(offset):
                 self.latency.add_many(acknowledged_ns - recv_ns, count)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.facts import Running, Scaling
-from relay.metrics import Metrics, PoolMetrics
 from relay.observe import Watch, stream_key
 from relay.ports import ActorId, Role, Silence
 from relay.reconcile import Observed
@@ -32,8 +31,7 @@ class Plan:
 
 
 class Pool:
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = PoolMetrics(metrics)
+    def __init__(self) -> None:
         self._state: ScaleState | None = None
         self._status: ScaleStatus | None = None
 
@@ -57,7 +55,6 @@ class Pool:
             max=bounds.max,
             reason=f"set by {plan.scaling.who}" if by_hand else decision.reason,
         )
-        self._metrics.update(self._status)
         return self._status
 
     def status(self, plan: Plan) -> ScaleStatus:

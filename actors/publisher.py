@@ -114,7 +114,7 @@ class Publisher:
 
     def _show(self, in_log: bool) -> None:
         stats = self.stats()
-        self._metrics.update(stats)
+        self._metrics.update(stats, self._gauges.histograms)
         title = f"ray::Publisher {self._name} streams={len(stats.streams)} load={stats.load:.0%}"
         self._host.set_title(title)
         if in_log:
@@ -155,6 +155,7 @@ class Publisher:
             ack_p50_ms=gauges.ack_ms(0.5, now),
             ack_p99_ms=gauges.ack_ms(0.99, now),
             waiting_ms=1e3 * publishing.waiting_s(now),
+            errors_by_code={code.value: count for code, count in gauges.errors.items()},
             last_error=gauges.last_error,
         )
 

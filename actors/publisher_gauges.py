@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 from relay.histogram import RateMeter, RollingHistogram
+from relay.metrics import Metric
+from relay.stats import ErrorCode
 
 HALF_LIFE_S = 2.0
 LATENCY_WINDOW_S = 10.0
@@ -21,7 +24,7 @@ class PublisherGauges:
         self.acknowledged = 0
         self.duplicates = 0
         self.written_bytes = 0
-        self.errors: Counter[str] = Counter()
+        self.errors: Counter[ErrorCode] = Counter()
         self.last_error = ""
         self.capacity_per_s = 0.0
         self.latency = RollingHistogram(LATENCY_WINDOW_S)
@@ -30,7 +33,8 @@ class PublisherGauges:
         self._load = RateMeter(HALF_LIFE_S)
 
     def error(self, code: str, text: str) -> None:
-        self.errors[code] += 1
+        """`code` is one of ErrorCode, or the number that NATS gave for a refusal."""
+        self.errors[next((one for one in ErrorCode if one == code), ErrorCode.REFUSED)] += 1
         self.last_error = text
 
     def measure(self, now: float) -> None:
@@ -52,6 +56,11 @@ class PublisherGauges:
     def load(self) -> float:
         """The share of one core that this process uses, all its threads together."""
         return self._load.rate_per_s
+
+    @property
+    def histograms(self) -> Mapping[Metric, RollingHistogram]:
+        """Those that are exported, each as the metric that it is."""
+        return {Metric.PUBLISHER_ACK: self.latency}
 
     def ack_ms(self, quantile: float, now: float) -> float | None:
         ns = self.latency.merged(now).quantile(quantile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 from relay import wire
@@ -33,7 +34,7 @@ class Served:
         """Everything that is untold, in one message."""
         if self.untold:
             marks = [(offset, _us(now - at), _us(at - sent_at)) for offset, at, sent_at in self.untold]
-            self.link.send(wire.ack(self.lane.session, marks))
+            self.link.send(wire.ack(self.lane.session, time.time_ns(), marks))
             self.told = marks[-1][0]
             self.untold.clear()
 

@@ -144,8 +144,9 @@ class StreamRelay:
         self._tasks: list[asyncio.Task[None]] = []
         self._rate = RateMeter(RATE_HALF_LIFE_S)
         self._bytes_rate = RateMeter(RATE_HALF_LIFE_S)
-        self._metrics = StreamMetrics(host.metrics, settings.spec.name)
+        self._metrics = StreamMetrics(host.metrics, settings.spec.key)
         self._journal_problem = ""
+        self._logged_state = StreamState.CONNECTING
 
     def _start_intake(self) -> Intake:
         settings = self.settings
@@ -318,10 +319,17 @@ class StreamRelay:
             self._reconsider_reading()
             self._measure()
             stats = self.stats()
-            self._metrics.update(stats)
+            self._log_change(stats)
+            self._metrics.update(stats, self.links.histograms)
             self._host.set_title(f"ray::Stream {stats.stream} backlog={stats.backlog_count}")
             if ticks % LOG_EVERY_TICKS == 0:
                 _log.info("%s", status_line(stats))
+
+    def _log_change(self, stats: StreamStats) -> None:
+        if stats.state is not self._logged_state:
+            why = f" ({stats.problem})" if stats.problem else ""
+            _log.info("%s, was %s%s: %s", stats.state, self._logged_state, why, status_line(stats))
+            self._logged_state = stats.state
 
     def _measure(self) -> None:
         now = time.monotonic()
@@ -364,7 +372,7 @@ class StreamRelay:
         books, spec, now = self.window.books, self.settings.spec, time.monotonic()
         oldest_ns = self.window.oldest_recv_ns()
         last_data_at = self.feed.last_data_at
-        latency = self.links.latency.merged(now)
+        latency, relayed = self.links.latency.merged(now), self.links.relay_latency.merged(now)
         return StreamStats(
             stream=spec.name,
             venue=spec.venue.value,
@@ -404,9 +412,13 @@ class StreamRelay:
             latency_p50_ms=_ms(latency.quantile(0.5)),
             latency_p99_ms=_ms(latency.quantile(0.99)),
             latency_max_ms=_ms(latency.max_ns or None),
+            relay_latency_p50_ms=_ms(relayed.quantile(0.5)),
+            relay_latency_p99_ms=_ms(relayed.quantile(0.99)),
             assignment_version=self.links.assignment.version if self.links.assignment else 0,
             subscribed_at_ns=self.feed.subscribed_at_ns,
             first_data_at_ns=self.feed.first_data_at_ns,
+            gaps=self.intake.losses,
+            journal_max_bytes=self.settings.journal_max_bytes if self._journal else 0,
             last_error=self._journal_problem or self.feed.last_error,
             problem=self.problem,
         )

@@ -16,6 +16,7 @@ from relay.errors import SluiceError
 from relay.facts import Facts, Running
 from relay.health import Finding, HealthWatch, judge
 from relay.legs import Together, choose_node
+from relay.metrics import RelayMetrics
 from relay.observe import Watch, stream_key
 from relay.ports import ActorId, Cluster, Host, Role, Room
 from relay.reconcile import (
@@ -91,7 +92,7 @@ class Tick:
     def __init__(self, cluster: Cluster, host: Host, facts: Facts, ensure: Ensure) -> None:
         self.status: RelayStatus | None = None
         self.ended = threading.Event()
-        self.pool = Pool(host.metrics)
+        self.pool = Pool()
         self._cluster = cluster
         self._host = host
         self._facts = facts
@@ -100,6 +101,7 @@ class Tick:
         self._together = Together()
         # Of the legs that were made here.
         self._homes: dict[ActorId, str | None] = {}
+        self._metrics = RelayMetrics(host.metrics)
         self._judged: tuple[tuple[Finding, ...], float] | None = None
         self._jetstream = JetStreamKeeper(ensure)
         self._target: Target | None = None
@@ -339,6 +341,7 @@ class Tick:
         )
         limits = target.silence_limits_s
         self._judged = self._health.looked(self.status, limits, self._jetstream.problem, now), now
+        self._metrics.update(scale, judge(*self._judged, now))
         backlog = sum(stats.backlog_count for stats in self.status.streams)
         self._host.set_title(f"ray::Controller publishers={scale.actual}/{scale.wanted} backlog={backlog}")
 

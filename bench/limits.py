@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.hops import hops
 from bench.loads import FLOOD_RATE_PER_S, STREAMS, Load
 from bench.machine import this_machine
 from bench.measure import measure
@@ -50,17 +52,37 @@ def relay(
         yield stage, running
 
 
+def start(directory: Path) -> Iterator[Finding]:
+    """From `driver.py run` until every stream has delivered, five times."""
+    for number in range(5):
+        with staged(directory / str(number)) as stage:
+            began = time.monotonic()
+            with running_sluice(stage, "Sluice", _JETSTREAM) as running:
+                stage.await_first_data(_START_LIMIT_S, running.check)
+                yield {"start": number + 1, "seconds": round(time.monotonic() - began, 1)}
+
+
 def quiet(directory: Path, seconds: float = 20.0) -> Iterator[Finding]:
-    """CPU of connected actors without a single event, as a share of one core."""
+    """CPU of connected actors without a single event, as a share of one core, three times."""
     with relay(directory) as (_, running):
         groups = {"actors": running.relay(), "Ray's daemons": running.daemons()}
         driver = groups["actors"].pop("driver")
         groups["driver"] = {"driver": driver}
-        before = {pid: cpu_s(pid) for pids in groups.values() for pid in pids.values()}
-        time.sleep(seconds)
-        for name, pids in groups.items():
-            used_s = sum(cpu_s(pid) - before[pid] for pid in pids.values())
-            yield {"who": name, "processes": len(pids), "percent_of_a_core": round(100 * used_s / seconds, 1)}
+        for _ in range(3):
+            before = {pid: cpu_s(pid) for pids in groups.values() for pid in pids.values()}
+            time.sleep(seconds)
+            for name, pids in groups.items():
+                used_s = sum(cpu_s(pid) - before[pid] for pid in pids.values())
+                percent = round(100 * used_s / seconds, 1)
+                yield {"who": name, "processes": len(pids), "percent_of_a_core": percent}
+
+
+def calm_hops(directory: Path) -> Iterator[Finding]:
+    """Where the time of an event goes at 1,000 msg/s, five times."""
+    with relay(directory) as (stage, running):
+        for number in range(5):
+            for finding in hops(stage, running, dict.fromkeys(STREAMS, 100.0)):
+                yield {"round": number + 1} | finding
 
 
 def many_streams(directory: Path, rate_per_s: float = 2000.0) -> Iterator[Finding]:
@@ -100,18 +122,18 @@ def journal(directory: Path, rate_per_s: float = 5000.0) -> Iterator[Finding]:
 
 def saturated(directory: Path) -> Iterator[Finding]:
     """CPU a message where the streams' backlogs never run empty."""
-    rates = {_CORE: 60_000.0, _JETSTREAM: 40_000.0}
+    rates = {_CORE: 120_000.0, _JETSTREAM: 60_000.0}
     for delivery, rate_per_s in rates.items():
         with relay(directory / delivery, delivery) as (stage, running):
             for _ in range(3):
                 yield {"delivery": delivery} | _figures(stage, running, _even(STREAMS, rate_per_s))
 
 
-def held_memory(directory: Path, minutes: float = 10.0) -> Iterator[Finding]:
+def held_memory(directory: Path, minutes: int = 10) -> Iterator[Finding]:
     """The largest actor of each role, after each minute: half of it floods of one stream after the other."""
     began = time.monotonic()
     with relay(directory) as (stage, running):
-        for minute in range(round(minutes)):
+        for minute in range(minutes):
             stage.offer(dict.fromkeys(STREAMS, 100.0) | {STREAMS[minute % len(STREAMS)]: 20_000.0})
             time.sleep(30)
             stage.offer(dict.fromkeys(STREAMS, 100.0))
@@ -150,6 +172,8 @@ def _latency(measured: Measurement, group: str) -> Finding:
 
 
 QUESTIONS: dict[str, Callable[[Path], Iterator[Finding]]] = {
+    "start": start,
+    "hops": calm_hops,
     "quiet": quiet,
     "streams": many_streams,
     "publishers": many_publishers,
@@ -163,16 +187,18 @@ def main() -> int:
     choice = ", ".join(QUESTIONS)
     parser = argparse.ArgumentParser(prog="bench.limits", description=__doc__)
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {choice}; else all")
+    parser.add_argument("--minutes", type=int, default=10, help="how long to watch the memory")
     parser.add_argument("--output", type=Path, default=_RESULTS, help="folder for the figures")
     given = parser.parse_args()
     if unknown := set(given.questions) - QUESTIONS.keys():
         parser.error(f"{', '.join(sorted(unknown))}: no such question; take some of {choice}")
+    questions = QUESTIONS | {"memory": partial(held_memory, minutes=given.minutes)}
     found: dict[str, list[Finding]] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="sluice-limits-") as scratch:
             for name in given.questions or QUESTIONS:
                 found[name] = []
-                for finding in QUESTIONS[name](Path(scratch) / name):
+                for finding in questions[name](Path(scratch) / name):
                     found[name].append(finding)
                     told = ", ".join(f"{key} {value}" for key, value in finding.items())
                     print(f"{name}: {told}", flush=True)

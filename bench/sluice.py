@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
+import orjson
 
 from bench.procfs import command_line, descendants
 from bench.stage import Stage
@@ -76,6 +77,18 @@ class RunningSluice:
     def stored(self) -> int | None:
         return asyncio.run(stored(self._stage.nats_url, self._stage.streams)) if self._stores else None
 
+    def status(self) -> dict[str, Any]:
+        """What the relay says of itself."""
+        told = subprocess.run(
+            [sys.executable, _DRIVER, "status", "--json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=_environ(self._stage),
+            check=True,
+        )
+        found: dict[str, Any] = orjson.loads(told.stdout)
+        return found
+
     def notes(self) -> dict[str, int]:
         return {}
 
@@ -114,20 +127,23 @@ async def stored(nats_url: str, streams: Sequence[str]) -> int:
         await bus.close()
 
 
+def _environ(stage: Stage) -> dict[str, str]:
+    """With a state folder of its own, so that it does not join a relay that runs here already."""
+    own = {"SLUICE_STATE_DIR": str(stage.directory / "state")}
+    return {key: value for key, value in os.environ.items() if key not in _NOT_OURS} | own
+
+
 @contextmanager
 def running_sluice(stage: Stage, name: str, delivery: str, **more: Any) -> Iterator[RunningSluice]:
     file = stage.directory / "shards.yaml"
     file.write_text(configuration(stage, delivery, more), encoding="utf-8")
-    # A state folder of its own, so that it does not join a relay that runs here already.
-    own = {"SLUICE_STATE_DIR": str(stage.directory / "state")}
-    environ = {key: value for key, value in os.environ.items() if key not in _NOT_OURS} | own
     with (stage.directory / "driver.log").open("ab") as log:
         driver = subprocess.Popen(
             [sys.executable, _DRIVER, "run", "-c", file],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environ,
+            env=_environ(stage),
             start_new_session=True,
         )
     try:

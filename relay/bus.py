@@ -84,6 +84,16 @@ class Connection:
             self._pings.append(time.monotonic())
             self._client.ping(_Pong(self, then))
 
+    async def flush(self) -> None:
+        """Until the server has read all that was written before. Raises BusError if that takes too long."""
+        taken = asyncio.Event()
+        self.ping(taken.set)
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await taken.wait()
+        except TimeoutError as error:
+            raise BusError(f"{self.server} does not answer") from error
+
     def ponged(self) -> None:
         self._pings.popleft()
         self._heard_at = time.monotonic()
@@ -239,6 +249,17 @@ async def connect(config: NatsConfig, server: str, name: str, on_error: Callable
         with contextlib.suppress(BusError):
             (await attempt).abort("cancelled")
         raise
+
+
+async def connect_to_any(config: NatsConfig, name: str, on_error: Callable[[str], None]) -> Connection:
+    """To the first server that can be had. Raises BusError with what the last one said."""
+    failure = BusError("no NATS server is configured")
+    for server in config.servers:
+        try:
+            return await connect(config, server, name, on_error)
+        except BusError as error:
+            failure = error
+    raise failure
 
 
 async def _connect(config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]) -> Connection:

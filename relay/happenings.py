@@ -75,6 +75,10 @@ def _of_stream(key: str, old: StreamStats, new: StreamStats) -> Iterator[Happeni
     if new.epoch != old.epoch:
         yield Happening("restarted", key, Weight.WARN, f"started again, as epoch {new.epoch}")
         return
+    if new.gaps > old.gaps and new.lost == old.lost:
+        # With ids, the number of lost ones tells more.
+        text = "has {n} gaps on the loss ledger; no ids tell whether anything was in them"
+        yield Happening("gaps", key, Weight.BAD, text, new.gaps - old.gaps)
     for name, (weight, text) in _COUNTED.items():
         grown = getattr(new, name) - getattr(old, name)
         if grown > 0:
@@ -121,8 +125,10 @@ def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]
 
 
 def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+    # One that starts has never answered; if that lasts, it is a problem.
+    heard = {stream_key(one) for one in before.streams} | {one.publisher for one in before.publishers}
     for name in after.unreachable:
-        if name not in before.unreachable:
+        if name in heard and name not in before.unreachable:
             yield Happening("silent", name, Weight.WARN, "does not answer")
     for problem in after.problems:
         # The number of seconds in it would make it another one at each look.

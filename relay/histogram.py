@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil, expm1, log
 
 # A value falls into one of 16 equal buckets of its octave, told by its five leading bits, so that the middle
@@ -40,8 +41,14 @@ class LatencyHistogram:
     def add_many(self, ns: int, n: int) -> None:
         """The same value `n` times."""
         if n > 0:
-            self.add(ns)
-            self._counts[_bucket(ns)] += n - 1
+            self._counts[_bucket(ns)] += n
+            if ns > self.max_ns:
+                self.max_ns = ns
+
+    def up_to(self, bounds_ns: Sequence[int]) -> list[int]:
+        """How many values are at most each bound, within 3.2 % of it, and last how many there are."""
+        below = list(accumulate(self._counts, initial=0))
+        return [*(below[_buckets_up_to(bound)] for bound in bounds_ns), below[-1]]
 
     def quantile(self, q: float) -> int | None:
         """The value below which a share of `q` lies; None as long as there is none at all."""
@@ -92,8 +99,14 @@ def _middle_ns(bucket: int) -> int:
     return (2 * (16 + step) + 1) << (octave - 2)
 
 
+def _buckets_up_to(bound_ns: int) -> int:
+    """How many buckets, from the first on, have their middle at the bound or before it."""
+    bucket = _bucket(bound_ns)
+    return bucket + (_middle_ns(bucket) <= bound_ns)
+
+
 class RollingHistogram:
-    """A histogram that forgets: it answers for the last `window_s` to twice `window_s`.
+    """A histogram that forgets: it answers for the last `window_s` to twice `window_s`, and `up_to` for all.
 
     Adding needs no clock; questions turn the window, so ask at least once in a window.
     """
@@ -102,6 +115,7 @@ class RollingHistogram:
         self._window_s = window_s
         self._current = LatencyHistogram()
         self._previous = LatencyHistogram()
+        self._forgotten = LatencyHistogram()
         self._turn_at: float | None = None
 
     def add(self, ns: int) -> None:
@@ -126,10 +140,16 @@ class RollingHistogram:
         both.merge(self._current)
         return both
 
+    def up_to(self, bounds_ns: Sequence[int]) -> list[int]:
+        """How many values since the start are at most each bound, and last how many there are."""
+        parts = (self._forgotten, self._previous, self._current)
+        return [sum(counts) for counts in zip(*(part.up_to(bounds_ns) for part in parts), strict=True)]
+
     def _turn(self, now: float) -> None:
         if self._turn_at is None:
             self._turn_at = now + self._window_s
         elif now >= self._turn_at:
+            self._forgotten.merge(self._previous)
             self._previous, self._current = self._current, self._previous
             self._current.reset()
             on_time = now < self._turn_at + self._window_s

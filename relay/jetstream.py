@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from relay.bus import Connection, connect
+from relay.bus import Connection, connect_to_any
 from relay.config import Delivery, JetStreamConfig, NatsConfig, StreamSettings
 from relay.errors import BusError
 from relay.standing import RefusedError, Requests, ask
@@ -35,7 +35,7 @@ async def ensure_streams(nats: NatsConfig, streams: Sequence[StreamSettings]) ->
     """
     if nats.delivery is Delivery.CORE:
         return ()
-    connection = await _connect(nats)
+    connection = await connect_to_any(nats, "sluice streams", lambda _: None)
     try:
         _refuse_old(connection)
         wanted = [*(_stream_fields(nats.stream, one) for one in streams), _side_fields(nats, streams)]
@@ -48,16 +48,6 @@ def _refuse_old(connection: Connection) -> None:
     if connection.version < OLDEST_SERVER:
         found, oldest = (".".join(map(str, version)) for version in (connection.version, OLDEST_SERVER))
         raise BusError(f"the NATS server {connection.server} is {found}; use {oldest} or later")
-
-
-async def _connect(nats: NatsConfig) -> Connection:
-    failure = BusError("no NATS server is configured")
-    for server in nats.servers:
-        try:
-            return await connect(nats, server, "sluice streams", lambda _: None)
-        except BusError as error:
-            failure = error
-    raise failure
 
 
 def _stream_fields(limits: JetStreamConfig, stream: StreamSettings) -> Fields:

@@ -7,6 +7,7 @@ and takes batches. It holds no records: the window does.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar, cast
@@ -41,12 +42,12 @@ class LinkOwner(Protocol):
 
 class Link(asyncio.Protocol):
     """`closed` resolves to the reason once the link is over; it never raises. `connected` is the publisher's
-    word on its NATS connection."""
+    word on its NATS connection, `same_node` whether it has this process's clock."""
 
     def __init__(self, endpoint: PublisherEndpoint, owner: LinkOwner, secret: bytes) -> None:
         self.publisher = endpoint.publisher
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.connected = False
+        self.connected = self.same_node = False
         self.session: int | None = None
         # Batches may be sent: there is a session, and the socket takes bytes.
         self.ready = False
@@ -61,6 +62,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports keep asyncio's contract without inheriting from it.
         self._transport = cast(asyncio.Transport, transport)
+        self.same_node = transport.get_extra_info("socket").family == socket.AF_UNIX
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._writer = DirectWriter(self._transport)
 

@@ -95,7 +95,7 @@ class Host(Protocol):
         """The last one published for the stream with this key; it outlives the controller."""
 
     def set_title(self, text: str) -> None:
-        """The process title, which Ray's Cluster page shows."""
+        """The process title, which Ray's Cluster page shows; Ray sets its own once the actor is made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 # What a drain of everything may take beyond its own deadline: calls, then the publishers, then the removal.
 TAKE_DOWN_GRACE_S = 6.0
+
+
+class ErrorCode(StrEnum):
+    """What can go wrong for a publisher. `refused` is every answer of NATS that is an error."""
+
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    MAX_PAYLOAD = "max_payload"
+    NATS = "nats"
+    LINK = "link"
 
 
 class StreamState(StrEnum):
@@ -46,8 +57,10 @@ class StreamStats:
     + rejected`. `recovered` is the part of `received` that came out of the journal at the start; `repeated`
     events (the exchange sent an id again) were received before, so they stand outside. `healed` is the part
     of `received` that came over REST in its place; `repaired` is the part of `lost` that came later and
-    stands outside. `reconnects` came after a time without a connection; `rotations` replaced one without a
-    seam, `silences` one that was dead, and `unaligned` one whose overlap with the next could not be made out.
+    stands outside. `gaps` are the holes announced on the loss ledger, with ids, which `lost` counts, or
+    without. `reconnects` came after a time without a connection; `rotations` replaced one without a seam,
+    `silences` one that was dead, and `unaligned` one whose overlap with the next could not be made out.
+    `latency` is from the socket's read to the acknowledgement, `relay_latency` to the write to NATS.
     `subscribed_at_ns` and `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
     `problem` is what somebody has to mend now, `last_error` what happened last, whether or not it is over.
 
@@ -93,9 +106,13 @@ class StreamStats:
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     latency_max_ms: float | None
+    relay_latency_p50_ms: float | None = None
+    relay_latency_p99_ms: float | None = None
     assignment_version: int = 0
     subscribed_at_ns: int = 0
     first_data_at_ns: int = 0
+    gaps: int = 0
+    journal_max_bytes: int = 0
     last_error: str = ""
     problem: str = ""
     critical: bool = False
@@ -122,7 +139,8 @@ class StreamStats:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherStats:
     """One look at a publisher actor. `load` is the share of one core that its process used lately;
-    `waiting_ms` is how long the oldest message on its way to NATS has been there.
+    `waiting_ms` is how long the oldest message on its way to NATS has been there. `errors_by_code` are the
+    `errors` by ErrorCode, as far as there were any.
     """
 
     publisher: str
@@ -147,6 +165,7 @@ class PublisherStats:
     ack_p50_ms: float | None
     ack_p99_ms: float | None
     waiting_ms: float = 0.0
+    errors_by_code: Mapping[str, int] = field(default_factory=dict)
     last_error: str = ""
 
 

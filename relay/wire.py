@@ -39,7 +39,7 @@ _FRAME = Struct("<IB")
 _BATCHES = Struct("<II")
 _BATCHES_HEAD = Struct("<IBII")
 _RESUME = Struct("<IQQIIqQQ")
-_SESSION = Struct("<I")
+_ACK = Struct("<IQ")
 _MARK = Struct("<QII")
 _REFUSED = Struct("<IQ")
 _FENCED = Struct("<Q")
@@ -81,9 +81,10 @@ Mark = tuple[int, int, int]
 class Ack:
     """Each mark `(offset, waited_us, answered_us)` says that every record up to `offset` was acknowledged by
     NATS, how long ago that was when this message left, and how long the answer had taken: acknowledgements
-    wait for each other, and latency counts without that."""
+    wait for each other, and latency counts without that. It left at `told_ns`, by the publisher's clock."""
 
     session: int
+    told_ns: int
     marks: tuple[Mark, ...]
 
 
@@ -138,8 +139,8 @@ def resume(message: Resume) -> bytes:
     return frame(RESUME, _RESUME.pack(*astuple(message)))
 
 
-def ack(session: int, marks: Iterable[Mark]) -> bytes:
-    return frame(ACK, _SESSION.pack(session) + b"".join([_MARK.pack(*mark) for mark in marks]))
+def ack(session: int, told_ns: int, marks: Iterable[Mark]) -> bytes:
+    return frame(ACK, _ACK.pack(session, told_ns) + b"".join([_MARK.pack(*mark) for mark in marks]))
 
 
 def fenced(epoch: int) -> bytes:
@@ -241,8 +242,8 @@ def read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused
 
 def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
     if kind == ACK:
-        (session,) = _SESSION.unpack_from(body)
-        return Ack(session, tuple(_MARK.iter_unpack(body[_SESSION.size :])))
+        session, told_ns = _ACK.unpack_from(body)
+        return Ack(session, told_ns, tuple(_MARK.iter_unpack(body[_ACK.size :])))
     if kind == ALIVE:
         return Alive(bool(_ALIVE.unpack(body)[0]))
     if kind == RESUME:

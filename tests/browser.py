@@ -55,7 +55,9 @@ class Tab:
             self.complaints.append(event["params"]["entry"]["text"])
 
     def open(self, url: str) -> None:
+        """And wait until it is all there."""
         self.call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page, as JSON; promises are waited for."""
@@ -68,7 +70,7 @@ class Tab:
         deadline = time.monotonic() + DEADLINE_S
         pause = threading.Event()
         while not (value := self.run(script)):
-            shown = self.run("document.body.innerText")
+            shown = self.run("document.body?.innerText")
             assert time.monotonic() < deadline, f"never true: {script}; the page says:\n{shown}"
             pause.wait(0.05)
         return value
@@ -84,6 +86,10 @@ class Tab:
     def picture(self) -> bytes:
         """PNG of what is on the screen."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
+    def type(self, text: str) -> None:
+        """Into what has the focus, as a paste would."""
+        self.call("Input.insertText", text=text)
 
     def press(self, *keys: str) -> None:
         codes = {"Tab": 9, "Enter": 13, "Escape": 27}

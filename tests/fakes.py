@@ -24,6 +24,7 @@ def stream_stats(key: str, **changes: Any) -> StreamStats:
         unaligned=0, failovers=0, backlog_bytes=0,
         backlog_age_s=0.0, journal_bytes=0, last_data_age_s=0.1, rate_per_s=70.0, bytes_per_s=9000.0,
         latency_p50_ms=0.8, latency_p99_ms=2.1, latency_max_ms=5.0,
+        relay_latency_p50_ms=0.2, relay_latency_p99_ms=0.6,
     )  # fmt: skip
     return replace(stats, **changes)
 

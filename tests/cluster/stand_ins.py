@@ -25,8 +25,7 @@ class StandInStream:
         self._host = host
         self._assignment = host.assignment(settings.spec.key)
         self._state = StreamState.LIVE
-        self._metrics = StreamMetrics(host.metrics, settings.spec.name)
-        host.set_title(f"ray::Stream {settings.spec.name} backlog=3")
+        self._metrics = StreamMetrics(host.metrics, settings.spec.key)
 
     def __repr__(self) -> str:
         return f"Stream({self._settings.spec.name})"
@@ -44,7 +43,8 @@ class StandInStream:
             queued=3,
             received=13,
         )
-        self._metrics.update(stats)
+        self._host.set_title(f"ray::Stream {stats.stream} backlog=3")
+        self._metrics.update(stats, {})
         return stats
 
     def assign(self, assignment: Assignment) -> None:
@@ -76,7 +76,7 @@ class StandInPublisher:
             draining=self._draining,
             streams=(str(os.nice(0)), str(len(self._host.secret))),
         )
-        self._metrics.update(stats)
+        self._metrics.update(stats, {})
         return stats
 
     def drain(self, deadline_s: float) -> PublisherStats:

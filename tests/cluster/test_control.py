@@ -20,6 +20,7 @@ from actors.cluster import ActorClasses
 from actors.connection import Connection, Start, connect
 from relay.config import Config, parse_config
 from relay.errors import ClusterError, UsageError
+from relay.metrics import Metric
 from relay.process_tree import children, descendants, is_running
 from relay.stats import RelayStatus
 
@@ -122,22 +123,32 @@ def test_sockets_have_a_private_directory(relay):
     assert len(str(directory)) < 60
 
 
-def test_process_titles_tell_the_backlog(relay):
+def test_process_titles_tell_the_backlog_whatever_is_called(relay):
     pid = relay.status().streams[0].pid
     title = Path(f"/proc/{pid}/cmdline")
     until(lambda: title.read_text().startswith("ray::Stream btcusdt@trade backlog=3"), "the title")
+    uptime_s = relay.status().uptime_s
+    seen = set()
+    # Some looks of the controller, each of which calls a method of it.
+    while relay.status().uptime_s < uptime_s + 3:
+        seen.add(title.read_text().rstrip("\0"))
+    assert seen == {"ray::Stream btcusdt@trade backlog=3"}
 
 
-def test_metrics_are_exported_with_the_streams_name(relay):
+def test_metrics_are_exported_with_the_streams_key_and_counters_from_zero_on(relay):
     port = ray._private.worker._global_node.metrics_export_port
+    wanted = {Metric.STREAM_BACKLOG: " 3.0", Metric.STREAM_RECEIVED: " 13.0", Metric.STREAM_LOST: " 0.0"}
 
     def exported() -> bool:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
-        found = [line for line in lines if line.startswith("ray_sluice_stream_backlog_events{")]
-        return any('stream="btcusdt@trade"' in line and line.endswith(" 3.0") for line in found)
+        mine = [line for line in lines if 'stream="usdm:btcusdt@trade"' in line]
+        return all(
+            any(line.startswith(f"{metric.value.exported}{{") and line.endswith(value) for line in mine)
+            for metric, value in wanted.items()
+        )
 
-    until(exported, "the gauge")
+    until(exported, "a gauge, a counter, and one of what did not happen")
 
 
 def test_scaling_up_and_down_moves_the_streams(relay):

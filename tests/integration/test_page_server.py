@@ -8,113 +8,13 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import replace
 
 import pytest
 
-from actors.controller import Controller
-from relay.config import parse_config
-from relay.errors import ClusterError
 from relay.page import MAX_BODY_BYTES, MAX_CONNECTIONS
-from relay.stats import RelayStatus
 from relay.status_json import encoded
-from tests.fakes import FakeCluster
-from tests.hosts import PlainHost
-
-TOKEN = "a-token-of-the-tests"
-DEADLINE_S = 10.0
-
-
-def config(page: str):
-    return parse_config(
-        f"page: {page}\npublishers: {{max: 2}}\nshards: [btcusdt@trade, ethusdt@trade]\n", {"HOME": "/home/u"}
-    )
-
-
-@dataclass
-class Reply:
-    status: int
-    body: bytes
-    headers: http.client.HTTPMessage
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class Served:
-    controller: Controller
-    cluster: FakeCluster
-    token_file: Path
-
-    @property
-    def port(self) -> int:
-        page = self.controller.status().page
-        assert page is not None
-        return urlsplit(page.url).port or 0
-
-    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
-        try:
-            fields = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body or None, fields)
-            answer = connection.getresponse()
-            return Reply(answer.status, answer.read(), answer.headers)
-        finally:
-            connection.close()
-
-    def order(self, path: str, body: object, **headers: str) -> Reply:
-        usual = {"Authorization": f"Bearer {TOKEN}", "Content_Type": "application/json"}
-        return self.ask("POST", path, json.dumps(body).encode(), **{**usual, **headers})
-
-    def history_until(self, after: int, met: Callable[[Any], object]) -> Any:
-        pause = threading.Event()
-        for _ in range(int(DEADLINE_S / 0.01)):
-            found = self.ask("GET", f"/history.json?after={after}").json
-            if met(found):
-                return found
-            pause.wait(0.01)
-        raise AssertionError(f"never in the history: {found}")
-
-    def until(self, met: Callable[[RelayStatus], object], what: str) -> RelayStatus:
-        pause = threading.Event()
-        for _ in range(int(DEADLINE_S / 0.01)):
-            try:
-                if met(status := self.controller.status()):
-                    return status
-            except ClusterError:
-                pass
-            pause.wait(0.01)
-        raise AssertionError(f"never happened: {what}")
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Call it for a relay at peace, whose page is as the argument says."""
-    token_file = tmp_path / "token"
-    token_file.write_text(f"{TOKEN}\n")
-    hosts, running = [], []
-
-    def start(page: str = "{{listen: '127.0.0.1:0', token_file: {token_file}}}") -> Served:
-        host, cluster = PlainHost(), FakeCluster()
-        hosts.append(host)
-        controller = Controller(cluster, host, ensure=lambda nats, streams: None)
-        running.append(controller)
-        controller.apply(config(page.format(token_file=token_file)), who="the test")
-        served = Served(controller, cluster, token_file)
-        served.until(lambda status: len(status.streams) == 2 and status.publishers, "two streams")
-        return served
-
-    yield start
-    for controller in running:
-        controller.stop()
-    for host in hosts:
-        host.close()
+from tests.page_rig import DEADLINE_S, TOKEN, config
 
 
 def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(serve):
@@ -166,7 +66,7 @@ def test_scaling_and_draining_over_the_page(serve):
     assert served.order("/resume", {"stream": "usdm:btcusdt@trade"}).status == 200
     served.until(lambda status: len(status.streams) == 2, "the stream's return")
     assert served.order("/scale", {"publishers": "auto"}).status == 200
-    changes = served.controller.status().changes
+    changes = served.until(lambda status: len(status.changes) == 6, "the record of it all").changes
     assert [one.what for one in changes] == [
         "relay started with 2 streams",
         "publishers set to 2",
@@ -256,7 +156,8 @@ def test_sizes_are_capped(serve):
     assert served.ask("GET", "/" + "x" * 5000).status in (400, 414)
     assert served.ask("GET", "/", X_Long="x" * 5000).status in (400, 431)
     assert served.order("/scale", {"publishers": 2, "who": "x" * 3000}).status == 200
-    assert len(served.controller.status().changes[-1].who) < 100
+    changes = served.until(lambda status: len(status.changes) == 2, "the record of it").changes
+    assert len(changes[-1].who) < 100
 
 
 def test_a_chunked_body_is_capped_too(serve):

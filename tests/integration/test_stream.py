@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +20,7 @@ from actors.stream import StreamActor
 from relay import wire
 from relay.batch import MAX_RECORDS, Kind
 from relay.config import StreamSettings, parse_config
+from relay.metrics import BOUNDS_S, Metric, NoMetrics
 from relay.stats import Assignment, PublisherEndpoint, StreamState
 from tests.hosts import SECRET, PlainHost
 from tests.records import Record, records_in
@@ -142,13 +146,17 @@ class ScriptedPublisher:
             records = [record for batch in batches for record in records_in(batch)]
             self.records += records[skip:]
             if self.acknowledging and session == self._session:
-                writer.write(wire.ack(session, [(records[-1].offset, 0, 0)]))
+                writer.write(wire.ack(session, time.time_ns(), [(records[-1].offset, 0, 0)]))
 
     async def acknowledge_all(self) -> None:
-        self._writers[-1].write(wire.ack(self._session, [(self.records[-1].offset, 0, 0)]))
+        self._writers[-1].write(wire.ack(self._session, time.time_ns(), [(self.records[-1].offset, 0, 0)]))
 
     async def refuse(self, offset: int) -> None:
         self._writers[-1].write(wire.refused(wire.Refused(self._session, offset, "too large")))
+
+    async def acknowledge_as_answered_after(self, answered_us: int) -> None:
+        marks = [(self.records[-1].offset, 0, answered_us)]
+        self._writers[-1].write(wire.ack(self._session, time.time_ns(), marks))
 
     async def fence(self, epoch: int) -> None:
         self._writers[-1].write(wire.fenced(epoch))
@@ -161,6 +169,16 @@ class ScriptedPublisher:
 
     def numbers(self) -> list[int]:
         return [record.event_id for record in self.records if record.kind == Kind.EVENT]
+
+
+class Counted(NoMetrics):
+    """Keeps the totals of counters and buckets."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[tuple[Metric | str, ...]] = Counter()
+
+    def add(self, metric: Metric, tags: tuple[str, ...], amount: float) -> None:
+        self.totals[metric, *tags] += amount
 
 
 class Rig:
@@ -241,6 +259,22 @@ def test_events_reach_the_publisher_in_order_and_leave_when_acknowledged(rig: Ri
     assert [record.seq for record in publisher.records] == list(range(1, 501))
     assert (stats.state, stats.publisher, stats.backlog_count) == (StreamState.LIVE, "p0", 0)
     assert stats.balanced
+
+
+def test_the_time_before_the_write_to_nats_is_told_apart_from_the_time_until_its_answer(rig: Rig) -> None:
+    counted = rig.host.metrics = Counted()
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    actor = rig.actor()
+    rig.send(range(1, 11))
+    until(lambda: publisher.numbers() == list(range(1, 11)))
+    # So long that nothing is left for the way to NATS, whatever this machine does meanwhile.
+    rig.run(publisher.acknowledge_as_answered_after(10**9))
+    until(lambda: actor.stats().acknowledged == 10)
+    stats = actor.stats()
+    assert stats.relay_latency_p99_ms < 0.001 < stats.latency_p50_ms
+    until(lambda: counted.totals[Metric.STREAM_LATENCY, KEY, "+Inf"] == 10)
+    assert counted.totals[Metric.STREAM_RELAY_LATENCY, KEY, str(BOUNDS_S[0])] == 10
 
 
 def test_a_dead_publisher_costs_a_resend_to_the_next_one(rig: Rig) -> None:
@@ -413,6 +447,25 @@ def test_an_event_that_nats_can_never_take_is_rejected_and_the_rest_goes_on(rig:
     rig.run(publisher.acknowledge_all())
     until(lambda: actor.stats().acknowledged == 2)
     assert actor.stats().balanced
+
+
+def test_the_log_has_a_line_for_each_change_of_state_and_none_for_an_event(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    publisher.max_messages = 5
+    actor = rig.actor(extra="queue: {max_messages: 10, overflow: block}\n")
+    rig.send(range(1, 3))
+    until(lambda: "live, was connecting: btcusdt@trade live" in caplog.text)
+    rig.send(range(3, 301))
+    until(lambda: "blocked, was live: btcusdt@trade blocked backlog=" in caplog.text)
+    publisher.acknowledging = True
+    rig.run(publisher.acknowledge_all())
+    until(lambda: actor.stats().acknowledged == 300)
+    until(lambda: "live, was blocked: btcusdt@trade live" in caplog.text)
+    assert len([record for record in caplog.records if record.name.startswith("actors.")]) < 10
 
 
 def test_the_title_shows_the_backlog(rig: Rig) -> None:

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 
 from actors.publisher import PublisherActor, PublisherSettings
 from k8s.make_secrets import ROLES, as_manifest, make_certificates, make_secrets
-from relay import wire
+from relay import heartbeat, wire
 from relay.audit import Audit
 from relay.audit_consumer import AuditConsumer, connector
 from relay.batch import Kind
@@ -224,7 +224,7 @@ def test_what_a_role_has_no_business_with_is_refused(site: Site, role: str) -> N
                 connection.write(f"PUB {subject} 2\r\n{{}}\r\n".encode())
             for number, subject in enumerate(MUTE[role], start=900):
                 connection.write(f"SUB {subject} {number}\r\n".encode())
-            await connection.ping()
+            await connection.flush()
             said = "\n".join(complaints).lower()
             assert [one for one in subjects if f'publish to "{one.lower()}"' not in said] == []
             assert [one for one in MUTE[role] if f'subscription to "{one.lower()}"' not in said] == []
@@ -249,6 +249,21 @@ def test_a_consumer_does_not_overhear_the_relays_answers(site: Site) -> None:
             await client.flush()
         assert heard
         assert not [subject for subject in heard if subject.startswith("_INBOX.sluice.")]
+
+    run(test())
+
+
+def test_the_controllers_heartbeat_reaches_a_consumer_and_nobody_elses_does(site: Site) -> None:
+    async def test() -> None:
+        heard: asyncio.Queue[Msg] = asyncio.Queue()
+        async with consuming(site) as client:
+            await client.subscribe(heartbeat.SUBJECT, cb=heard.put)
+            await client.flush()
+            with pytest.raises(BusError, match="does not take the heartbeat: permissions violation"):
+                await heartbeat.publish(site.nats("publisher"), b"false")
+            await heartbeat.publish(site.nats("controller"), b"true")
+            async with asyncio.timeout(10):
+                assert (await heard.get()).data == b"true"
 
     run(test())
 
@@ -279,8 +294,7 @@ def test_permissions_name_the_subjects_that_the_code_uses_and_no_others() -> Non
         stars |= {".".join([*subject.split(".")[:2], "*", "*", "*"]) for subject in of_stream}
     asked = {role: api_calls(module) for role, module in MODULES.items()}
     assert users["publisher"] == stars | asked["publisher"]
-    # The heartbeat is the controller's.
-    assert users["controller"] == asked["controller"] | {"sluice.heartbeat"}
+    assert users["controller"] == asked["controller"] | {heartbeat.SUBJECT}
 
 
 MODULES = {"publisher": "standing.py", "controller": "jetstream.py"}

@@ -41,6 +41,16 @@ def test_the_highest_quantile_never_exceeds_the_maximum():
     assert histogram_of([2**20]).quantile(1.0) == 2**20
 
 
+@given(st.lists(latencies, max_size=100), st.lists(latencies, min_size=1, max_size=8))
+def test_counts_up_to_a_bound_are_exact_but_for_values_next_to_it(values: list[int], bounds: list[int]):
+    *counts, total = histogram_of(values).up_to(bounds)
+    assert total == len(values)
+    for bound, count in zip(bounds, counts, strict=True):
+        surely = sum(value < bound * (1 - 1 / 31) for value in values)
+        perhaps = sum(value <= bound * (1 + 1 / 31) for value in values)
+        assert surely <= count <= perhaps
+
+
 def test_without_values_there_is_no_quantile():
     assert LatencyHistogram().quantile(0.5) is None
     assert LatencyHistogram().count == 0
@@ -115,6 +125,17 @@ def test_a_rolling_histogram_answers_for_both_halves():
     assert rolling.max_ns(12.0) == 1_000_000
     assert rolling.quantile(0.1, 12.0) == pytest.approx(5_000, rel=0.05)
     assert rolling.quantile(0.9, 12.0) == pytest.approx(1_000_000, rel=0.05)
+
+
+def test_a_rolling_histogram_counts_up_to_bounds_all_that_ever_came():
+    rolling = RollingHistogram(10.0)
+    counts = []
+    for now in range(0, 100, 4):
+        rolling.add(MICROSECOND)
+        rolling.add(SECOND)
+        rolling.merged(float(now))
+        counts.append(rolling.up_to([MICROSECOND // 2, 2 * MICROSECOND]))
+    assert counts == [[0, n, 2 * n] for n in range(1, 26)]
 
 
 def test_an_idle_rolling_histogram_has_no_figures():

@@ -39,6 +39,14 @@ def test_between_two_equal_looks_nothing_happened():
     ("changes", "text"),
     [
         ({"lost": 1_234}, "bad usdm:btcusdt@trade lost 1,234, which the exchange sent and nobody received"),
+        (
+            {"gaps": 2},
+            "bad usdm:btcusdt@trade has 2 gaps on the loss ledger; no ids tell whether anything was in them",
+        ),
+        (
+            {"gaps": 1, "lost": 3},
+            "bad usdm:btcusdt@trade lost 3, which the exchange sent and nobody received",
+        ),
         ({"dropped": 2}, "bad usdm:btcusdt@trade dropped 2, as its overflow policy says"),
         (
             {"unaligned": 1},
@@ -103,7 +111,11 @@ def test_trouble_is_told_once_however_long_it_lasts():
     first, second = (status(problems=(f"p1 has not started for {s} s",)) for s in (15, 16))
     assert len(told(status(), first)) == 1
     assert told(first, second) == []
-    assert told(status(), status(unreachable=("p1",))) == ["warn p1 does not answer"]
+    assert told(status(), status(unreachable=("p0",))) == ["warn p0 does not answer"]
+
+
+def test_an_actor_that_starts_is_no_trouble():
+    assert told(status(), status(unreachable=("p1",))) == []
 
 
 def look(history: History, after: int = 0):

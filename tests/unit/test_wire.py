@@ -30,7 +30,7 @@ def batches(draw: st.DrawFn) -> Batch:
 
 downs = st.one_of(
     st.builds(wire.Resume, u32, u64, u64, u32, u32, st.integers(-1, 2**63 - 1), u64, u64),
-    st.builds(wire.Ack, u32, st.lists(st.tuples(u64, u32, u32), max_size=5).map(tuple)),
+    st.builds(wire.Ack, u32, u64, st.lists(st.tuples(u64, u32, u32), max_size=5).map(tuple)),
     st.builds(wire.Fenced, u64),
     st.builds(wire.Alive, st.booleans()),
     st.builds(wire.Refused, u32, u64, st.text(st.characters(codec="ascii"), max_size=200)),
@@ -42,7 +42,7 @@ def written(message: object) -> bytes:
         case wire.Resume():
             return wire.resume(message)
         case wire.Ack():
-            return wire.ack(message.session, message.marks)
+            return wire.ack(message.session, message.told_ns, message.marks)
         case wire.Fenced():
             return wire.fenced(message.epoch)
         case wire.Alive():

@@ -10,7 +10,7 @@ import pytest
 
 from actors.controller import Controller
 from relay.config import parse_config
-from relay.errors import ClusterError, ConfigError, UsageError
+from relay.errors import BusError, ClusterError, ConfigError, UsageError
 from relay.nats_login import login_proofs
 from tests.fakes import FakeCluster
 from tests.hosts import PlainHost
@@ -50,8 +50,10 @@ class Rig:
         self.controller = start(self.cluster, self.host)
 
 
-def start(cluster: FakeCluster, host: PlainHost) -> Controller:
-    return Controller(cluster, host, ensure=lambda nats, streams: None)
+def start(cluster: FakeCluster, host: PlainHost, **more) -> Controller:
+    """Without NATS."""
+    quiet = {"ensure": lambda nats, streams: (), "beat": lambda nats, payload: None}
+    return Controller(cluster, host, **quiet | more)
 
 
 @pytest.fixture
@@ -176,10 +178,24 @@ def test_trouble_with_the_cluster_is_shown_and_passes(rig, monkeypatch):
     rig.until(lambda status: status.problems == ())
 
 
+def test_what_two_find_out_is_one_problem():
+    def away(*_):
+        raise BusError("cannot connect to NATS")
+
+    one = Rig(cluster := FakeCluster(), host := PlainHost(), start(cluster, host, ensure=away, beat=away))
+    one.controller.apply(TWO)
+    one.until(lambda status: status.problems == ("cannot connect to NATS",))
+    one.controller.stop()
+    one.controller = start(cluster, host, beat=away)
+    one.until(lambda status: status.problems == ("cannot connect to NATS",))
+    one.controller.stop()
+    host.close()
+
+
 def test_a_defect_ends_the_process_for_ray_to_start_another(monkeypatch):
     cluster, host, ended = FakeCluster(), PlainHost(), threading.Event()
     monkeypatch.setattr(cluster, "actors", lambda: 1 / 0)
-    controller = Controller(cluster, host, ensure=lambda nats, streams: None, end=lambda code: ended.set())
+    controller = start(cluster, host, end=lambda code: ended.set())
     controller.apply(TWO)
     assert ended.wait(DEADLINE_S)
     controller.stop()

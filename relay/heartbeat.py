@@ -1,0 +1,71 @@
+"""What goes out on `sluice.heartbeat`: that the relay lives, whether it is ready, and each stream's totals.
+
+On core NATS, whatever the delivery of events is, and stored by nobody: one of yesterday says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from relay.bus import connect_to_any
+from relay.config import NatsConfig
+from relay.errors import BusError
+from relay.ledger import utc
+from relay.observe import stream_key
+from relay.stats import RelayStatus, StreamStats
+
+SUBJECT = "sluice.heartbeat"
+EVERY_S = 30.0
+_TOTALS = (
+    *("received", "acknowledged", "queued", "in_flight", "spilled", "conflated", "dropped", "rejected"),
+    *("repeated", "lost", "gaps", "healed", "repaired"),
+)
+
+
+def encoded(status: RelayStatus, at_ns: int) -> bytes:
+    """JSON. `at_ns` is Unix time. Totals are those of the stream's incarnation, which `epoch` names."""
+    return orjson.dumps(
+        {
+            "at": utc(at_ns),
+            "every_s": EVERY_S,
+            "ready": not status.health.not_ready,
+            "healthy": not status.health.unhealthy,
+            "reasons": status.health.not_ready,
+            "delivery": status.delivery,
+            "configuration": status.config_version,
+            "publishers": {
+                "mode": status.scale.mode,
+                "wanted": status.scale.wanted,
+                "actual": status.scale.actual,
+            },
+            "streams": {stream_key(one): _totals(one) for one in status.streams},
+            "stopped": [one.key for one in status.stopped],
+        }
+    )
+
+
+def _totals(stats: StreamStats) -> dict[str, Any]:
+    totals = {name: getattr(stats, name) for name in _TOTALS}
+    return {
+        "state": stats.state,
+        "epoch": stats.epoch,
+        "backlog_age_s": round(stats.backlog_age_s, 3),
+        **totals,
+    }
+
+
+async def publish(nats: NatsConfig, payload: bytes) -> None:
+    """Raises BusError unless the server has read it and took it."""
+    complaints: list[str] = []
+    connection = await connect_to_any(nats, "sluice heartbeat", complaints.append)
+    try:
+        if len(payload) > connection.max_payload:
+            raise BusError(f"the heartbeat has {len(payload)} bytes; raise max_payload of the NATS server")
+        connection.write(b"PUB %b %d\r\n%b\r\n" % (SUBJECT.encode(), len(payload), payload))
+        await connection.flush()
+    finally:
+        await connection.close()
+    if complaints:
+        raise BusError(f"NATS does not take the heartbeat: {complaints[0]}")

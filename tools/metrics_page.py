@@ -1,0 +1,89 @@
+"""Writes docs/metrics.md, on standard output, from the list of metrics in the code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.metrics import BOUNDS_S, Metric, MetricKind
+from relay.stats import ErrorCode, StreamState
+
+SECTIONS = {
+    "stream": "Streams",
+    "publisher": "Publishers",
+    "pool": "The pool of publishers",
+    "relay": "The relay",
+}
+HEAD = """# Metrics
+
+Made of `relay/metrics.py` by `make generated`; a test holds the two equal. There are no others.
+
+Every actor counts in plain numbers of its own and hands them to Ray's exporter once a second, so a message
+costs no call of a metric. Ray serves them on each node; the names here are those that Prometheus sees. Where
+a node is found: `prom_metrics_service_discovery.json` in Ray's session folder, and on Kubernetes the port
+`metrics` of each pod.
+
+Three things to know before a query:
+
+- Each incarnation of an actor has series of its own, told apart by `WorkerId`: write `max by (stream) (…)`
+  over gauges and `sum by (stream) (rate(…))` over counters.
+- A gauge goes away two report intervals after its actor. Counters of dead actors stay until Ray's agent ends.
+- A counter is there from zero on, and a new incarnation begins there. `k8s/alerts.yaml` shows how to ask
+  whether one grew so that the first minute of an incarnation counts as well.
+
+A kind of `buckets` is a counter for each bound in `le`, of what took no longer:
+
+```
+histogram_quantile(0.99, sum by (le, stream) (rate({latency}[1m])))
+```
+
+The bounds are {bounds} s
+and +Inf. They are made of finer ones, of which the middle counts: each holds within 3.2 %.
+
+What it costs, measured on 2 cores with ten streams that change all their figures: 0.2 ms of an actor's time
+each second, and 0.15 ms more for each latency in buckets, together 0.05 % of a core for a stream. To note a
+latency takes 0.25 to 0.3 us, and a stream notes two for each batch that NATS confirms, none for an event.
+Ray's agent takes 3.7 % of a core, 3.2 % of it without Sluice.
+"""
+TAGS = f"""## Tags
+
+| tag | values |
+|---|---|
+| `stream` | the stream's key, such as `usdm:btcusdt@trade` |
+| `publisher` | the publisher's name, such as `p0` |
+| `state` | {", ".join(f"`{state}`" for state in StreamState)} |
+| `code` | {", ".join(f"`{code}`" for code in ErrorCode)} |
+| `le` | a bound, in seconds |
+
+`refused`: NATS took a message and answered with an error. `timeout`: it did not answer. `max_payload`: the
+message is longer than the server allows. `nats`: no connection, or the place of a stream cannot be asked for.
+`link`: a peer that does not belong to the relay was turned away.
+
+Ray adds `NodeAddress`, `SessionName`, `WorkerId`, `Component` and `Version`, and a PodMonitor adds
+`ray_io_cluster`.
+"""
+
+
+def page() -> str:
+    head = HEAD.format(
+        latency=Metric.STREAM_LATENCY.value.exported,
+        bounds=", ".join(f"{bound:g}" for bound in BOUNDS_S),
+    )
+    return "\n".join([head, *(_section(*section) for section in SECTIONS.items()), TAGS])
+
+
+def _section(prefix: str, title: str) -> str:
+    return "\n".join(
+        [f"## {title}", "", "| name | kind | tags | meaning |", "|---|---|---|---|", *_rows(prefix), ""]
+    )
+
+
+def _rows(prefix: str) -> Iterator[str]:
+    for metric in Metric:
+        one = metric.value
+        if one.name.startswith(f"sluice_{prefix}_"):
+            tags = ", ".join(f"`{tag}`" for tag in one.tags) or "none"
+            yield f"| `{one.exported}` | {MetricKind(one.kind)} | {tags} | {one.meaning} |"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
