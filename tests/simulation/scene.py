@@ -25,6 +25,7 @@ from tests.simulation.world import Process, World, installed
 CALM_S, FAULTY_S = 0.5, 6.0
 # After the last fault: every stream delivers again, and nothing is held any more.
 STEADY_S = 60.0
+LAST_S = 5.0
 SIDE = "SLUICE_SIDE"
 
 
@@ -117,6 +118,13 @@ class Scene:
             self.problems.append(f"not every stream has a warm leg after {STEADY_S:g} s: {self._state()}")
         self._plan()
         self._play()
+        # The exchange's last events may still be on their way to a leg.
+        self.world.run(self.world.now + LAST_S, lambda: not self._missing())
+
+    def _missing(self) -> int:
+        markets = self.exchange.markets
+        streams = self.relay.streams.values()
+        return sum(verdict.missing(one, markets[one.settings.spec.name], self.nats) for one in streams)
 
     def _plan(self) -> None:
         fault = self.dice.choice(self._faults)
@@ -142,12 +150,8 @@ class Scene:
             self.problems += verdict.judge(stream, market, self.nats, self.disk)
 
     def outcome(self) -> Outcome:
-        world, markets = self.world, self.exchange.markets
-        streams = self.relay.streams.values()
-        missing = sum(
-            verdict.missing(one, markets[one.settings.spec.name], self.nats) for one in streams
-        )
-        events = sum(market.number for market in markets.values())
+        world, missing = self.world, self._missing()
+        events = sum(market.number for market in self.exchange.markets.values())
         return Outcome(world.seed, tuple(self.problems), tuple(world.trace), events, missing, world.now)
 
     def _fail(self, fault: Callable[[Scene], None]) -> None:
