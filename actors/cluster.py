@@ -34,6 +34,8 @@ CONTROLLER_NAME = "sluice/controller"
 CONTROLLER_CPUS = 0.1
 # The label of Ray nodes that `resources.*_nodes` of the configuration speak of.
 NODE_LABEL = "sluice"
+# The one that Ray itself gives each node.
+NODE_ID_LABEL = "ray.io/node-id"
 # The fact that tells to make actors at normal priority.
 NICENESS = "niceness"
 # Beyond the deadline that the actor got itself, for the call there and back.
@@ -200,6 +202,7 @@ class ActorClasses:
     """Where the classes are, `module:name`; loaded only where an actor is made."""
 
     stream: str = "actors.stream:StreamActor"
+    leg: str = "actors.leg:LegActor"
     publisher: str = "actors.publisher:PublisherActor"
     publisher_settings: str = "actors.publisher:PublisherSettings"
     controller: str = "actors.controller:Controller"
@@ -228,8 +231,13 @@ def actor_options(namespace: str, name: str, room: Room, facts: KeyValues) -> di
         "num_cpus": room.cpus,
         "enable_task_events": False,
     }
-    if room.nodes:
-        options["label_selector"] = {NODE_LABEL: room.nodes}
+    selector = {NODE_LABEL: room.nodes} if room.nodes else {}
+    if room.node:
+        # Where its journal is. Without that node it goes to any other one that its label allows.
+        options["label_selector"] = {**selector, NODE_ID_LABEL: room.node}
+        options["fallback_strategy"] = [{"label_selector": selector or {NODE_ID_LABEL: f"!{room.node}"}}]
+    elif selector:
+        options["label_selector"] = selector
     if facts.load(NICENESS):
         # Ray starts workers at nice 15 unless told otherwise; this costs half a second at each start.
         options["runtime_env"] = {"env_vars": {"RAY_worker_niceness": "0"}}
@@ -285,10 +293,26 @@ class RayCluster(KeyValues):
         ours = (one["name"] for one in found if one["namespace"] == self._ray_namespace)
         return frozenset(actor for actor in map(ActorId.from_name, ours) if actor is not None)
 
+    def nodes(self, label: str | None) -> frozenset[str]:
+        with ray_errors("the cluster's head does not answer"):
+            every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+            found = [one for one in every if one["Alive"] and one["Resources"].get("CPU", 0) > 0]
+        fitting = (one for one in found if not label or one["Labels"].get(NODE_LABEL) == label)
+        return frozenset(one["NodeID"] for one in fitting)
+
     def create_stream(self, settings: StreamSettings, room: Room) -> None:
         actor = ActorId(Role.STREAM, settings.spec.key)
+        if settings.critical:
+            self._create_leg(actor, settings, room)
+            return
         arguments = (settings, self._host)
         self._create(actor, self._classes.stream, room, arguments, scheduling_strategy="SPREAD")
+
+    def create_twin(self, settings: StreamSettings, room: Room) -> None:
+        self._create_leg(ActorId(Role.TWIN, settings.spec.key), settings, room)
+
+    def _create_leg(self, actor: ActorId, settings: StreamSettings, room: Room) -> None:
+        self._create(actor, self._classes.leg, room, (settings, self._host, actor.role is Role.TWIN))
 
     def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         actor = ActorId(Role.PUBLISHER, publisher)
@@ -346,8 +370,8 @@ class RayCluster(KeyValues):
             return Silence.GONE
         return Silence.MUTE if state == "ALIVE" else Silence.STARTING
 
-    def assign(self, stream: str, assignment: Assignment) -> None:
-        handle = self._handle(ActorId(Role.STREAM, stream))
+    def assign(self, actor: ActorId, assignment: Assignment) -> None:
+        handle = self._handle(actor)
         if handle is not None:
             handle.assign.remote(assignment)
 

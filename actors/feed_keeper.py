@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from actors.changeover import Changeover, Wish
 from actors.connect_gate import ConnectGate
@@ -50,6 +51,8 @@ class FeedKeeper:
     ) -> None:
         self.delivering = False
         self.paused = False
+        # Its connections can wait: others need the connect budget more.
+        self.spare = False
         self.reconnects = self.rotations = self.silences = self.unaligned = 0
         self.last_error = ""
         self.last_data_at: float | None = None
@@ -68,6 +71,7 @@ class FeedKeeper:
         self._change: Changeover | None = None
         self._wish: Wish | None = None
         self._stirred = asyncio.Event()
+        self._needed = asyncio.Event()
         self._rotate_at = self._suspect_at = self._paused_at = 0.0
         self._resumed = asyncio.Event()
         self._resumed.set()
@@ -77,12 +81,18 @@ class FeedKeeper:
             await self._resumed.wait()
             wait_s = await self._one_stay()
             self.reconnects += 1
-            await asyncio.sleep(wait_s)
+            await self._rest(wait_s)
+
+    async def _rest(self, seconds: float) -> None:
+        self._needed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._needed.wait()
 
     async def _one_stay(self) -> float:
         """From a connection to the end of its last successor; returns how long to wait before the next."""
         try:
-            self._settle_on(await self._open(self._on_payloads, spare=False))
+            self._settle_on(await self._open(self._on_payloads, spare=self.spare))
             error = await self._attend()
         except FeedError as refused:
             error = refused
@@ -219,6 +229,16 @@ class FeedKeeper:
             self.first_data_at_ns = self.first_data_at_ns or time.time_ns()
             self._backoff.reset()
             _log.info("first data from %s", self._settings.url)
+
+    def need(self) -> None:
+        """From now on others do not come first, and the next attempt is made at once."""
+        if self.spare:
+            self.spare = False
+            self._needed.set()
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed.done()
 
     def check(self, now: float) -> None:
         """Call about once a second."""

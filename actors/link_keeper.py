@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from relay import wire
-from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch
+from relay.batch import EVENT_KINDS, Batch
 from relay.config import StreamSettings
 from relay.errors import FencedError, LinkError
 from relay.failover import Failover
@@ -44,8 +44,8 @@ RETRY_S = (0.05, 0.25)
 
 class LinkKeeper:
     """`on_room` is called when records left the window, `on_refused` when NATS can never take one, and
-    `on_predecessor(event_id, recv_ns)` with the last stored event of an earlier incarnation, or with
-    NO_EVENT_ID and 0 if NATS knows of no event. `on_torn` is called for each hole that damage made in the
+    `on_predecessor` with a message that names the last stored event of an earlier incarnation, or none if
+    NATS knows of none. `on_torn` is called for each hole that damage made in the
     journal."""
 
     def __init__(
@@ -58,7 +58,7 @@ class LinkKeeper:
         *,
         on_room: Callable[[], None],
         on_refused: Callable[[Batch, str], None],
-        on_predecessor: Callable[[int, int], None],
+        on_predecessor: Callable[[wire.Resume], None],
         on_torn: Callable[[Tear], None],
     ) -> None:
         # From the socket's read to the acknowledgement, and to the write to NATS.
@@ -200,10 +200,8 @@ class LinkKeeper:
         self._window.rewind()
         if message.epoch:
             self._window.resume(message.epoch, message.seq, message.event_id, message.recv_ns)
-            if message.epoch < self._epoch:
-                self._on_predecessor(message.event_id, message.recv_ns)
-        else:
-            self._on_predecessor(NO_EVENT_ID, 0)
+        if message.epoch < self._epoch:
+            self._on_predecessor(message)
         self._limits = message
         self._failover.worked(link.publisher)
         self._tears.stored(message.epoch, message.seq, message.event_id, message.recv_ns)

@@ -74,7 +74,7 @@ class Pool:
 
 def _snapshot(plan: Plan, observed: Observed, watch: Watch) -> ScaleSnapshot:
     silent = watch.silences()
-    heard = [s for s in watch.streams() if ActorId(Role.STREAM, stream_key(s)) not in silent]
+    heard = [s for s in watch.streams() if s.critical or ActorId(Role.STREAM, stream_key(s)) not in silent]
     staying = {name: found for name, found in observed.publishers.items() if found.retired_s is None}
     loads = tuple(
         PublisherLoad(

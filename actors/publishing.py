@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from actors.flow import Flow, FlowLimits
 from actors.publisher_gauges import PublisherGauges
 from actors.served import Served
+from actors.switchboard import Switchboard
 from relay import wire
 from relay.batch import Batch
 from relay.bus import Bus, Connection
@@ -48,6 +49,7 @@ class Publishing:
         self._chained = settings.nats.delivery is Delivery.JETSTREAM
         self._links: dict[PublishLink, Served] = {}
         self._streams: dict[str, Served] = {}
+        self._switchboard = Switchboard()
         self._last_session = 0
         self._emptied = asyncio.Event()
         self._flow = Flow(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
@@ -86,6 +88,7 @@ class Publishing:
 
     def watch(self, now: float) -> None:
         self._flow.watch(now)
+        self._switchboard.say_alive(wire.alive(self.bus.connection is not None))
 
     def say_alive(self) -> None:
         message = wire.alive(self.bus.connection is not None)
@@ -93,7 +96,7 @@ class Publishing:
             link.send(message)
 
     def close_links(self, reason: str) -> None:
-        for link in tuple(self._links):
+        for link in (*self._links, *self._switchboard.links):
             link.close(reason)
 
     def arrived(self, link: PublishLink, hello: wire.Hello) -> None:
@@ -104,6 +107,10 @@ class Publishing:
         if other is not None and hello.epoch < other.lane.epoch:
             _fence_out(link, other.lane.epoch)
             return
+        known = self._switchboard.epoch_of(spec.key)
+        if hello.epoch < known:
+            _fence_out(link, known)
+            return
         if other is not None:
             other.link.close("the stream has opened another link")
             self._forget(other)
@@ -112,15 +119,29 @@ class Publishing:
         self._emptied.clear()
         self._open(served)
 
+    def joined(self, link: PublishLink, hello: wire.Hello) -> None:
+        if self.draining:
+            raise LinkError("the publisher is draining")
+        self._switchboard.join(link, _spec(hello.stream).key, hello.epoch)
+
+    def said(self, link: PublishLink, word: bytes) -> None:
+        key = self._switchboard.pass_on(link, word)
+        served = self._streams.get(key)
+        if served is not None and served.lane.epoch < (epoch := self._switchboard.epoch_of(key)):
+            _fence_out(served.link, epoch)
+
     def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None:
         served = self._links.get(link)
+        if served is None:
+            raise LinkError("a leg sent events on its line")
         # What the stream sent before it heard of a new session it sends again in the new one.
-        if served is not None and served.lane.open and served.lane.session == session:
+        if served.lane.open and served.lane.session == session:
             self._gauges.batches += len(batches)
             served.lane.accept(batches, skip)
             self._flow.offer(served)
 
     def left(self, link: PublishLink, reason: str) -> None:
+        self._switchboard.leave(link)
         served = self._links.get(link)
         if served is not None:
             _log.info("the link of %s ended: %s", served.lane.spec.key, reason)
@@ -196,6 +217,7 @@ class Publishing:
             limits.credit_bytes,
             standing.event_id,
             standing.recv_ns,
+            standing.digest,
         )
         served.link.send(wire.resume(message))
 

@@ -11,6 +11,8 @@ import asyncio
 import logging
 import os
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
@@ -32,6 +34,10 @@ from relay.ports import Host
 from relay.stats import Assignment, StreamState, StreamStats
 from relay.tears import Tear
 from relay.window import Window
+from relay.wire import Resume
+
+if TYPE_CHECKING:
+    from actors.takeover import Takeover
 
 _log = logging.getLogger(__name__)
 
@@ -89,15 +95,16 @@ class StreamActor:
 
 
 class StreamRelay:
-    """Everything of one stream, on one event loop."""
+    """Everything of one stream, on one event loop; with a `takeover`, from where another leg left off."""
 
-    def __init__(self, settings: StreamSettings, host: Host) -> None:
+    def __init__(self, settings: StreamSettings, host: Host, takeover: Takeover | None = None) -> None:
         self.settings = settings
         self._host = host
-        name = settings.spec.key.replace(":", "_").replace("/", "_")
-        directory = settings.journal_directory / name
-        self._epochs = directory if settings.journal else host.socket_directory / EPOCHS / name
-        self.epoch = Journal.next_epoch(self._epochs, time.time_ns() // 1_000_000)
+        self._takeover = takeover
+        directory = journal_directory(settings)
+        self._epochs = epoch_directory(settings, host)
+        now_ms = time.time_ns() // 1_000_000
+        self.epoch = takeover.epoch if takeover else Journal.next_epoch(self._epochs, now_ms)
         self._journal: Journal | None = None
         if settings.journal:
             self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
@@ -107,13 +114,16 @@ class StreamRelay:
             max_bytes=settings.queue.max_bytes,
             overflow=settings.overflow,
         )
-        self._intake = self._start_intake()
+        self.intake = self._start_intake()
         self._clock = ClockWatch()
-        self.feed = FeedKeeper(settings, _gate(settings, host), self._take, self._intake.disconnected)
+        gate = connect_gate(settings, host, settings.spec.key)
+        self.feed = (
+            takeover.feed if takeover else FeedKeeper(settings, gate, self.take, self.intake.disconnected)
+        )
         memory = OpenHoles(directory, self.epoch) if settings.journal else None
         self.healer = Healer(
             settings,
-            self._intake,
+            self.intake,
             self._put,
             memory,
             directory=host.socket_directory,
@@ -155,6 +165,8 @@ class StreamRelay:
             )
         recovery = self._journal.recovery
         self.window.recover(recovery.events, recovery.acknowledged_offset, recovery.last_offset)
+        if self._takeover is not None:
+            self._takeover.found(recovery.last_event)
         for damage in recovery.damages:
             _log.error("journal damage: %s", damage)
         if recovery.events:
@@ -175,7 +187,7 @@ class StreamRelay:
         try:
             async with asyncio.TaskGroup() as group:
                 self._tasks = [
-                    group.create_task(self.feed.run()),
+                    group.create_task(self._takeover.run(self) if self._takeover else self.feed.run()),
                     group.create_task(self._keep_linked()),
                     group.create_task(self.healer.run()),
                     group.create_task(self._tick()),
@@ -194,12 +206,12 @@ class StreamRelay:
             Journal.set_floor(self._epochs, fenced.epoch)
             raise
 
-    def _take(self, payloads: list[bytes], recv_ns: int) -> None:
+    def take(self, payloads: list[bytes], recv_ns: int) -> None:
         # Not by `recv_ns`: an overlap of two sockets hands over what it read some time ago.
         set_back_ns = self._clock.set_back_ns(time.time_ns(), time.monotonic_ns())
         if set_back_ns:
-            self._intake.clock_set_back(set_back_ns)
-        batch = self._intake.next_batch(payloads, recv_ns)
+            self.intake.clock_set_back(set_back_ns)
+        batch = self.intake.next_batch(payloads, recv_ns)
         if batch is None:
             self._take_with_thought(payloads, recv_ns)
             return
@@ -214,7 +226,7 @@ class StreamRelay:
             self._reconsider_reading()
 
     def _take_with_thought(self, payloads: list[bytes], recv_ns: int) -> None:
-        taken = self._intake.take(payloads, recv_ns)
+        taken = self.intake.take(payloads, recv_ns)
         self._put(taken)
         if taken.accepted or taken.held:
             self.feed.delivered()
@@ -282,15 +294,20 @@ class StreamRelay:
 
     def _refused(self, record: Batch, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
-        self._store(self._intake.refused(record.payloads[0], record.recv_ns, reason))
+        self._store(self.intake.refused(record.payloads[0], record.recv_ns, reason))
 
-    def _preceded(self, event_id: int, recv_ns: int) -> None:
-        taken = self._intake.preceded_by(event_id, recv_ns)
+    def _preceded(self, message: Resume) -> None:
+        if self._takeover is not None:
+            stored = self._takeover.told(message)
+            if stored:
+                self.window.resume(self.epoch, stored)
+            return
+        taken = self.intake.preceded_by(message.event_id, message.recv_ns)
         self._store(taken)
         self.healer.saw(taken)
 
     def _torn(self, tear: Tear) -> None:
-        taken = self._intake.torn(tear)
+        taken = self.intake.torn(tear)
         self._store(taken)
         self.healer.saw(taken)
 
@@ -334,7 +351,7 @@ class StreamRelay:
     def _measure(self) -> None:
         now = time.monotonic()
         self._rate.update(self.window.books.received - self.window.books.recovered, now)
-        self._bytes_rate.update(self._intake.received_bytes, now)
+        self._bytes_rate.update(self.intake.received_bytes, now)
 
     async def drain(self, deadline_s: float) -> StreamStats:
         """Reading stops first; then what is held is flushed, until the deadline."""
@@ -395,9 +412,9 @@ class StreamRelay:
             dropped=books.dropped,
             rejected=books.rejected,
             repeated=books.repeated,
-            lost=self._intake.lost,
-            healed=self._intake.healed,
-            repaired=self._intake.repaired,
+            lost=self.intake.lost,
+            healed=self.intake.healed,
+            repaired=self.intake.repaired,
             reconnects=self.feed.reconnects,
             rotations=self.feed.rotations,
             silences=self.feed.silences,
@@ -417,16 +434,27 @@ class StreamRelay:
             assignment_version=self.links.assignment.version if self.links.assignment else 0,
             subscribed_at_ns=self.feed.subscribed_at_ns,
             first_data_at_ns=self.feed.first_data_at_ns,
-            gaps=self._intake.losses,
+            gaps=self.intake.losses,
             journal_max_bytes=self.settings.journal_max_bytes if self._journal else 0,
             last_error=self._journal_problem or self.feed.last_error,
             problem=self.problem,
         )
 
 
-def _gate(settings: StreamSettings, host: Host) -> ConnectGate:
+def journal_directory(settings: StreamSettings) -> Path:
+    return settings.journal_directory / settings.spec.key.replace(":", "_").replace("/", "_")
+
+
+def epoch_directory(settings: StreamSettings, host: Host) -> Path:
+    """Where a floor below the next epoch is kept, with a journal or without one."""
+    directory = journal_directory(settings)
+    return directory if settings.journal else host.socket_directory / EPOCHS / directory.name
+
+
+def connect_gate(settings: StreamSettings, host: Host, name: str) -> ConnectGate:
+    """Each socket that a stream keeps counts under a name of its own."""
     claim = Claim(
-        stream=settings.spec.key,
+        stream=name,
         total=settings.connects_per_5min,
         streams=settings.streams,
         shared=settings.nodes_share_address,

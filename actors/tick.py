@@ -15,6 +15,7 @@ from relay.changes import publisher_revision, revision
 from relay.errors import SluiceError
 from relay.facts import Facts, Running
 from relay.health import Finding, HealthWatch, judge
+from relay.legs import Together, choose_node
 from relay.metrics import RelayMetrics
 from relay.observe import Watch, stream_key
 from relay.ports import ActorId, Cluster, Host, Role, Room
@@ -34,6 +35,7 @@ from relay.scale import DRAIN_S
 from relay.stats import (
     Assignment,
     Health,
+    LegState,
     PublisherStats,
     RelayStatus,
     ScaleStatus,
@@ -71,8 +73,14 @@ class Target:
         self.settings = {key: settings for key, settings in every.items() if key not in stopped}
         self.silence_limits_s = {key: one.spec.silence_limit_s for key, one in self.settings.items()}
         self.streams = {key: revision(settings) for key, settings in self.settings.items()}
+        self.critical = frozenset(key for key, one in self.settings.items() if one.critical)
         self.publisher_revision = publisher_revision(running.config.nats)
         self.order = {key: at for at, key in enumerate(every)}
+
+    def label(self, *, twin: bool) -> str | None:
+        """Of the nodes where a stream's actor goes, or its twin."""
+        resources = self.config.resources
+        return (resources.twin_nodes if twin else None) or resources.stream_nodes
 
 
 class Tick:
@@ -90,6 +98,9 @@ class Tick:
         self._facts = facts
         self._watch = Watch()
         self._health = HealthWatch()
+        self._together = Together()
+        # Of the legs that were made here.
+        self._homes: dict[ActorId, str | None] = {}
         self._metrics = RelayMetrics(host.metrics)
         self._judged: tuple[tuple[Finding, ...], float] | None = None
         self._jetstream = JetStreamKeeper(ensure)
@@ -113,10 +124,11 @@ class Tick:
         desired = Desired(
             streams=target.streams,
             publishers=scale.wanted,
+            critical=target.critical,
             publisher_revision=target.publisher_revision,
             assignments={key: made for key, made in self._published.items() if key in target.streams},
         )
-        instructions = reconcile(desired, observed, now)
+        instructions = [*reconcile(desired, observed, now), *self._part_legs(target, observed, now)]
         for instruction in instructions:
             self._act(instruction, target, STREAM_DRAIN_S)
         self._forget_removed(target, observed)
@@ -159,8 +171,8 @@ class Tick:
             self._closing = True
             self._final.clear()
         observed = self._look(now)
-        if observed.streams:
-            observed = Observed(streams=observed.streams, publishers={})
+        if observed.streams or observed.twins:
+            observed = replace(observed, publishers={})
         for instruction in reconcile(Desired(streams={}, publishers=0), observed, now):
             self._act(instruction, None, drain_s)
         if self.status is not None:
@@ -208,7 +220,7 @@ class Tick:
                 used[key] = (stats.publisher, stats.assignment_version)
         placed = adopt(self._placed, self._published, used, endpoints, now)
         self._placed = assign(demand, endpoints, self.pool.capacity_per_s, placed, now)
-        reported = max((found.assignment_version for found in observed.streams.values()), default=0)
+        reported = max((leg.assignment_version for _, _, leg in observed.legs()), default=0)
         changed = publish(self._published, self._placed, endpoints, reported)
         for stream, assignment in changed.items():
             self._facts.save_assignment(stream, assignment)
@@ -221,12 +233,12 @@ class Tick:
             case Create(actor):
                 assert target is not None
                 self._create(actor, target)
-            case Assign(stream, assignment):
-                self._cluster.assign(stream, assignment)
+            case Assign(actor, assignment):
+                self._cluster.assign(actor, assignment)
             case Retire(publisher):
                 self._watch.retired(publisher)
             case Drain(actor):
-                deadline_s = drain_s if actor.role is Role.STREAM else PUBLISHER_DRAIN_S
+                deadline_s = PUBLISHER_DRAIN_S if actor.role is Role.PUBLISHER else drain_s
                 self._cluster.begin_drain(actor, deadline_s)
                 self._draining.add(actor)
             case Remove(actor):
@@ -235,31 +247,71 @@ class Tick:
     def _create(self, actor: ActorId, target: Target) -> None:
         self._watch.created(actor)
         resources = target.config.resources
-        if actor.role is Role.STREAM:
+        if actor.role is not Role.PUBLISHER:
             self._remember_revision(actor, target.streams[actor.key])
-            room = Room(resources.stream_cpus, resources.stream_nodes)
-            self._cluster.create_stream(target.settings[actor.key], room)
+            self._create_leg(actor, target)
         else:
             self._remember_revision(actor, target.publisher_revision)
             room = Room(resources.publisher_cpus, resources.publisher_nodes)
             self._cluster.create_publisher(actor.key, target.config.nats, room)
+
+    def _create_leg(self, actor: ActorId, target: Target) -> None:
+        settings, twin = target.settings[actor.key], actor.role is Role.TWIN
+        room = Room(target.config.resources.stream_cpus, target.label(twin=twin))
+        if settings.critical:
+            room = replace(room, node=self._choose_node(actor, room.nodes))
+        if twin:
+            self._cluster.create_twin(settings, room)
+        else:
+            self._cluster.create_stream(settings, room)
+
+    def _choose_node(self, actor: ActorId, label: str | None) -> str | None:
+        other = ActorId(Role.STREAM if actor.role is Role.TWIN else Role.TWIN, actor.key)
+        there = self._watch.nodes_of_legs(actor.key).get(other.role) or self._homes.get(other)
+        homes = [home for one, home in self._homes.items() if home and one != actor]
+        self._homes[actor] = home = choose_node(self._cluster.nodes(label), there, homes)
+        return home
+
+    def _part_legs(self, target: Target, observed: Observed, now: float) -> list[Instruction]:
+        """Two legs that share a node for want of another one part once there is one."""
+        found: list[Instruction] = []
+        for key in target.critical:
+            legs = {Role.STREAM: observed.streams.get(key), Role.TWIN: observed.twins.get(key)}
+            warm = [role for role, leg in legs.items() if leg and leg.warm and leg.silence is None]
+            if not warm:
+                continue
+            nodes = self._cluster.nodes(target.label(twin=warm[0] is Role.TWIN))
+            if self._together.looked(key, self._watch.nodes_of_legs(key), nodes, now):
+                found.append(Remove(ActorId(warm[0], key)))
+        return found
 
     def _remember_revision(self, actor: ActorId, made_with: str) -> None:
         self._revisions[actor] = made_with
         self._facts.save_revision(actor, made_with)
 
     def _remove(self, actor: ActorId) -> None:
-        if actor.role is Role.STREAM:
-            ended = self._cluster.drained(actor)
-            self._final[actor.key] = ended if isinstance(ended, StreamStats) else None
+        if actor.role is not Role.PUBLISHER:
+            self._keep_final(actor)
         self._cluster.remove(actor)
         self._watch.removed(actor)
         self._draining.discard(actor)
+        self._homes.pop(actor, None)
         self._revisions.pop(actor, None)
         self._facts.forget_revision(actor)
 
+    def _keep_final(self, actor: ActorId) -> None:
+        """Of two legs, the figures of the one that was hot."""
+        ended = self._cluster.drained(actor)
+        stats = ended if isinstance(ended, StreamStats) else None
+        paired = actor.role is Role.TWIN or ActorId(Role.TWIN, actor.key) in self._revisions
+        if paired and (stats is None or stats.leg is LegState.WARM):
+            self._final.setdefault(actor.key, None)
+        else:
+            self._final[actor.key] = stats
+
     def _forget_removed(self, target: Target, observed: Observed) -> None:
-        for key in self._published.keys() - target.streams.keys() - observed.streams.keys():
+        left = target.streams.keys() | observed.streams.keys() | observed.twins.keys()
+        for key in self._published.keys() - left:
             del self._published[key]
             self._facts.forget_assignment(key)
 
@@ -303,5 +355,5 @@ class Tick:
             self._watch.streams(), key=lambda s: (order.get(stream_key(s), len(order)), s.stream)
         )
         publishers = sorted(self._watch.publishers(), key=lambda p: (len(p.publisher), p.publisher))
-        unreachable = tuple(actor.key for actor in self._watch.silences())
+        unreachable = self._watch.unreachable()
         return {"streams": tuple(streams), "publishers": tuple(publishers), "unreachable": unreachable}

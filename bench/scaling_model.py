@@ -140,8 +140,8 @@ class Fleet:
         match instruction:
             case Create(actor):
                 self.publishers[actor.key] = Publisher(actor.key, now + START_S * self.dice.uniform(0.7, 3.0))
-            case Assign(key, assignment):
-                stream = self.streams[key]
+            case Assign(actor, assignment):
+                stream = self.streams[actor.key]
                 self.moves += stream.publisher is not None and stream.publisher != assignment.publisher
                 stream.assignment, stream.publisher = assignment, assignment.publisher
                 self._fail_over(stream, now)

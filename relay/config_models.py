@@ -134,11 +134,13 @@ class JournalConfig(Section):
 
 class ResourcesConfig(Section):
     """CPU cores that Ray sets aside for each actor, and what a node's Ray label `sluice` must be to take it;
-    None is any node. The controller goes where the streams go."""
+    None is any node. The controller goes where the streams go. A critical stream's second actor takes as much
+    as the first; None for its nodes is those of the streams."""
 
     stream_cpus: Cores = 0.1
     publisher_cpus: Cores = 0.1
     stream_nodes: NodeLabel = None
+    twin_nodes: NodeLabel = None
     publisher_nodes: NodeLabel = None
 
 
@@ -176,7 +178,11 @@ class JournalOverride(Section):
 
 
 class ShardConfig(Section):
-    """One stream; what is None here counts as the top level says. `venue` is short for `exchange.venue`."""
+    """One stream; what is None here counts as the top level says. `venue` is short for `exchange.venue`.
+
+    A `critical` stream is read twice, by two actors on two nodes where there are two; the second takes over
+    when the first dies or stops.
+    """
 
     stream: str
     venue: Venue | None = None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import orjson
 
 TAIL = b'","source":"binance-websocket","version":"1.0"}'
+_DATA, _AFTER_DATA = b',"data":', b',"timestamp":"'
 
 
 class Envelope:
@@ -32,3 +33,9 @@ class Envelope:
 
     def wrap(self, payload: bytes, recv_ns: int, message_id: bytes) -> bytes:
         return b"%b%b%b%b%b" % (self.head, payload, self.stamp(recv_ns), message_id, TAIL)
+
+
+def payload_of(body: bytes) -> bytes:
+    """What `wrap` was given; empty for a message that somebody else wrote."""
+    start, end = body.find(_DATA), body.rfind(_AFTER_DATA)
+    return body[start + len(_DATA) : end] if 0 <= start < end else b""

@@ -130,6 +130,19 @@ class Intake:
             self._release()
         return self._taken()
 
+    def follow(self, event_id: int, link_id: int, recv_ns: int, *, seamless: bool) -> None:
+        """Go on behind this event of another incarnation; call before anything is taken.
+
+        `link_id` is what the next event names as its predecessor. Unless it is `seamless`, what came between
+        the two may be missing: where ids do not tell, that is written down.
+        """
+        self._predecessor_known = True
+        self._gap = None
+        self._run_start = self._last_id = event_id
+        self._last_link = link_id
+        self._last_recv_ns = recv_ns
+        self._dark_since_ns = None if seamless else recv_ns or None
+
     def _follow_on(self, event_id: int, recv_ns: int) -> None:
         first = self._first
         if first is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -92,7 +93,8 @@ class Cursor:
         # Written before it is mapped: a store into a page without a block on a full disk is a bus error.
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, _twice(value))
+            if os.write(fd, _twice(value)) < 2 * _COPY.size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._map = mmap(fd, 2 * _COPY.size)
         finally:
             os.close(fd)

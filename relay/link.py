@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Protocol, TypeVar, cast
 
 from relay import wire
 from relay.direct_writer import DirectWriter
 from relay.errors import LinkError
 from relay.stats import PublisherEndpoint
 
+P = TypeVar("P", bound=asyncio.Protocol)
 CONNECT_TIMEOUT_S = 1.0
 # The publisher says that it is alive twice a second; three missed words mean that it is stopped.
 SILENCE_S = 1.6
@@ -142,19 +144,20 @@ class Link(asyncio.Protocol):
 
 
 async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkOwner, secret: bytes) -> Link:
-    """Connect over a unix socket on the same node, else over TCP. Raises LinkError within a second."""
+    """Raises LinkError within a second."""
+    return await connect(endpoint, node, lambda: Link(endpoint, owner, secret))
+
+
+async def connect(endpoint: PublisherEndpoint, node: str, make: Callable[[], P]) -> P:
+    """Over a unix socket on the same node, else over TCP. Raises LinkError within a second."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if endpoint.node == node and endpoint.unix_path:
-                _, link = await loop.create_unix_connection(
-                    lambda: Link(endpoint, owner, secret), endpoint.unix_path
-                )
+                _, protocol = await loop.create_unix_connection(make, endpoint.unix_path)
             else:
                 host, _, port = endpoint.tcp_address.rpartition(":")
-                _, link = await loop.create_connection(
-                    lambda: Link(endpoint, owner, secret), host.strip("[]"), int(port)
-                )
+                _, protocol = await loop.create_connection(make, host.strip("[]"), int(port))
     except (OSError, ValueError) as error:
         raise LinkError(f"cannot reach publisher {endpoint.publisher}: {error}") from error
-    return link
+    return protocol

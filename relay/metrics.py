@@ -107,6 +107,8 @@ class Metric(Enum):
     STREAM_ROTATIONS = _stream_counter("rotations", "connections replaced by a successor without a seam")
     STREAM_SILENCES = _stream_counter("silences", "connections left dead, as a second one was not silent")
     STREAM_UNALIGNED = _stream_counter("unaligned_replacements", "replaced connections with a possible hole")
+    STREAM_TAKEOVERS = _stream_counter("takeovers", "warm legs that became hot, as the hot one was gone")
+    STREAM_WARM = _stream_gauge("warm_ready", "1 when a warm leg could take over without a loss, else 0")
     STREAM_FAILOVERS = _stream_counter("failovers", "links to a publisher that ended unplanned")
     PUBLISHER_LOAD = _publisher_gauge("load_ratio", "share of one core that the process uses")
     PUBLISHER_RATE = _publisher_gauge("events_per_second", "events published")
@@ -238,6 +240,20 @@ class StreamMetrics:
                 Metric.STREAM_FAILOVERS: stats.failovers,
             }
         )
+
+
+class LegMetrics:
+    """Of the hot leg of a critical stream, beside its StreamMetrics."""
+
+    def __init__(self, metrics: Metrics, stream: str) -> None:
+        self._metrics = metrics
+        self._tags = (stream,)
+
+    def update(self, *, warm_ready: bool) -> None:
+        self._metrics.set(Metric.STREAM_WARM, self._tags, warm_ready)
+
+    def took_over(self) -> None:
+        self._metrics.add(Metric.STREAM_TAKEOVERS, self._tags, 1)
 
 
 class PublisherMetrics:

@@ -6,9 +6,10 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from relay.legs import CoverWatch, merged, other_leg
 from relay.ports import ActorId, Look, Role, Silence
 from relay.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
-from relay.stats import PublisherEndpoint, PublisherStats, StreamState, StreamStats
+from relay.stats import LegState, PublisherEndpoint, PublisherStats, StreamState, StreamStats
 
 RETRY_S = 1.0
 RETRY_MAX_S = 30.0
@@ -52,6 +53,7 @@ class Watch:
     _actors: dict[ActorId, _Memory] = field(default_factory=dict)
     _attempts: dict[ActorId, int] = field(default_factory=dict)
     _not_before: dict[ActorId, float] = field(default_factory=dict)
+    _cover: CoverWatch = field(default_factory=CoverWatch)
 
     def looked(self, looks: Mapping[ActorId, Look], now: float) -> None:
         elapsed_s, self._now = min(now - self._now, RETRY_S), now
@@ -59,6 +61,7 @@ class Watch:
             actor: self._remember(actor, look) for actor, look in looks.items() if look is not Silence.GONE
         }
         self._compare_speeds(elapsed_s)
+        self._cover.looked(self.streams(), now)
 
     def _compare_speeds(self, elapsed_s: float) -> None:
         """A publisher that is slow where others are not has a bad way to NATS; all together mean NATS."""
@@ -118,15 +121,20 @@ class Watch:
         demand_per_s: Mapping[str, float],
     ) -> Observed:
         """`drains` says of each drain that was begun whether it is over."""
-        streams, publishers = {}, {}
+        streams: dict[str, ObservedStream] = {}
+        twins: dict[str, ObservedStream] = {}
+        publishers = {}
         for actor, memory in self._actors.items():
             revision, drained = revisions.get(actor, ""), drains.get(actor)
             if actor.role is Role.STREAM:
                 streams[actor.key] = self._stream(memory, revision, drained)
+            elif actor.role is Role.TWIN:
+                twins[actor.key] = self._stream(memory, revision, drained)
             else:
                 demand = demand_per_s.get(actor.key, 0.0)
                 publishers[actor.key] = self._publisher(memory, revision, drained, demand)
-        return Observed(streams=streams, publishers=publishers, not_before=dict(self._not_before))
+        not_before = dict(self._not_before)
+        return Observed(streams=streams, publishers=publishers, not_before=not_before, twins=twins)
 
     def _stream(self, memory: _Memory, revision: str, drained: bool | None) -> ObservedStream:
         stats = memory.stats if isinstance(memory.stats, StreamStats) else None
@@ -137,8 +145,8 @@ class Watch:
             and stats is not None
             and memory.silence is None
             and stats.state not in _ENDING
-            and (seen.publisher, seen.assignment_version, seen.revision, seen.drained)
-            == (stats.publisher, stats.assignment_version, revision, drained)
+            and (seen.publisher, seen.assignment_version, seen.revision, seen.drained, seen.warm)
+            == (stats.publisher, stats.assignment_version, revision, drained, stats.leg is LegState.WARM)
         ):
             return seen
         found = self._seen_anew(memory, stats, revision, drained)
@@ -156,6 +164,7 @@ class Watch:
             stopped=stats is not None and stats.state in _ENDING,
             publisher=stats.publisher if stats else None,
             assignment_version=stats.assignment_version if stats else 0,
+            warm=stats is not None and stats.leg is LegState.WARM,
         )
 
     def _publisher(
@@ -195,8 +204,35 @@ class Watch:
         return self._seconds(memory.disconnected_since) >= DISCONNECTED_LIMIT_S
 
     def streams(self) -> list[StreamStats]:
-        """The last answer of each, also of those that are silent now."""
-        return [memory.stats for memory in self._actors.values() if isinstance(memory.stats, StreamStats)]
+        """The last answer of each, also of those that are silent now; of two legs, that of the hot one."""
+        legs = {
+            actor: memory.stats
+            for actor, memory in self._actors.items()
+            if isinstance(memory.stats, StreamStats)
+        }
+        if not any(actor.role is Role.TWIN for actor in legs):
+            return list(legs.values())
+        silent = {actor for actor in legs if self._actors[actor].silence is not None}
+        return merged(legs, silent)
+
+    def nodes_of_legs(self, key: str) -> dict[Role, str]:
+        """Where the legs of a critical stream were when they last answered."""
+        memories = {role: self._actors.get(ActorId(role, key)) for role in (Role.STREAM, Role.TWIN)}
+        return {
+            role: memory.stats.node
+            for role, memory in memories.items()
+            if memory is not None and isinstance(memory.stats, StreamStats)
+        }
+
+    def unreachable(self) -> tuple[str, ...]:
+        """Streams and publishers; of a critical stream, both legs or one."""
+        found = []
+        for actor in self.silences():
+            other = other_leg(actor)
+            other_memory = self._actors.get(other) if other else None
+            served = other_memory is not None and other_memory.silence is None
+            found.append(f"a leg of {actor.key}" if served else actor.key)
+        return tuple(dict.fromkeys(found))
 
     def publishers(self) -> list[PublisherStats]:
         return [memory.stats for memory in self._actors.values() if isinstance(memory.stats, PublisherStats)]
@@ -207,6 +243,7 @@ class Watch:
     def problems(self) -> list[str]:
         """What keeps actors from starting and events from NATS, as sentences."""
         found = [stats.problem for stats in self.streams() if stats.problem]
+        found += self._cover.problems(self._now)
         found += self._troubles_of_publishers()
         found += self._troubles_of_streams()
         for actor, memory in self._actors.items():

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
+    """A critical stream has a twin beside its stream actor; which of the two is hot, they settle themselves.
+    """
+
     STREAM = "stream"
+    TWIN = "twin"
     PUBLISHER = "publisher"
 
 
@@ -96,10 +100,14 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What an actor takes of a cluster: CPU cores, and the label of the nodes where; None is any node."""
+    """What an actor takes of a cluster: CPU cores, and the label of the nodes where; None is any node.
+
+    `node` is the one where it goes as long as that is there, through its restarts too.
+    """
 
     cpus: float
     nodes: str | None = None
+    node: str | None = None
 
 
 class Cluster(Protocol):
@@ -112,7 +120,13 @@ class Cluster(Protocol):
     def actors(self) -> frozenset[ActorId]:
         """All that exist, including those that start, restart or are mute."""
 
+    def nodes(self, label: str | None) -> frozenset[str]:
+        """Those that are alive, with this label if one is given."""
+
     def create_stream(self, settings: StreamSettings, room: Room) -> None:
+        """Adopts the one that exists."""
+
+    def create_twin(self, settings: StreamSettings, room: Room) -> None:
         """Adopts the one that exists."""
 
     def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
@@ -120,7 +134,7 @@ class Cluster(Protocol):
 
     def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]: ...
 
-    def assign(self, stream: str, assignment: Assignment) -> None: ...
+    def assign(self, actor: ActorId, assignment: Assignment) -> None: ...
 
     def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
         """Does nothing for an actor that drains already."""

@@ -38,10 +38,15 @@ _UCRED = Struct("3i")
 class LinkOwner(Protocol):
     """What a publisher does about its links; called from the event loop, must not block.
 
-    `took` may raise LinkError, which ends the link. `left` comes once for every link that `arrived`.
+    `took` and `said` may raise LinkError, which ends the link. `left` comes once for every link that
+    `arrived` or `joined`.
     """
 
     def arrived(self, link: PublishLink, hello: wire.Hello) -> None: ...
+
+    def joined(self, link: PublishLink, hello: wire.Hello) -> None: ...
+
+    def said(self, link: PublishLink, word: bytes) -> None: ...
 
     def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None: ...
 
@@ -95,17 +100,22 @@ class PublishLink(asyncio.Protocol):
             self._prove(kind, body)
         elif kind == wire.BATCHES:
             self._owner.took(self, *wire.read_batches(body))
+        elif kind == wire.WORD:
+            self._owner.said(self, body)
         elif kind == wire.BYE:
             self.close("handed over")
         else:
             raise LinkError(f"the stream actor sent a message of unknown type {kind}")
 
     def _prove(self, kind: int, body: bytes) -> None:
-        if kind != wire.HELLO:
+        if kind not in (wire.HELLO, wire.JOIN):
             raise LinkError(f"the peer began with a message of type {kind}")
         hello = wire.read_hello(body, self._secret, self._nonce)
         self._is_known()
         self._proved = True
+        if kind == wire.JOIN:
+            self._owner.joined(self, hello)
+            return
         self._splitter.limit_bytes = wire.MAX_MESSAGE_BYTES
         self._owner.arrived(self, hello)
 

@@ -2,6 +2,9 @@
 
 Nothing waits in here: what takes time (a start, a drain) shows in the next observation. A stream whose
 settings changed is drained, removed, missed and created; a mute actor is removed, missed and created.
+
+A critical stream has two legs, its actor and a twin. Of two that leave, the warm one goes first, or it would
+take over from the other.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ NO_ROOM_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedStream:
-    """`drained` is None when no drain was begun, else whether it is over. `stopped` streams never go on."""
+    """A leg of a stream. `drained` is None when no drain was begun, else whether it is over. `stopped` ones
+    never go on."""
 
     revision: str
     silence: Silence | None = None
@@ -32,6 +36,7 @@ class ObservedStream:
     stopped: bool = False
     publisher: str | None = None
     assignment_version: int = 0
+    warm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +59,22 @@ class Observed:
     streams: Mapping[str, ObservedStream]
     publishers: Mapping[str, ObservedPublisher]
     not_before: Mapping[ActorId, float] = field(default_factory=dict)
+    twins: Mapping[str, ObservedStream] = field(default_factory=dict)
+
+    def legs(self) -> Iterator[tuple[Role, str, ObservedStream]]:
+        """Of every stream: its actor, and its twin if there is one."""
+        for role, found in ((Role.STREAM, self.streams), (Role.TWIN, self.twins)):
+            for key, leg in found.items():
+                yield role, key, leg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """`streams` gives the revision of each stream's settings."""
+    """`streams` gives the revision of each stream's settings; the `critical` ones among them have twins."""
 
     streams: Mapping[str, str]
     publishers: int
+    critical: frozenset[str] = frozenset()
     publisher_revision: str = ""
     assignments: Mapping[str, Assignment] = field(default_factory=dict)
 
@@ -73,7 +86,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    stream: str
+    actor: ActorId
     assignment: Assignment
 
 
@@ -116,9 +129,9 @@ def unsettled(desired: Desired, observed: Observed) -> tuple[ActorId, ...]:
         one.actor for one in (*_missing_publishers(desired, observed), *_missing_streams(desired, observed))
     ]
     streams = [
-        ActorId(Role.STREAM, key)
-        for key, stream in observed.streams.items()
-        if desired.streams.get(key) != stream.revision or stream.silence is not None or stream.stopped
+        ActorId(role, key)
+        for role, key, leg in observed.legs()
+        if not _is_wanted(role, key, leg, desired) or leg.silence is not None or leg.stopped
     ]
     leaving = {one.publisher for one in _retirements(desired, observed)}
     staying = set(_staying(desired, observed)) - leaving
@@ -134,23 +147,40 @@ def _missing_streams(desired: Desired, observed: Observed) -> Iterator[Create]:
     for key in desired.streams:
         if key not in observed.streams:
             yield Create(ActorId(Role.STREAM, key))
+        if key in desired.critical and key not in observed.twins:
+            yield Create(ActorId(Role.TWIN, key))
+
+
+def _is_wanted(role: Role, key: str, leg: ObservedStream, desired: Desired) -> bool:
+    return desired.streams.get(key) == leg.revision and (role is Role.STREAM or key in desired.critical)
 
 
 def _streams(desired: Desired, observed: Observed) -> Iterator[Instruction]:
-    for key, stream in observed.streams.items():
-        wanted = desired.streams.get(key) == stream.revision
-        one = _kept(key, stream, desired) if wanted else _leave(ActorId(Role.STREAM, key), stream)
+    for role, key, leg in observed.legs():
+        if _is_wanted(role, key, leg, desired):
+            one = _kept(role, key, leg, desired)
+        elif leg.warm or not _warm_one_leaves(role, key, desired, observed):
+            one = _leave(ActorId(role, key), leg)
+        else:
+            one = None
         if one is not None:
             yield one
 
 
-def _kept(key: str, stream: ObservedStream, desired: Desired) -> Instruction | None:
-    if stream.mute_s >= MUTE_LIMIT_S or (stream.stopped and stream.drained is not False):
-        return Remove(ActorId(Role.STREAM, key))
+def _warm_one_leaves(role: Role, key: str, desired: Desired, observed: Observed) -> bool:
+    """Beside this leg, which waits until that is gone."""
+    other_role = Role.STREAM if role is Role.TWIN else Role.TWIN
+    other = (observed.twins if role is Role.STREAM else observed.streams).get(key)
+    return other is not None and other.warm and not _is_wanted(other_role, key, other, desired)
+
+
+def _kept(role: Role, key: str, leg: ObservedStream, desired: Desired) -> Instruction | None:
+    if leg.mute_s >= MUTE_LIMIT_S or (leg.stopped and leg.drained is not False):
+        return Remove(ActorId(role, key))
     assignment = desired.assignments.get(key)
-    if assignment is None or stream.silence is not None or stream.assignment_version == assignment.version:
+    if assignment is None or leg.silence is not None or leg.assignment_version == assignment.version:
         return None
-    return Assign(key, assignment)
+    return Assign(ActorId(role, key), assignment)
 
 
 def _leave(actor: ActorId, found: ObservedStream | ObservedPublisher) -> Instruction | None:
@@ -198,7 +228,7 @@ def _use(name: str, publisher: ObservedPublisher) -> tuple[bool, float, int, str
 
 
 def _leavers(desired: Desired, observed: Observed) -> Iterator[Instruction]:
-    used = {stream.publisher for stream in observed.streams.values()}
+    used = {leg.publisher for legs in (observed.streams, observed.twins) for leg in legs.values()}
     used |= {assignment.publisher for assignment in desired.assignments.values()}
     for name, publisher in observed.publishers.items():
         actor = ActorId(Role.PUBLISHER, name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.batch import EVENT_KINDS, NO_EVENT_ID, decode, head
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, head, record_of
 from relay.segments import Damage, Gap, Segment, damage_of, scan
 
 
@@ -15,8 +15,7 @@ class Survey(NamedTuple):
 
     segment: Segment
     last_seq: int
-    last_event_id: int
-    last_event_ns: int
+    last_event: Batch | None
     events: int
     records: int
     bytes: int
@@ -29,8 +28,9 @@ class Recovery:
     in whole batches.
 
     All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
-    `last_event_id` is NO_EVENT_ID when no event on the disk has an id of the exchange, and `last_event_ns`,
-    which is when that one was read, 0.
+    `last_event` is the newest on the disk, acknowledged or not, alone in a batch; `last_event_id` is the
+    newest that has an id of the exchange, and `last_event_ns` is when that one was read: NO_EVENT_ID and 0
+    where there is none.
     """
 
     acknowledged_offset: int
@@ -43,12 +43,13 @@ class Recovery:
     records: int
     bytes: int
     damages: tuple[Damage, ...]
+    last_event: Batch | None = None
 
 
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
     """Read a segment of an earlier epoch through and note in it how far it is good."""
     segment.bytes = len(data)
-    last_event_start = -1
+    last_event_at = 0, 0, 0
     last_seq = events = records = unacknowledged_bytes = 0
     damages = []
     for item in scan(data, segment.epoch, segment.last_offset, limit):
@@ -60,19 +61,15 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
         segment.extend(last, end)
         last_seq = head(data, start).seq + last - first
         if kind in EVENT_KINDS:
-            last_event_start = start
+            last_event_at = start, end, last - first
         if last > acknowledged:
             left = last - max(acknowledged, first - 1)
             records += left
             events += left if kind in EVENT_KINDS else 0
             unacknowledged_bytes += end - start
-    event_id, event_ns = NO_EVENT_ID, 0
-    if last_event_start >= 0:
-        batch = decode(data, last_event_start, check=False)[0]
-        event_id, event_ns = batch.event_ids[-1], batch.recv_ns
-    return Survey(
-        segment, last_seq, event_id, event_ns, events, records, unacknowledged_bytes, tuple(damages)
-    )
+    start, end, number = last_event_at
+    last_event = record_of(data[start:end], number) if end else None
+    return Survey(segment, last_seq, last_event, events, records, unacknowledged_bytes, tuple(damages))
 
 
 def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -> Recovery:
@@ -89,10 +86,16 @@ def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -
         records=sum(each.records for each in surveys),
         bytes=sum(each.bytes for each in surveys),
         damages=tuple(damage for each in surveys for damage in each.damages),
+        last_event=next(_last_events(surveys), None),
     )
 
 
 def _last_event(surveys: Sequence[Survey]) -> tuple[int, int]:
     """The id of the last event that has one, and when it was read."""
-    found = ((each.last_event_id, each.last_event_ns) for each in reversed(surveys))
+    found = ((event.event_ids[0], event.recv_ns) for event in _last_events(surveys))
     return next((event for event in found if event[0] != NO_EVENT_ID), (NO_EVENT_ID, 0))
+
+
+def _last_events(surveys: Sequence[Survey]) -> Iterator[Batch]:
+    """Of each segment that has one, the newest first."""
+    return (each.last_event for each in reversed(surveys) if each.last_event is not None)

@@ -15,7 +15,9 @@ import orjson
 
 from relay.batch import NO_EVENT_ID
 from relay.chain import Refusal, read_reply
+from relay.envelope import payload_of
 from relay.errors import BusError, FencedError
+from relay.leg_word import digest_of
 from relay.streams import StreamSpec, fence_id, natural_id
 
 NO_MESSAGE = 10037
@@ -46,20 +48,22 @@ class RefusedError(BusError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One stored message: its place in the JetStream stream, and what its headers tell."""
+    """One stored message: its place in the JetStream stream, what its headers tell, and the digest of its
+    payload, 0 if it has none."""
 
     sequence: int
     message_id: str
     epoch: int
     seq: int
     recv_ns: int
+    digest: int
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`last_sequence` is where the next message must find the JetStream stream; `epoch` and `seq` name the
     last event, 0 and 0 if none is stored; `event_id` is that event's id on the exchange, where it has one,
-    and `recv_ns` when it was read. `subject` is where events are stored."""
+    `recv_ns` when it was read, and `digest` that of its payload. `subject` is where events are stored."""
 
     subject: str
     last_sequence: int
@@ -67,6 +71,7 @@ class Standing:
     seq: int = 0
     event_id: int = NO_EVENT_ID
     recv_ns: int = 0
+    digest: int = 0
 
 
 async def look_up(bus: Requests, spec: StreamSpec, template: str) -> Standing:
@@ -110,6 +115,7 @@ def _behind(standing: Standing, spec: StreamSpec, last: Stored) -> Standing:
         seq=last.seq,
         event_id=natural_id(spec, last.message_id),
         recv_ns=last.recv_ns,
+        digest=last.digest,
     )
 
 
@@ -139,12 +145,14 @@ async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
         raise
     message = found["message"]
     fields = _read_headers(base64.b64decode(message.get("hdrs", "")))
+    payload = payload_of(base64.b64decode(message.get("data", "")))
     return Stored(
         sequence=message["seq"],
         message_id=fields.get("Nats-Msg-Id", ""),
         epoch=_number(fields, "Sluice-Epoch"),
         seq=_number(fields, "Sluice-Seq"),
         recv_ns=_number(fields, "Sluice-Recv-Ns"),
+        digest=digest_of(payload) if payload else 0,
     )
 
 

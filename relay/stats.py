@@ -35,6 +35,25 @@ class StreamState(StrEnum):
     STOPPED = "stopped"
 
 
+class LegState(StrEnum):
+    """Which of the two legs of a critical stream this is; any other stream has a hot one alone."""
+
+    HOT = "hot"
+    WARM = "warm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmLeg:
+    """The warm leg of a critical stream; a `ready` one could take over now without a loss. `remembered`
+    counts the events that it holds."""
+
+    node: str
+    pid: int
+    state: StreamState
+    ready: bool
+    remembered: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStats:
     """One look at a stream actor. Counts are events of this incarnation.
@@ -49,6 +68,9 @@ class StreamStats:
     `latency` is from the socket's read to the acknowledgement, `relay_latency` to the write to NATS.
     `subscribed_at_ns` and `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
     `problem` is what somebody has to mend now, `last_error` what happened last, whether or not it is over.
+
+    Of a critical stream, this is its hot leg; `warm` is the other one, None while there is none. `takeovers`
+    counts those since both legs were dead together.
     """
 
     stream: str
@@ -98,6 +120,10 @@ class StreamStats:
     journal_max_bytes: int = 0
     last_error: str = ""
     problem: str = ""
+    critical: bool = False
+    leg: LegState = LegState.HOT
+    takeovers: int = 0
+    warm: WarmLeg | None = None
 
     @property
     def backlog_count(self) -> int:

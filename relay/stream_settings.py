@@ -31,9 +31,9 @@ class StreamSettings(Section):
     """All that the actor of one stream has to know.
 
     Consumers see `subject`; events are published on `stored_subject`, which differs where several streams
-    share a subject and JetStream republishes to it. `streams` is how many the relay had when this was worked
-    out, and `rest_sharers` how many of them share the request weight; an actor is not made anew when these
-    numbers change.
+    share a subject and JetStream republishes to it. `streams` is how many sockets the relay had when this was
+    worked out, two for a critical stream, and `rest_sharers` how many streams share the request weight; an
+    actor is not made anew when these numbers change.
     """
 
     spec: StreamSpec
@@ -68,7 +68,8 @@ class Resolver:
         self._journal = journal
 
     def resolve(self, shards: Sequence[ShardConfig]) -> tuple[StreamSettings, ...]:
-        settings = [self._settings(shard, f"shards[{at}]", len(shards)) for at, shard in enumerate(shards)]
+        sockets = len(shards) + sum(shard.critical for shard in shards)
+        settings = [self._settings(shard, f"shards[{at}]", sockets) for at, shard in enumerate(shards)]
         _refuse_twins(settings)
         settings = _sharing_rest(settings)
         if self._nats.delivery is Delivery.CORE:

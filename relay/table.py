@@ -66,6 +66,7 @@ def render(
     if progress is not None:
         lines.append(clip(f"{bar(progress.share, 40)} {progress}", width))
     lines += ["", *_stream_lines(status.streams, width, colour=colour)]
+    lines += [clip(line, width) for line in _critical_lines(status.streams)]
     lines += ["", *_publisher_lines(status.publishers, width, colour=colour)]
     for problem in _problems(status):
         lines.append(paint(clip(problem, width), Tone.BAD, colour=colour))
@@ -117,6 +118,15 @@ def _stream_lines(streams: Sequence[StreamStats], width: int, *, colour: bool) -
         lines.append(row(columns, cells, colour=colour))
     lines.append(row(columns, _total_cells(streams, wide=wide), colour=colour))
     return lines
+
+
+def _critical_lines(streams: Sequence[StreamStats]) -> list[str]:
+    critical = [one for one in streams if one.critical]
+    if not critical:
+        return []
+    ready = sum(one.warm is not None and one.warm.ready for one in critical)
+    takeovers = sum(one.takeovers for one in critical)
+    return [f"critical: {ready} of {len(critical)} with a warm leg that is ready, takeovers: {takeovers}"]
 
 
 def _stream_columns(*, wide: bool) -> list[Column]:

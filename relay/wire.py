@@ -5,6 +5,9 @@ first (Challenge), the stream actor answers (Hello), the publisher says where to
 on batches go up and acknowledgements come down. Nothing but these fixed layouts and one small JSON object is
 ever decoded, and a length is checked before anything is allocated for it.
 
+The legs of a critical stream open a second kind of connection, to every publisher: they answer the Challenge
+with a Join, and the publisher passes on what each of them says (see relay/leg_word.py).
+
 Sessions: each Resume opens a new session. The stream actor then treats everything after the resumed position
 as unsent; what still arrives for an earlier session is dropped by whoever receives it.
 """
@@ -29,13 +32,13 @@ NONCE_BYTES = 32
 MAX_HELLO_BYTES = 4096
 MAX_MESSAGE_BYTES = 2 * MAX_BATCH_BYTES
 
-HELLO, BATCHES, BYE = 1, 2, 3
-CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED = 16, 17, 18, 19, 20, 21
+HELLO, BATCHES, BYE, JOIN, WORD = 1, 2, 3, 4, 5
+CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED, HEARD, PARTED = 16, 17, 18, 19, 20, 21, 22, 23
 
 _FRAME = Struct("<IB")
 _BATCHES = Struct("<II")
 _BATCHES_HEAD = Struct("<IBII")
-_RESUME = Struct("<IQQIIqQ")
+_RESUME = Struct("<IQQIIqQQ")
 _ACK = Struct("<IQ")
 _MARK = Struct("<QII")
 _REFUSED = Struct("<IQ")
@@ -58,8 +61,8 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class Resume:
     """Go on after event `seq` of `epoch` (0, 0: nothing known to be stored), within these bounds of what may
-    be unacknowledged at a time. Of that event, `event_id` is the exchange's id, where it has one, and
-    `recv_ns` the time of reading."""
+    be unacknowledged at a time. Of that event, `event_id` is the exchange's id, where it has one, `recv_ns`
+    the time of reading, and `digest` that of its payload, 0 if it was not looked up."""
 
     session: int
     epoch: int
@@ -68,6 +71,7 @@ class Resume:
     max_bytes: int
     event_id: int = NO_EVENT_ID
     recv_ns: int = 0
+    digest: int = 0
 
 
 Mark = tuple[int, int, int]
@@ -114,7 +118,16 @@ def frame(kind: int, body: bytes = b"") -> bytes:
 
 
 def hello(message: Hello, secret: bytes, nonce: bytes) -> bytes:
-    return frame(HELLO, orjson.dumps({**asdict(message), "proof": proof(secret, nonce)}))
+    return frame(HELLO, _proved(message, secret, nonce))
+
+
+def join(message: Hello, secret: bytes, nonce: bytes) -> bytes:
+    """In place of `hello`; its epoch is the name of the leg."""
+    return frame(JOIN, _proved(message, secret, nonce))
+
+
+def _proved(message: Hello, secret: bytes, nonce: bytes) -> bytes:
+    return orjson.dumps({**asdict(message), "proof": proof(secret, nonce)})
 
 
 def batches(session: int, skip: int, encoded: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.config import NatsConfig, StreamSettings
 from relay.ports import ActorId, Look, Role, Room, Silence
-from relay.stats import Assignment, PublisherStats, StreamState, StreamStats
+from relay.stats import Assignment, LegState, PublisherStats, StreamState, StreamStats, WarmLeg
 
 
 def stream_stats(key: str, **changes: Any) -> StreamStats:
@@ -27,6 +27,14 @@ def stream_stats(key: str, **changes: Any) -> StreamStats:
         relay_latency_p50_ms=0.2, relay_latency_p99_ms=0.6,
     )  # fmt: skip
     return replace(stats, **changes)
+
+
+def warm_stats(key: str, *, ready: bool = True, **changes: Any) -> StreamStats:
+    """What the warm leg of a critical stream answers."""
+    node = changes.get("node", "n")
+    warm = WarmLeg(node=node, pid=12, state=StreamState.LIVE, ready=ready, remembered=3)
+    counts = {"epoch": 0, "received": 0, "acknowledged": 0, "pid": 12}
+    return stream_stats(key, critical=True, leg=LegState.WARM, warm=warm, **{**counts, **changes})
 
 
 def publisher_stats(name: str, **changes: Any) -> PublisherStats:
@@ -48,24 +56,39 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.streams: dict[str, StreamStats] = {}
+        self.twins: dict[str, StreamStats] = {}
+        self.node_names = frozenset({"n"})
+        self.rooms: dict[ActorId, Room] = {}
         self.publishers: dict[str, PublisherStats] = {}
         self.facts: dict[str, bytes] = {}
         self.silent: dict[ActorId, Silence] = {}
         self.created: Counter[ActorId] = Counter()
         self.assigned: Counter[str] = Counter()
         self.left_behind: list[str] = []
+        self.drained_in_order: list[ActorId] = []
         self.failing: set[ActorId] = set()
         self.stuck: set[ActorId] = set()
         self._drains: dict[ActorId, Look | None] = {}
 
     def actors(self) -> frozenset[ActorId]:
         streams = {ActorId(Role.STREAM, key) for key in self.streams}
-        return frozenset(streams | {ActorId(Role.PUBLISHER, name) for name in self.publishers})
+        twins = {ActorId(Role.TWIN, key) for key in self.twins}
+        return frozenset(streams | twins | {ActorId(Role.PUBLISHER, name) for name in self.publishers})
+
+    def nodes(self, label: str | None) -> frozenset[str]:
+        return self.node_names
 
     def create_stream(self, settings: StreamSettings, room: Room) -> None:
-        key = settings.spec.key
+        key, node = settings.spec.key, room.node or "n"
         self._create(ActorId(Role.STREAM, key))
-        self.streams.setdefault(key, stream_stats(key))
+        self.rooms[ActorId(Role.STREAM, key)] = room
+        self.streams.setdefault(key, stream_stats(key, critical=settings.critical, node=node))
+
+    def create_twin(self, settings: StreamSettings, room: Room) -> None:
+        key = settings.spec.key
+        self._create(ActorId(Role.TWIN, key))
+        self.rooms[ActorId(Role.TWIN, key)] = room
+        self.twins.setdefault(key, warm_stats(key, node=room.node or "n"))
 
     def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         self._create(ActorId(Role.PUBLISHER, publisher))
@@ -85,21 +108,30 @@ class FakeCluster:
         return looks
 
     def _stats(self, actor: ActorId) -> Look:
-        known: Mapping[str, Look] = self.streams if actor.role is Role.STREAM else self.publishers
-        return known[actor.key]
+        known: Mapping[Role, Mapping[str, Look]] = {
+            Role.STREAM: self.streams, Role.TWIN: self.twins, Role.PUBLISHER: self.publishers,
+        }  # fmt: skip
+        return known[actor.role][actor.key]
 
-    def assign(self, stream: str, assignment: Assignment) -> None:
-        self.assigned[stream] += 1
-        self.change(
-            stream, publisher=assignment.publisher, linked=True, assignment_version=assignment.version
+    def assign(self, actor: ActorId, assignment: Assignment) -> None:
+        legs = self.streams if actor.role is Role.STREAM else self.twins
+        if actor.role is Role.STREAM:
+            self.assigned[actor.key] += 1
+        warm = legs[actor.key].leg is LegState.WARM
+        publisher = None if warm else assignment.publisher
+        legs[actor.key] = replace(
+            legs[actor.key], publisher=publisher, linked=not warm, assignment_version=assignment.version
         )
 
     def change(self, stream: str, **changes: Any) -> None:
         self.streams[stream] = replace(self.streams[stream], **changes)
 
     def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
+        self.drained_in_order.append(actor)
         if actor.role is Role.STREAM:
             self.change(actor.key, state=StreamState.STOPPED)
+        elif actor.role is Role.TWIN:
+            self.twins[actor.key] = replace(self.twins[actor.key], state=StreamState.STOPPED)
         else:
             used = [key for key, stats in self.streams.items() if stats.publisher == actor.key]
             self.left_behind += used
@@ -110,7 +142,8 @@ class FakeCluster:
         return self._drains.get(actor)
 
     def remove(self, actor: ActorId) -> None:
-        self.streams.pop(actor.key, None)
+        legs = self.twins if actor.role is Role.TWIN else self.streams
+        legs.pop(actor.key, None)
         self.publishers.pop(actor.key, None)
         self.silent.pop(actor, None)
         self._drains.pop(actor, None)

@@ -33,8 +33,8 @@ def run(args: Namespace) -> int:
     return asyncio.run(_prove(streams, args.deadline, screen))
 
 
-def _texts(settings: StreamSettings) -> tuple[str, str, str]:
-    return settings.spec.name, settings.url, settings.subject
+def _texts(settings: StreamSettings) -> tuple[str, ...]:
+    return settings.spec.name, settings.url, settings.subject, "critical" if settings.critical else ""
 
 
 async def _prove(streams: Sequence[StreamSettings], deadline_s: float, screen: Screen) -> int:

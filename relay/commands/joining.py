@@ -31,4 +31,5 @@ def started(config: Config, *, shared: bool) -> Connection:
 
 def needed_cpus(config: Config) -> float:
     resources = config.resources
-    return len(config.shards) * resources.stream_cpus + config.publishers.max * resources.publisher_cpus
+    actors = len(config.shards) + sum(shard.critical for shard in config.shards)
+    return actors * resources.stream_cpus + config.publishers.max * resources.publisher_cpus

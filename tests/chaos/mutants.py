@@ -15,7 +15,9 @@ from actors.connect_gate import ConnectGate, Permit
 from relay.chain import Chain
 from relay.intake import Intake
 from relay.pulse import Pulse
+from relay.ring import Ring, Seen
 from relay.standing import Standing, _last, look_up
+from relay.vigil import Vigil
 from relay.window import Window
 
 
@@ -59,6 +61,16 @@ def _gap_check() -> None:
     Intake._hole_before = lambda self, payload, recv_ns, verdict: None  # type: ignore[method-assign]
 
 
+def _memory() -> None:
+    """A warm leg remembers nothing."""
+    Ring.take = lambda self, payloads, recv_ns: Seen(len(payloads), False)  # type: ignore[method-assign]
+
+
+def _vigil() -> None:
+    """A warm leg never takes over."""
+    Vigil.must_take_over = lambda self, own, now, *, covers: False  # type: ignore[method-assign]
+
+
 def _silence() -> None:
     """A stream that brings nothing is quiet, for however long."""
     Pulse.overdue_s = lambda self, now: None  # type: ignore[method-assign]
@@ -78,6 +90,8 @@ GUARDS: dict[str, Callable[[], None]] = {
     "resend": _resend,
     "chain": _chain,
     "gap check": _gap_check,
+    "memory": _memory,
+    "vigil": _vigil,
     "silence": _silence,
     "connect budget": _connect_budget,
 }

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from actors.leg import LegActor
 from actors.publisher import PublisherActor, PublisherSettings
 from actors.stream import StreamActor
 from relay.assign import decode_assignment
@@ -104,13 +105,13 @@ class FileFacts:
 class ProcessHost:
     """One node; travels to each child."""
 
-    node = "node-1"
     address = "127.0.0.1"
     secret = SECRET
 
-    def __init__(self, facts: Path, sockets: Path) -> None:
+    def __init__(self, facts: Path, sockets: Path, node: str = "node-1") -> None:
         self._facts = facts
         self.socket_directory = sockets
+        self.node = node
 
     @cached_property
     def metrics(self) -> NoMetrics:
@@ -305,6 +306,16 @@ class _MakeStream:
 
 
 @dataclass(frozen=True)
+class _MakeLeg:
+    settings: StreamSettings
+    host: ProcessHost
+    twin: bool
+
+    def __call__(self) -> LegActor:
+        return LegActor(self.settings, self.host, self.twin)
+
+
+@dataclass(frozen=True)
 class _MakePublisher:
     name: str
     nats: NatsConfig
@@ -318,12 +329,15 @@ class ProcessCluster(FileFacts):
     """Implements relay.ports.Cluster. A process that ends without being removed comes back after RESTART_S.
 
     `seams` holds what is special about an actor's processes, `servers` another NATS address of a publisher.
+    With `second_node` twins run on a node of their own: with other sockets and other journals.
     A process `beyond_reach` is not ended when its actor is removed, as on a node that does not answer.
     """
 
     def __init__(self, directory: Path, sockets: Path) -> None:
         super().__init__(directory / "facts")
         self.host = ProcessHost(directory / "facts", sockets)
+        self.second_node = False
+        self._root = directory
         self.logs = directory / "logs"
         self.logs.mkdir()
         self.seams: dict[ActorId, Seams] = {}
@@ -381,8 +395,22 @@ class ProcessCluster(FileFacts):
         with self._lock:
             return frozenset(self._kept)
 
+    def nodes(self, label: str | None) -> frozenset[str]:
+        return frozenset({"node-1", "node-2"} if self.second_node else {"node-1"})
+
     def create_stream(self, settings: StreamSettings, room: Room) -> None:
-        self._create(ActorId(Role.STREAM, settings.spec.key), _MakeStream(settings, self.host))
+        make = _MakeLeg(settings, self.host, False) if settings.critical else _MakeStream(settings, self.host)
+        self._create(ActorId(Role.STREAM, settings.spec.key), make)
+
+    def create_twin(self, settings: StreamSettings, room: Room) -> None:
+        host = self.host
+        if self.second_node:
+            sockets = host.socket_directory / "2"
+            sockets.mkdir(mode=0o700, exist_ok=True)
+            host = ProcessHost(self._root / "facts", sockets, "node-2")
+            journals = {"journal_directory": self._root / "journal-2"}
+            settings = settings.model_copy(update=journals)
+        self._create(ActorId(Role.TWIN, settings.spec.key), _MakeLeg(settings, host, True))
 
     def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         if publisher in self.servers:
@@ -449,9 +477,9 @@ class ProcessCluster(FileFacts):
                 self._kept[actor].asked = None
         return stats or Silence.STARTING
 
-    def assign(self, stream: str, assignment: Assignment) -> None:
+    def assign(self, actor: ActorId, assignment: Assignment) -> None:
         with suppress(GoneError):
-            self.process(ActorId(Role.STREAM, stream)).ask("assign", assignment)
+            self.process(actor).ask("assign", assignment)
 
     def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
         with self._lock, suppress(GoneError):

@@ -55,7 +55,7 @@ from relay.config import Config, parse_config
 from relay.embedded import EmbeddedNats
 from relay.errors import ClusterError
 from relay.ports import ActorId, Role
-from relay.stats import RelayStatus, StreamStats
+from relay.stats import LegState, RelayStatus, StreamStats
 from relay.streams import StreamSpec
 from tests.chaos.exchange import Wired, WireExchange
 from tests.chaos.oracle import (
@@ -91,6 +91,10 @@ STEADY_WITHIN_S = 30.0
 
 def stream(name: str) -> ActorId:
     return ActorId(Role.STREAM, f"usdm:{name}")
+
+
+def twin(name: str) -> ActorId:
+    return ActorId(Role.TWIN, f"usdm:{name}")
 
 
 def publisher(name: str) -> ActorId:
@@ -354,15 +358,39 @@ class Rig(Bench):
         return found[0] if found else ""
 
     def stats(self, within_s: float = 5.0) -> dict[str, StreamStats]:
-        """By stream key, asked of the processes themselves; those that do not answer are left out."""
+        """By stream key, asked of the processes themselves; those that do not answer are left out, and of two
+        legs those that are not hot."""
+        legs = self.legs(within_s).items()
+        return {
+            actor.key: one for actor, one in sorted(legs, key=_by_epoch) if one.leg is LegState.HOT
+        }
+
+    def legs(self, within_s: float = 5.0) -> dict[ActorId, StreamStats]:
+        """Of every actor that reads a stream."""
         found = {}
         for actor in self.cluster.actors():
-            if actor.role is Role.STREAM:
+            if actor.role is not Role.PUBLISHER:
                 with suppress(GoneError, MuteError):
                     stats = self.cluster.process(actor).call("stats", within_s=within_s)
                     if stats is not None:
-                        found[actor.key] = stats
+                        found[actor] = stats
         return found
+
+    def hot(self, name: str) -> ActorId:
+        """The leg that is hot, as soon as there is one."""
+        return until(lambda: self._leg(name, LegState.HOT), f"a hot leg of {name}", 20.0)
+
+    def warm(self, name: str) -> ActorId:
+        """The leg that is warm, once it could take over without a loss."""
+        return until(lambda: self._leg(name, LegState.WARM), f"a warm leg of {name}", 30.0)
+
+    def _leg(self, name: str, state: LegState) -> ActorId | None:
+        found = [
+            actor
+            for actor, one in sorted(self.legs(1.0).items(), key=_by_epoch)
+            if actor.key == f"usdm:{name}" and one.leg is state and (one.warm is None or one.warm.ready)
+        ]
+        return found[-1] if found else None
 
     def publishers(self) -> dict[str, Any]:
         found = {}
@@ -417,21 +445,25 @@ class Rig(Bench):
         return self.cluster.process(actor)
 
     def kill(self, actor: ActorId) -> int:
-        """SIGKILL; returns the pid. What a stream had accepted is noted for I1."""
+        """SIGKILL; returns the pid. What a stream had accepted is noted for I1; where legs have journals of
+        their own another one stores it under its own count, and I4 has to do."""
         process = self.cluster.process(actor)
-        if actor.role is Role.STREAM:
-            self._note_counted(actor.key)
+        reads = actor.role is not Role.PUBLISHER and not self.cluster.second_node
+        hot = reads and self._note_counted(actor)
         process.signal(signal.SIGKILL)
         until(lambda: process.exitcode is not None or _ended(process.pid), f"the end of {actor}", 10.0, 0.001)
-        if actor.role is Role.STREAM:
+        if hot:
             self.note_accepted(actor.key)
         return process.pid
 
-    def _note_counted(self, key: str) -> None:
-        """What the stream says that it has accepted, by its own books."""
-        one = self.stats(1.0)[key]
+    def _note_counted(self, actor: ActorId) -> bool:
+        """What the stream says that it has accepted, by its own books; False for a warm leg: it has none."""
+        one = self.cluster.process(actor).call("stats", within_s=1.0)
+        if one.leg is LegState.WARM:
+            return False
         seqs = range(1, one.received - one.recovered - one.rejected + 1)
-        self.accepted.setdefault(key, set()).update((one.epoch, seq) for seq in seqs)
+        self.accepted.setdefault(actor.key, set()).update((one.epoch, seq) for seq in seqs)
+        return True
 
     def stop(self, actor: ActorId) -> ActorProcess:
         process = self.cluster.process(actor)
@@ -513,8 +545,8 @@ class Rig(Bench):
     def _excess(self) -> list[str]:
         now, found = self._footprints(), []
         memory = sum(one.queue.max_bytes for one in self.config.streams)
-        # Every stream may have moved to the same publisher, with its link.
-        links = len(self.config.streams) + 1
+        # Every stream may have moved to the same publisher, with its link; a hot leg has a journal.
+        links = len(self.config.streams) + 3
         for pid, floor in self.floor.items():
             one = now.get(pid, floor)
             if one.descriptors > floor.descriptors + links or one.threads > floor.threads + 1:
@@ -522,6 +554,10 @@ class Rig(Bench):
             if one.rss_bytes > floor.rss_bytes * 1.1 + memory + RSS_SLACK_BYTES:
                 found.append(f"I7: process {pid} grew from {floor} to {one}")
         return found
+
+
+def _by_epoch(leg: tuple[ActorId, StreamStats]) -> int:
+    return leg[1].epoch
 
 
 def never(code: int) -> None:

@@ -24,6 +24,7 @@ from relay.errors import ConfigError, LinkError
 from relay.feed import MAX_FRAME_BYTES, FeedConnection
 from relay.intake import Intake
 from relay.journal import Journal
+from relay.leg_word import encode_word, read_leg, read_word
 from relay.recovery import recovery_of, survey
 from relay.segments import NO_LIMIT, Gap, Segment, scan, take
 from relay.streams import Venue, parse_stream
@@ -174,8 +175,13 @@ def _messages(pieces: Iterator[bytes] | list[bytes]) -> list[tuple[int, bytes]]:
 
 def _read_message(kind: int, body: bytes) -> None:
     try:
-        if kind == wire.HELLO:
+        if kind in (wire.HELLO, wire.JOIN):
             wire.read_hello(body, SECRET, NONCE)
+        elif kind in (wire.WORD, wire.HEARD):
+            word = read_word(body)
+            assert read_word(encode_word(word)) == word
+        elif kind == wire.PARTED:
+            read_leg(body)
         elif kind == wire.BATCHES:
             session, skip, batches = wire.read_batches(body)
             again = b"".join(batch.encoded for batch in batches)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,9 +22,10 @@ from actors import feed_keeper
 from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
 from relay import pulse, succession
+from relay.backoff import Backoff
 from relay.config import StreamSettings, parse_config
 from relay.connect_ledger import ConnectLedger
-from relay.connects import Claim
+from relay.connects import Claim, Outcome
 from relay.exchange.server import ExchangeServer
 from relay.exchange.settings import ExchangeSettings
 
@@ -493,6 +495,31 @@ def test_streams_cut_off_together_come_back_within_one_budget(tmp_path: Path) ->
                         assert log.ask(keeper.claim, time.monotonic(), spare=False) > 30.0
                 for host in hosts:
                     group.create_task(host.__aexit__(None, None, None))
+
+    run(case)
+
+
+def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_when_it_is_needed(
+    tmp_path: Path,
+) -> None:
+    async def case() -> None:
+        async with exchange(rates={"*": 100.0}) as server:
+            keeper = Keeper(stream(server.url, TRADES, budget=4), tmp_path)
+            with ConnectLedger(tmp_path).opened() as log:
+                for _ in range(2):
+                    assert log.ask(keeper.claim, time.monotonic(), spare=False) == 0.0
+                    log.settle(log.granted, Outcome.OPENED)
+            keeper.feed.spare = True
+            async with keeper.running():
+                await until(lambda: keeper.feed.reconnects >= 3)
+                assert "no room" in keeper.feed.last_error
+                assert not keeper.feed.connected and server.door.attempts == 0
+                # The next attempt would be seconds away.
+                keeper.feed._backoff = Backoff(30.0, 30.0, random.Random(1))
+                await until(lambda: keeper.feed.reconnects >= 4)
+                keeper.feed.need()
+                await until(lambda: keeper.feed.connected)
+                assert not keeper.feed.spare
 
     run(case)
 

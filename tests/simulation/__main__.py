@@ -1,22 +1,31 @@
-"""`python -m tests.simulation SEED [MUTANT]` plays one seed and tells what happened in it."""
+"""`python -m tests.simulation SEED [pair|leg|MUTANT]` plays one seed and tells what happened in it.
+
+With `pair` the streams have two legs; with `leg` one of these fails, once.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 
+from tests.simulation.faults import FAULTS, LEG_FAULTS, PAIR_FAULTS
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scene import play
+
+FAULTS_OF = {"": FAULTS, "pair": PAIR_FAULTS, "leg": LEG_FAULTS}
 
 
 def main() -> None:
     if len(sys.argv) not in (2, 3) or not sys.argv[1].isdigit():
         sys.exit(__doc__)
     logging.disable(logging.CRITICAL)
-    mutant = {one.__name__: one for one in MUTANTS}[sys.argv[2]] if len(sys.argv) == 3 else None
-    outcome = play(int(sys.argv[1]), mutant)
+    word = sys.argv[2] if len(sys.argv) == 3 else ""
+    mutants = {one.__name__: one for one in MUTANTS}
+    mutant = None if word in FAULTS_OF else mutants[word]
+    faults = FAULTS_OF.get(word, FAULTS)
+    outcome = play(int(sys.argv[1]), mutant, faults, critical=word in ("pair", "leg"), only_one=word == "leg")
     print(*outcome.trace, sep="\n")
-    print(f"{outcome.events} events, {outcome.virtual_s:.1f} s of virtual time")
+    print(f"{outcome.events} events, {outcome.missing} missing, {outcome.virtual_s:.1f} s of virtual time")
     print(*outcome.problems or ("everything holds",), sep="\n")
     sys.exit(bool(outcome.problems))
 

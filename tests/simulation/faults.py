@@ -19,6 +19,27 @@ def kill_stream(scene: Scene) -> None:
     scene.a_stream().newest.process.kill()
 
 
+def kill_warm_leg(scene: Scene) -> None:
+    scene.a_stream().warm.process.kill()
+
+
+def kill_both_legs(scene: Scene) -> None:
+    stream = scene.a_stream()
+    for one in (stream.newest, stream.warm):
+        one.process.kill()
+
+
+def stop_warm_leg(scene: Scene) -> None:
+    scene.pause(scene.a_stream().warm.process, scene.dice.uniform(0.2, 6.0))
+
+
+def cut_one_socket(scene: Scene) -> None:
+    """Of one leg alone: the other one reads on."""
+    stream = scene.a_stream()
+    one = scene.dice.choice((stream.newest, stream.warm))
+    scene.world.network.reset(one.process.name, "exchange")
+
+
 def kill_stream_in_a_write(scene: Scene) -> None:
     fates = list(Fate)
     scene.disk.fate[scene.a_stream().newest.process.name] = scene.dice.choice(fates)
@@ -41,7 +62,7 @@ def replace_a_stopped_stream(scene: Scene) -> None:
     """It wakes up while its successor works."""
     stream = scene.a_stream()
     scene.pause(stream.newest.process, scene.dice.uniform(2.0, 7.0))
-    scene.after(scene.dice.uniform(0.5, 2.0), lambda: scene.relay.start_incarnation(stream))
+    scene.after(scene.dice.uniform(0.5, 2.0), lambda: scene.relay.replace(stream))
 
 
 def stop_publisher(scene: Scene) -> None:
@@ -163,4 +184,17 @@ FAULTS: tuple[Fault, ...] = (
     refuse_some,
     forget_ids,
     move,
+)
+# Streams with two legs know these as well.
+PAIR_FAULTS: tuple[Fault, ...] = (*FAULTS, kill_warm_leg, kill_both_legs, stop_warm_leg, cut_one_socket)
+# Of these, those that one leg makes good for the other.
+LEG_FAULTS: tuple[Fault, ...] = (
+    kill_stream,
+    kill_stream_in_a_write,
+    kill_warm_leg,
+    stop_stream,
+    stop_warm_leg,
+    replace_a_stopped_stream,
+    part_stream_and_publisher,
+    break_link,
 )

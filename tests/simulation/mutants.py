@@ -6,9 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from unittest import mock
 
+from actors.warm_memory import WarmMemory
 from relay import standing
 from relay.chain import Chain
 from relay.link import Link
+from relay.ring import Seen
+from relay.vigil import Vigil
 from relay.window import Window
 from tests.simulation import faults
 from tests.simulation.faults import Fault
@@ -54,6 +57,26 @@ def watchdog_off(scene: Scene) -> AbstractContextManager[object]:
     """A publisher that says nothing is never left."""
     return mock.patch.object(Link, "silent", lambda self, now: False)
 
+
+def memory_off(scene: Scene) -> AbstractContextManager[object]:
+    """The warm leg believes to remember, and has nothing."""
+    return mock.patch.multiple(
+        WarmMemory, take=lambda self, payloads, recv_ns: Seen(len(payloads), False), covers=True
+    )
+
+
+def vigil_off(scene: Scene) -> AbstractContextManager[object]:
+    """No leg ever follows a hot one."""
+    must = Vigil.must_take_over
+
+    def must_not(self: Vigil, *told: object, covers: bool) -> bool:
+        return self.hot is None and must(self, *told, covers=covers)  # type: ignore[arg-type]
+
+    return mock.patch.object(Vigil, "must_take_over", must_not)
+
+
+# What keeps a stream with two legs whole, against the faults of one of them.
+LEG_MUTANTS: tuple[Mutant, ...] = (memory_off, vigil_off)
 
 # Each with the faults that it guards against.
 MUTANTS: dict[Mutant, tuple[Fault, ...]] = {

@@ -153,8 +153,8 @@ class NatsModel:
         found = stream.last(orjson.loads(body)["last_by_subj"])
         if found is None:
             return {"error": {"code": 404, "err_code": NO_MESSAGE, "description": "no message found"}}
-        hdrs = base64.b64encode(found.head).decode()
-        return {"message": {"subject": found.subject, "seq": found.sequence, "hdrs": hdrs}}
+        hdrs, data = (base64.b64encode(one).decode() for one in (found.head, found.body))
+        return {"message": {"subject": found.subject, "seq": found.sequence, "hdrs": hdrs, "data": data}}
 
 
 class _Session(asyncio.Protocol):

@@ -6,11 +6,13 @@ while, and every stream is told whom to use.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.flow import FlowLimits
+from actors.leg import Leg
 from actors.publisher import Publisher
 from actors.publishing import PublisherSettings
 from actors.stream import StreamRelay
@@ -36,29 +38,59 @@ class SimulatedHost(PlainHost):
 
 @dataclass
 class Incarnation:
-    """`relay` is None until its journal is open."""
+    """`relay` is None until its journal is open, and as long as its `leg` is warm."""
 
     process: Process
     relay: StreamRelay | None = None
+    leg: Leg | None = None
+
+    @property
+    def epoch(self) -> int:
+        return self.relay.epoch if self.relay else 0
+
+    @property
+    def ready(self) -> bool:
+        """It could take over without a loss."""
+        return self.process.alive and self.leg is not None and self.leg._word().ready
 
 
 @dataclass
 class StreamActors:
-    """All incarnations of one stream, the newest last."""
+    """All incarnations of one stream, the newest last; of a critical one, `legs` are the present ones."""
 
     settings: StreamSettings
     publisher: str
     incarnations: list[Incarnation] = field(default_factory=list)
     # The processes that took the journal over, in which turn of the world, and their epochs.
     owners: list[tuple[str, int, int]] = field(default_factory=list)
+    legs: dict[bool, Incarnation] = field(default_factory=dict)
 
     @property
     def newest(self) -> Incarnation:
-        return self.incarnations[-1]
+        """Of two legs the hot one."""
+        if not self.legs:
+            return self.incarnations[-1]
+        return max(self.incarnations, key=lambda one: (one.process.alive, one.epoch))
+
+    @property
+    def warm(self) -> Incarnation:
+        others = (one for one in self.legs.values() if one is not self.newest)
+        return max(others, key=lambda one: one.process.alive)
 
     @property
     def key(self) -> str:
         return self.settings.spec.key
+
+
+class SimulatedLeg(Leg):
+    """Tells when it becomes hot."""
+
+    on_hot: Callable[[StreamRelay], None]
+
+    def _take_over(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
+        super()._take_over(group, feeding)
+        assert self.relay is not None
+        self.on_hot(self.relay)
 
 
 class RelayModel:
@@ -102,8 +134,41 @@ class RelayModel:
 
     def start_stream(self, settings: StreamSettings, publisher: str) -> StreamActors:
         stream = self.streams[settings.spec.key] = StreamActors(settings, publisher)
-        self.start_incarnation(stream)
+        if settings.critical:
+            for twin in (False, True):
+                self.start_leg(stream, twin)
+        else:
+            self.start_incarnation(stream)
         return stream
+
+    def replace(self, stream: StreamActors) -> None:
+        """Whichever of its processes stands still, or the present one."""
+        paused = [twin for twin, leg in stream.legs.items() if leg.process.paused]
+        if paused:
+            self.start_leg(stream, paused[0])
+        elif not stream.legs:
+            self.start_incarnation(stream)
+
+    def start_leg(self, stream: StreamActors, twin: bool) -> None:
+        process = self.world.process(f"{stream.settings.spec.name}#{len(stream.incarnations) + 1}")
+        incarnation = stream.legs[twin] = Incarnation(process)
+        stream.incarnations.append(incarnation)
+
+        def on_hot(relay: StreamRelay) -> None:
+            stream.owners.append((process.name, self.world.turns, relay.epoch))
+            incarnation.relay = self.by_process[process] = relay
+
+        async def main() -> None:
+            incarnation.leg = SimulatedLeg(stream.settings, self.host, twin=twin)
+            incarnation.leg.on_hot = on_hot
+            await incarnation.leg.run()
+
+        def again() -> None:
+            if stream.legs[twin] is incarnation:
+                self._again(lambda: self.start_leg(stream, twin))
+
+        process.start(main())
+        process.on_end.append(again)
 
     def start_incarnation(self, stream: StreamActors) -> None:
         process = self.world.process(f"{stream.settings.spec.name}#{len(stream.incarnations) + 1}")
@@ -133,6 +198,8 @@ class RelayModel:
             for one in stream.incarnations:
                 if one.relay is not None and one.relay._journal is not None:
                     one.relay._journal.close()
+                if one.leg is not None:
+                    one.leg.memory.close()
 
     def move(self, stream: StreamActors) -> None:
         stream.publisher = self.world.rng.choice(sorted(self.publishers))
@@ -147,12 +214,19 @@ class RelayModel:
                 version=self._version, publisher=stream.publisher if known else None, endpoints=endpoints
             )
             self.host.assignments[stream.key] = assignment
+            for leg in stream.legs.values():
+                if leg.leg is not None and leg.process.alive:
+                    leg.process.call_soon(leg.leg.assign, assignment)
             newest = stream.newest
-            if newest.relay is not None and newest.process.alive:
+            if not stream.legs and newest.relay is not None and newest.process.alive:
                 newest.process.call_soon(newest.relay.links.assign, assignment)
 
     @property
     def current(self) -> list[StreamRelay]:
-        """The newest incarnations that are up."""
+        """The newest incarnations that are up, and have taken over what there was to take over."""
         newest = [stream.newest for stream in self.streams.values()]
-        return [one.relay for one in newest if one.relay is not None and one.process.alive]
+        return [
+            one.relay
+            for one in newest
+            if one.relay is not None and one.process.alive and (one.leg is None or one.leg._accepting)
+        ]

@@ -25,24 +25,29 @@ from tests.simulation.world import Process, World, installed
 CALM_S, FAULTY_S = 0.5, 6.0
 # After the last fault: every stream delivers again, and nothing is held any more.
 STEADY_S = 60.0
+LAST_S = 5.0
 SIDE = "SLUICE_SIDE"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`problems` is empty when everything held. `events` counts what the exchange made."""
+    """`problems` is empty when everything held. `events` counts what the exchange made, `missing` those that
+    are not stored and came behind the first one that is."""
 
     seed: int
     problems: tuple[str, ...]
     trace: tuple[str, ...]
     events: int
+    missing: int
     virtual_s: float
 
 
 class Scene:
-    """Faults reach into it; `play` runs it."""
+    """Faults reach into it; `play` runs it. With `critical` each stream has two legs."""
 
-    def __init__(self, seed: int, folder: Path, faults: Sequence[Fault] = FAULTS) -> None:
+    def __init__(
+        self, seed: int, folder: Path, faults: Sequence[Fault] = FAULTS, *, critical: bool = False
+    ) -> None:
         self._faults = faults
         self.world = world = World(seed)
         self.dice = world.rng
@@ -52,7 +57,8 @@ class Scene:
         self.problems: list[str] = []
         self.faults_until = CALM_S
         config = _config(self.dice.choice((8, 40, 5000)))
-        streams = [one.model_copy(update={"journal_directory": folder}) for one in config.streams]
+        changes = {"journal_directory": folder, "critical": critical}
+        streams = [one.model_copy(update=changes) for one in config.streams]
         window_s = self.dice.choice((0.5, 3.0, 120.0))
         self.nats.add(SIDE, ("sluice.loss.>", "sluice.rejected.>"), 120.0)
         chosen = self.dice.sample(streams, self.dice.choice((1, 1, 1, 2)))
@@ -102,10 +108,30 @@ class Scene:
     # One run.
 
     def play(self) -> None:
-        world, dice = self.world, self.dice
-        for _ in range(dice.randrange(1, 6)):
-            fault = dice.choice(self._faults)
-            self.after(dice.uniform(CALM_S, FAULTY_S), lambda fault=fault: self._fail(fault))
+        for _ in range(self.dice.randrange(1, 6)):
+            self._plan()
+        self._play()
+
+    def play_one_fault(self) -> None:
+        """Not before every stream has a second leg that could take over."""
+        if not self.world.run(STEADY_S, self._all_ready):
+            self.problems.append(f"not every stream has a warm leg after {STEADY_S:g} s: {self._state()}")
+        self._plan()
+        self._play()
+        # The exchange's last events may still be on their way to a leg.
+        self.world.run(self.world.now + LAST_S, lambda: not self._missing())
+
+    def _missing(self) -> int:
+        markets = self.exchange.markets
+        streams = self.relay.streams.values()
+        return sum(verdict.missing(one, markets[one.settings.spec.name], self.nats) for one in streams)
+
+    def _plan(self) -> None:
+        fault = self.dice.choice(self._faults)
+        self.after(self.dice.uniform(CALM_S, FAULTY_S), lambda: self._fail(fault))
+
+    def _play(self) -> None:
+        world = self.world
         while self.faults_until > world.now:
             world.run(self.faults_until)
         calm_from = world.now
@@ -124,9 +150,9 @@ class Scene:
             self.problems += verdict.judge(stream, market, self.nats, self.disk)
 
     def outcome(self) -> Outcome:
-        world = self.world
+        world, missing = self.world, self._missing()
         events = sum(market.number for market in self.exchange.markets.values())
-        return Outcome(world.seed, tuple(self.problems), tuple(world.trace), events, world.now)
+        return Outcome(world.seed, tuple(self.problems), tuple(world.trace), events, missing, world.now)
 
     def _fail(self, fault: Callable[[Scene], None]) -> None:
         self.world.note(fault.__name__)
@@ -143,6 +169,10 @@ class Scene:
             relay.links.linked and relay.feed.last_data_at is not None and relay.feed.last_data_at > since
             for relay in relays
         )
+
+    def _all_ready(self) -> bool:
+        pairs = self.relay.streams.values()
+        return self._all_deliver(0.0) and all(one.legs and one.warm.ready for one in pairs)
 
     def _all_settled(self) -> bool:
         relays = self.relay.current
@@ -192,14 +222,18 @@ def play(
     seed: int,
     mutant: Callable[[Scene], AbstractContextManager[object]] | None = None,
     faults: Sequence[Fault] = FAULTS,
+    *,
+    critical: bool = False,
+    only_one: bool = False,
 ) -> Outcome:
-    """Run one seed, to its end; with `mutant`, which switches something off."""
+    """Run one seed, to its end; with `mutant`, which switches something off. With `only_one` there is a
+    single fault, to critical streams whose legs are ready."""
     with tempfile.TemporaryDirectory(dir=_memory()) as folder, _small_segments():
-        scene = Scene(seed, Path(folder), faults)
+        scene = Scene(seed, Path(folder), faults, critical=critical)
         broken = nullcontext() if mutant is None else mutant(scene)
         with installed(scene.world), scene.disk.installed(), broken:
             try:
-                scene.play()
+                scene.play_one_fault() if only_one else scene.play()
                 return scene.outcome()
             finally:
                 scene.world.clear_up()

@@ -1,6 +1,6 @@
 """Whole relays in virtual time: 1,000 seeds of faults, and proof that each guard is missed when it is off.
 
-`python -m tests.simulation SEED` plays one seed again and tells what happened in it.
+`python -m tests.simulation SEED [pair|leg]` plays one seed again and tells what happened in it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.faults import FAULTS
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.faults import FAULTS, LEG_FAULTS, PAIR_FAULTS
+from tests.simulation.mutants import LEG_MUTANTS, MUTANTS, Mutant
 from tests.simulation.scene import Outcome, play
 
 SEEDS = range(1_000)
 PARTS = 10
+ONE_FAULT_SEEDS = range(300)
 # Several times what the mutant that is missed most rarely takes.
 MUTANT_SEEDS = range(500)
 
@@ -29,8 +30,9 @@ def _quiet() -> Iterator[None]:
 
 
 def report(outcome: Outcome) -> str:
-    replay = f"seed {outcome.seed}; again: python -m tests.simulation {outcome.seed}"
-    return "\n".join((replay, *outcome.problems, *outcome.trace))
+    seed = outcome.seed
+    first = f"seed {seed}, {outcome.missing} missing; again: python -m tests.simulation {seed}"
+    return "\n".join((first, *outcome.problems, *outcome.trace))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -44,6 +46,31 @@ def test_everything_holds_whatever_fails(part: int) -> None:
         happened.update(line.split()[-1] for line in outcome.trace)
     assert events > 20 * len(SEEDS) / PARTS
     assert happened >= {fault.__name__ for fault in FAULTS}, "a fault that never happens proves nothing"
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_everything_holds_of_two_legs_whatever_fails(part: int) -> None:
+    happened: set[str] = set()
+    for seed in SEEDS[part::PARTS]:
+        outcome = play(seed, None, PAIR_FAULTS, critical=True)
+        assert not outcome.problems, report(outcome)
+        happened.update(line.split()[-1] for line in outcome.trace)
+    assert happened >= {fault.__name__ for fault in PAIR_FAULTS}, "a fault that never happens proves nothing"
+
+
+def test_what_fails_one_leg_costs_no_event() -> None:
+    happened: set[str] = set()
+    for seed in ONE_FAULT_SEEDS:
+        outcome = play(seed, None, LEG_FAULTS, critical=True, only_one=True)
+        assert (outcome.missing, outcome.problems) == (0, ()), report(outcome)
+        happened.update(line.split()[-1] for line in outcome.trace)
+    assert happened >= {fault.__name__ for fault in LEG_FAULTS}, "a fault that never happens proves nothing"
+
+
+@pytest.mark.parametrize("mutant", LEG_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_leg_that_forgets_or_sleeps_is_missed(mutant: Mutant) -> None:
+    outcomes = (play(seed, mutant, LEG_FAULTS, critical=True, only_one=True) for seed in ONE_FAULT_SEEDS)
+    assert any(one.missing or one.problems for one in outcomes)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)

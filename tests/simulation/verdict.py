@@ -33,19 +33,23 @@ def imbalance(window: Window) -> str:
     return "" if books.received == held + ended else f"books do not balance: {books}, {window!r}"
 
 
+def missing(stream: StreamActors, market: Market, nats: NatsModel) -> int:
+    """How many of the events behind the first stored one are not stored."""
+    stored = set(_stored(stream, market, nats)[0])
+    return market.number - min(stored, default=market.number + 1) + 1 - len(stored)
+
+
 def judge(stream: StreamActors, market: Market, nats: NatsModel, disk: Disk) -> list[str]:
     """Empty when all of it holds."""
     spec = stream.settings.spec
-    messages = nats.streams[spec.jetstream_name].messages
-    events = [each for each in messages if each.subject == stream.settings.stored_subject]
     numbers_of = {payload: number for number, _, payload in market.sent}
-    stored = [numbers_of.get(_payload(each.body), 0) for each in events]
+    stored, events = _stored(stream, market, nats)
     losses = [
         orjson.loads(each.body) for each in nats.streams[SIDE].messages if each.subject == spec.loss_subject
     ]
     accepted = _accepted(stream, numbers_of, disk)
     problems = [*_epochs(events)]
-    if not spec.id_key:
+    if not spec.id_key and not stream.settings.critical:
         stored, events = _without_strays(stream, stored, events, numbers_of, disk)
     unsaid = _unsaid(stream, stored, events)
     problems += _order(stored)
@@ -56,6 +60,14 @@ def judge(stream: StreamActors, market: Market, nats: NatsModel, disk: Disk) -> 
     else:
         problems += _times_missing(stored, events, losses, unsaid)
     return [f"{spec.name}: {problem}" for problem in problems]
+
+
+def _stored(stream: StreamActors, market: Market, nats: NatsModel) -> tuple[list[int], list[Message]]:
+    """The numbers of the events on the stream's subject, 0 for what the exchange never sent, and they."""
+    numbers_of = {payload: number for number, _, payload in market.sent}
+    messages = nats.streams[stream.settings.spec.jetstream_name].messages
+    events = [each for each in messages if each.subject == stream.settings.stored_subject]
+    return [numbers_of.get(_payload(each.body), 0) for each in events], events
 
 
 def _payload(body: bytes) -> bytes:

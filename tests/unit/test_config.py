@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.changes import differences
+from relay.commands.joining import needed_cpus
 from relay.config import Config, Delivery, Overflow, StreamSettings, load_config, parse_config
 from relay.secret import Part, Secret
 from relay.streams import Venue
@@ -56,7 +58,7 @@ def test_the_files_keys_are_read() -> None:
         publishers: {min: 2, max: 2, scale: 2}
         queue: {max_messages: 7, max_bytes: 500KB, overflow: drop_oldest}
         journal: {directory: /data, max_bytes: 2MiB}
-        resources: {stream_cpus: 0.5, publisher_cpus: 1, publisher_nodes: publishers}
+        resources: {stream_cpus: 0.5, publisher_cpus: 1, publisher_nodes: publishers, twin_nodes: twins}
         shards: [btcusdt@trade, ethusdt@trade]
         """
     )
@@ -69,6 +71,15 @@ def test_the_files_keys_are_read() -> None:
     assert [one.overflow for one in config.streams] == [Overflow.DROP_OLDEST] * 2
     assert config.resources.publisher_cpus == 1
     assert (config.resources.stream_nodes, config.resources.publisher_nodes) == (None, "publishers")
+    assert config.resources.twin_nodes == "twins"
+
+
+def test_a_critical_stream_takes_two_connections_and_two_actors() -> None:
+    config = parse("shards: [btcusdt@trade, {stream: ethusdt@trade, critical: true}]")
+    assert [one.streams for one in config.streams] == [3, 3]
+    assert needed_cpus(config) == pytest.approx(3 * 0.1 + config.publishers.max * 0.1)
+    plain = parse("shards: [btcusdt@trade, ethusdt@trade]")
+    assert differences(plain, config) == ("ethusdt@trade: critical: False is now True",)
 
 
 def test_a_shards_own_keys_count_over_the_top_levels() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.envelope import TAIL, Envelope
+from relay.envelope import TAIL, Envelope, payload_of
 
 RECV_NS = 1_767_225_600_123_456_789  # 2026-01-01T00:00:00.123456789Z
 ID = b"usdm:btcusdt@trade:7"
@@ -41,6 +41,16 @@ def test_the_payload_keeps_its_bytes_however_written(value: object, indent: obje
     assert wrapped[len(envelope.head) :].startswith(payload + b',"timestamp":')
     if ascii:
         assert json.loads(wrapped)["data"] == value
+
+
+@given(st.binary())
+def test_a_payload_is_found_in_its_envelope_whatever_it_holds(payload: bytes) -> None:
+    for tricky in (payload, b'{"a":1,"data":2,"timestamp":"3"}', b',"timestamp":"', b',"data":'):
+        assert payload_of(Envelope("btcusdt@trade").wrap(tricky, RECV_NS, ID)) == tricky
+
+
+def test_what_is_no_envelope_has_no_payload() -> None:
+    assert [payload_of(body) for body in (b"", b"hello", b',"timestamp":"x,"data":')] == [b"", b"", b""]
 
 
 def test_numbers_keep_their_digits() -> None:

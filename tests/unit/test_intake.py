@@ -151,6 +151,48 @@ def test_a_new_incarnation_of_ids_without_predecessors_announces_the_spell_behin
     )
 
 
+@pytest.mark.parametrize("known", [{}, {"last_offset": 9, "last_event_id": 50}])
+@pytest.mark.parametrize("heals", [False, True])
+def test_what_follows_another_incarnations_event_without_a_seam_is_no_hole(known, heals) -> None:
+    """Whatever an older journal knew."""
+    subject, window = intake(heals=heals, **known)
+    subject.follow(100, 100, SECOND, seamless=True)
+    taken = subject.take([trade(100), trade(101)], 2 * SECOND)
+    assert [record.event_id for record in read_records(taken.journal)] == [101]
+    assert (window.books.repeated, subject.losses, subject.holding) == (1, 0, False)
+    assert losses(subject.preceded_by(60, SECOND).journal) == []
+
+
+def test_a_hole_behind_another_incarnations_event_is_told() -> None:
+    subject, _ = intake()
+    subject.follow(100, 100, SECOND, seamless=False)
+    (loss,) = losses(subject.take([trade(104)], 2 * SECOND).journal)
+    assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
+    assert loss["from"] == "1970-01-01T00:00:01.000Z"
+
+
+@pytest.mark.parametrize("seamless", [True, False])
+def test_without_ids_only_a_seam_is_announced(seamless: bool) -> None:
+    subject, _ = intake("btcusdt@ticker")
+    subject.follow(NO_EVENT_ID, NO_EVENT_ID, SECOND, seamless=seamless)
+    assert len(losses(subject.take([ticker()], 2 * SECOND).journal)) == (0 if seamless else 1)
+    subject.disconnected()
+    assert len(losses(subject.take([ticker()], 3 * SECOND).journal)) == 1
+
+
+def test_links_go_on_behind_another_incarnations_event() -> None:
+    subject, _ = intake("btcusdt@rpiDepth@500ms")
+
+    def depth(last: int, previous: int) -> bytes:
+        fields = {"e": "depthUpdate", "s": "BTCUSDT", "U": last, "u": last, "pu": previous, "b": [], "a": []}
+        return orjson.dumps(fields)
+
+    subject.follow(NO_EVENT_ID, 20, SECOND, seamless=True)
+    assert losses(subject.take([depth(25, 20)], 2 * SECOND).journal) == []
+    (loss,) = losses(subject.take([depth(40, 30)], 3 * SECOND).journal)
+    assert (loss["first_id"], loss["last_id"]) == (26, 30)
+
+
 def test_depth_updates_are_chained_by_pu_and_their_hole_has_no_count() -> None:
     subject, _ = intake("btcusdt@depth@100ms")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from relay.batch import EVENT_KINDS, NO_EVENT_ID, Kind
+from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
 from relay.errors import JournalError
 from relay.journal import RENEW_BYTES, Journal
 from tests.records import decode, encode
@@ -242,6 +242,18 @@ def test_recovery_counts_events_apart_from_side_records(tmp_path: Path):
     journal.acknowledge(1)
     recovery = open_journal(tmp_path, epoch=2).recovery
     assert (recovery.acknowledged_offset, recovery.events, recovery.records) == (1, 1, 3)
+
+
+def test_recovery_names_the_last_event_whatever_comes_behind_it(tmp_path: Path):
+    journal = open_journal(tmp_path)
+    assert journal.recovery.last_event is None
+    two = Batch(Kind.EVENT, 1, 1, 1, 70, [7, 8], [b"{}", b"[]"]).encoded
+    journal.append(two + record(3, kind=Kind.LOSS), 3)
+    journal.acknowledge(3)
+    last = open_journal(tmp_path, epoch=2).recovery.last_event
+    assert last is not None
+    assert (last.offset, last.seq, last.recv_ns) == (2, 2, 70)
+    assert (list(last.event_ids), last.payloads) == ([8], [b"[]"])
 
 
 def test_recovery_tells_the_last_event_that_has_an_id_and_when_it_was_read(tmp_path: Path):

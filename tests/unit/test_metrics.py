@@ -10,6 +10,7 @@ from actors.publisher_gauges import PublisherGauges
 from relay.histogram import RollingHistogram
 from relay.metrics import (
     BOUNDS_S,
+    LegMetrics,
     Metric,
     MetricKind,
     PublisherMetrics,
@@ -51,6 +52,9 @@ def update_everything(recorded: Recorded, *, received: int = 10) -> None:
             Metric.STREAM_RELAY_LATENCY: RollingHistogram(10.0),
         },
     )  # fmt: skip
+    legs = LegMetrics(recorded, "btcusdt@trade")
+    legs.update(warm_ready=True)
+    legs.took_over()
     PublisherMetrics(recorded, "p0").update(publisher_stats("p0"), PublisherGauges().histograms)
     RelayMetrics(recorded).update(scale(), Health())
 
@@ -91,7 +95,8 @@ def test_what_has_not_happened_counts_zero():
     """Nobody sees a counter grow that is not there before."""
     recorded = Recorded()
     StreamMetrics(recorded, "a").update(stream_stats("usdm:a"), {})
-    PublisherMetrics(recorded, "p0").update(publisher_stats("p0", errors_by_code={"timeout": 2, "10071": 1, "503": 4}), {})
+    counted = {"timeout": 2, "10071": 1, "503": 4}
+    PublisherMetrics(recorded, "p0").update(publisher_stats("p0", errors_by_code=counted), {})
     assert recorded.counters[Metric.STREAM_LOST, "a"] == 0
     assert (Metric.STREAM_LOST, "a") in recorded.counters
     errors = {code: recorded.counters[Metric.PUBLISHER_ERRORS, "p0", code] for code in ErrorCode}

@@ -33,6 +33,10 @@ def stream(key: str) -> ActorId:
     return ActorId(Role.STREAM, key)
 
 
+def twin(key: str) -> ActorId:
+    return ActorId(Role.TWIN, key)
+
+
 def publisher(name: str) -> ActorId:
     return ActorId(Role.PUBLISHER, name)
 
@@ -42,6 +46,7 @@ def assigned(name: str, version: int = 1) -> Assignment:
 
 
 SERVED = ObservedStream(revision="r1", publisher="p0", assignment_version=1)
+STANDBY = ObservedStream(revision="r1", assignment_version=1, warm=True)
 SERVING = ObservedPublisher(revision="n1")
 
 
@@ -96,7 +101,7 @@ def test_a_mute_publisher_is_given_up_after_a_while():
 
 def test_a_stream_hears_of_its_assignment_until_it_reports_it():
     newer = {"a": assigned("p0", version=2)}
-    assert steps(assignments=newer) == [Assign("a", newer["a"])]
+    assert steps(assignments=newer) == [Assign(stream("a"), newer["a"])]
     assert steps(assignments=newer, observed_streams={"a": replace(SERVED, silence=Silence.MUTE)}) == []
     assert steps(assignments=newer, observed_streams={"a": replace(SERVED, assignment_version=2)}) == []
 
@@ -121,6 +126,63 @@ def test_who_cannot_drain_is_removed_at_once(silence, mute_s):
 def test_a_stopped_stream_that_is_wanted_again_starts_anew():
     assert steps(observed_streams={"a": replace(SERVED, stopped=True)}) == [Remove(stream("a"))]
     assert steps(observed_streams={"a": replace(SERVED, stopped=True, drained=False)}) == []
+
+
+def pair(**changes):
+    """What a look at the critical stream `a` with two legs comes to, with the named differences."""
+    desired = Desired(
+        streams=changes.pop("streams", {"a": "r1"}),
+        publishers=1,
+        critical=changes.pop("critical", frozenset({"a"})),
+        publisher_revision="n1",
+        assignments={"a": assigned("p0")},
+    )
+    observed = Observed(
+        streams=changes.pop("actors", {"a": SERVED}),
+        publishers={"p0": SERVING},
+        twins=changes.pop("twins", {"a": STANDBY}),
+        **changes,
+    )
+    return reconcile(desired, observed, 100.0)
+
+
+def test_a_critical_stream_has_a_twin_and_no_other_has_one():
+    assert pair() == []
+    assert pair(twins={}) == [Create(twin("a"))]
+    assert pair(actors={}, twins={}) == [Create(stream("a")), Create(twin("a"))]
+    assert pair(critical=frozenset()) == [Drain(twin("a"))]
+
+
+def test_both_legs_hear_of_an_assignment_and_a_mute_one_is_given_up():
+    assert pair(twins={"a": replace(STANDBY, assignment_version=0)}) == [Assign(twin("a"), assigned("p0"))]
+    mute = replace(STANDBY, silence=Silence.MUTE, mute_s=MUTE_LIMIT_S)
+    assert pair(twins={"a": mute}) == [Remove(twin("a"))]
+
+
+@pytest.mark.parametrize("streams", [{}, {"a": "r2"}])
+@pytest.mark.parametrize("hot", [Role.STREAM, Role.TWIN])
+def test_of_two_legs_that_leave_the_warm_one_goes_first(streams, hot):
+    """Or it would take over from the other."""
+    warm = twin("a") if hot is Role.STREAM else stream("a")
+    legs = {hot: SERVED, warm.role: STANDBY}
+    both = {"actors": {"a": legs[Role.STREAM]}, "twins": {"a": legs[Role.TWIN]}}
+    assert pair(streams=streams, **both) == [Drain(warm)]
+    legs[warm.role] = replace(STANDBY, drained=True, stopped=True)
+    both = {"actors": {"a": legs[Role.STREAM]}, "twins": {"a": legs[Role.TWIN]}}
+    assert pair(streams=streams, **both) == [Remove(warm)]
+    alone = {role: {"a": SERVED} if role is hot else {} for role in legs}
+    left = pair(streams=streams, actors=alone[Role.STREAM], twins=alone[Role.TWIN])
+    assert Drain(ActorId(hot, "a")) in left
+
+
+def test_a_hot_twin_that_is_not_wanted_any_more_leaves_to_the_warm_leg():
+    assert pair(critical=frozenset(), actors={"a": STANDBY}, twins={"a": SERVED}) == [Drain(twin("a"))]
+
+
+def test_a_publisher_that_a_twin_uses_is_not_drained_yet():
+    pool = {"p0": SERVING, "p1": replace(SERVING, retired_s=1.0)}
+    using = {"a": replace(SERVED, publisher="p1")}
+    assert steps(publishers=pool, twins=using) == [Drain(twin("a"))]
 
 
 def test_the_least_used_publishers_retire_first():
@@ -186,13 +248,18 @@ class Model:
 
     streams: dict[str, ObservedStream]
     publishers: dict[str, ObservedPublisher]
+    twins: dict[str, ObservedStream] = field(default_factory=dict)
+    critical: frozenset[str] = frozenset()
     placed: dict[str, Placement] = field(default_factory=dict)
     published: dict[str, Assignment] = field(default_factory=dict)
     now: float = 1_000.0
 
     def look(self, desired_streams: dict[str, str], count: int) -> list[Instruction]:
         desired = self.desired(desired_streams, count)
-        return reconcile(desired, Observed(streams=self.streams, publishers=self.publishers), self.now)
+        return reconcile(desired, self.observed(), self.now)
+
+    def observed(self) -> Observed:
+        return Observed(streams=self.streams, publishers=self.publishers, twins=self.twins)
 
     def desired(self, desired_streams: dict[str, str], count: int) -> Desired:
         self._pass_time()
@@ -203,16 +270,21 @@ class Model:
         )
         self.placed = assign(dict.fromkeys(desired_streams, 0.0), serving, 1_000.0, self.placed, self.now)
         endpoints = {name: endpoint(name) for name in serving}
-        reported = max((found.assignment_version for found in self.streams.values()), default=0)
+        reported = max((leg.assignment_version for _, _, leg in self.observed().legs()), default=0)
         self.published.update(publish(self.published, self.placed, endpoints, reported))
         self.published = {key: made for key, made in self.published.items() if key in desired_streams}
         return Desired(
-            streams=desired_streams, publishers=count, publisher_revision="n1", assignments=self.published
+            streams=desired_streams,
+            publishers=count,
+            critical=self.critical & desired_streams.keys(),
+            publisher_revision="n1",
+            assignments=self.published,
         )
 
     def _pass_time(self) -> None:
         self.now += 1.0
         self.streams = {key: later(found) for key, found in self.streams.items()}
+        self.twins = {key: later(found) for key, found in self.twins.items()}
         self.publishers = {
             name: later(found if found.retired_s is None else replace(found, retired_s=found.retired_s + 1.0))
             for name, found in self.publishers.items()
@@ -220,24 +292,30 @@ class Model:
 
     def apply(self, instruction: Instruction, revisions: dict[str, str]) -> None:
         match instruction:
-            case Create(ActorId(Role.STREAM, key)):
-                self.streams[key] = ObservedStream(revision=revisions[key], silence=Silence.STARTING)
+            case Create(ActorId(Role.STREAM | Role.TWIN, key)):
+                made = ObservedStream(revision=revisions[key], silence=Silence.STARTING)
+                self.legs(instruction.actor)[key] = made
             case Create(ActorId(Role.PUBLISHER, name)):
                 self.publishers[name] = ObservedPublisher(revision="n1", silence=Silence.STARTING)
-            case Assign(key, made):
-                self.streams[key] = replace(
-                    self.streams[key], publisher=made.publisher, assignment_version=made.version
+            case Assign(actor, made):
+                legs = self.legs(actor)
+                legs[actor.key] = replace(
+                    legs[actor.key], publisher=made.publisher, assignment_version=made.version
                 )
             case Retire(name):
                 self.publishers[name] = replace(self.publishers[name], retired_s=0.0)
-            case Drain(ActorId(Role.STREAM, key)):
-                self.streams[key] = replace(self.streams[key], drained=False, stopped=True)
+            case Drain(ActorId(Role.STREAM | Role.TWIN, key)):
+                legs = self.legs(instruction.actor)
+                legs[key] = replace(legs[key], drained=False, stopped=True)
             case Drain(ActorId(Role.PUBLISHER, name)):
                 self.publishers[name] = replace(self.publishers[name], drained=False)
-            case Remove(ActorId(Role.STREAM, key)):
-                del self.streams[key]
+            case Remove(ActorId(Role.STREAM | Role.TWIN, key)):
+                del self.legs(instruction.actor)[key]
             case Remove(ActorId(Role.PUBLISHER, name)):
                 del self.publishers[name]
+
+    def legs(self, actor: ActorId) -> dict[str, ObservedStream]:
+        return self.twins if actor.role is Role.TWIN else self.streams
 
 
 def later(found):
@@ -263,6 +341,7 @@ observed_streams = st.dictionaries(
         stopped=st.booleans(),
         publisher=st.sampled_from(["p0", "p1", None]),
         assignment_version=st.integers(0, 3),
+        warm=st.booleans(),
     ),
 )
 observed_publishers = st.dictionaries(
@@ -277,30 +356,35 @@ observed_publishers = st.dictionaries(
     ).map(lambda found: found if found.drained is None else replace(found, retired_s=found.retired_s or 0.0)),
 )
 desired_streams = st.dictionaries(st.sampled_from("abcdef"), revisions, min_size=1)
+models = st.builds(
+    lambda streams, publishers, twins, critical: Model(
+        dict(streams), dict(publishers), dict(twins), frozenset(critical)
+    ),
+    observed_streams,
+    observed_publishers,
+    observed_streams,
+    st.sets(st.sampled_from("abcdef")),
+)
 
 
-@given(observed_streams, observed_publishers, desired_streams, st.integers(1, 5))
-def test_from_anywhere_the_cluster_becomes_the_desired_one_and_then_nothing_happens(
-    streams, publishers, wanted, count
-):
-    model = Model(dict(streams), dict(publishers))
+@given(models, desired_streams, st.integers(1, 5))
+def test_from_anywhere_the_cluster_becomes_the_desired_one_and_then_nothing_happens(model, wanted, count):
     for _ in range(40):
         for instruction in model.look(wanted, count):
             model.apply(instruction, wanted)
     assert model.look(wanted, count) == []
-    settled = Observed(streams=model.streams, publishers=model.publishers)
-    assert unsettled(model.desired(wanted, count), settled) == ()
+    assert unsettled(model.desired(wanted, count), model.observed()) == ()
     assert {key: found.revision for key, found in model.streams.items()} == wanted
-    assert not any(found.stopped or found.silence for found in model.streams.values())
+    assert model.twins.keys() == model.critical & wanted.keys()
+    assert not any(leg.stopped or leg.silence for _, _, leg in model.observed().legs())
     assert len(model.publishers) == count
     assert {found.publisher for found in model.streams.values()} <= model.publishers.keys()
 
 
-@given(observed_streams, observed_publishers, desired_streams, st.integers(1, 5))
-def test_whoever_is_created_drained_or_removed_is_unsettled(streams, publishers, wanted, count):
-    model = Model(dict(streams), dict(publishers))
+@given(models, desired_streams, st.integers(1, 5))
+def test_whoever_is_created_drained_or_removed_is_unsettled(model, wanted, count):
     desired = model.desired(wanted, count)
-    observed = Observed(streams=model.streams, publishers=model.publishers)
+    observed = model.observed()
     touched = {
         made.actor
         for made in reconcile(desired, observed, model.now)
@@ -309,11 +393,7 @@ def test_whoever_is_created_drained_or_removed_is_unsettled(streams, publishers,
     assert touched <= set(unsettled(desired, observed))
 
 
-@given(observed_streams, observed_publishers, desired_streams, st.integers(1, 5))
-def test_no_actor_gets_two_instructions_at_once(streams, publishers, wanted, count):
-    actors = [
-        made.actor
-        for made in Model(dict(streams), dict(publishers)).look(wanted, count)
-        if isinstance(made, Create | Drain | Remove)
-    ]
+@given(models, desired_streams, st.integers(1, 5))
+def test_no_actor_gets_two_instructions_at_once(model, wanted, count):
+    actors = [made.actor for made in model.look(wanted, count) if isinstance(made, Create | Drain | Remove)]
     assert len(actors) == len(set(actors))

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import orjson
 import pytest
 
+from relay.envelope import Envelope
 from relay.errors import FencedError
+from relay.leg_word import digest_of
 from relay.standing import Standing, take_over
 from relay.streams import Venue, parse_stream
 from tests.simulation.nats_model import NatsModel
@@ -35,9 +37,9 @@ class Bus:
         self.before(subject)
         return orjson.dumps(self.model.answer(subject, _head(headers or {}), payload))
 
-    def put(self, subject: str, **fields: str) -> None:
+    def put(self, subject: str, body: bytes = b"", **fields: str) -> None:
         self.stored.put(
-            subject, _head({name.replace("_", "-"): value for name, value in fields.items()}), b"", 0
+            subject, _head({name.replace("_", "-"): value for name, value in fields.items()}), body, 0
         )
 
     def take_over(self, epoch: int) -> Standing:
@@ -61,6 +63,12 @@ def test_the_same_one_finds_its_fence_and_its_last_event() -> None:
     bus.put(SUBJECT, Nats_Msg_Id="a", Sluice_Epoch="7", Sluice_Seq="3", Sluice_Recv_Ns="9")
     assert bus.take_over(7) == Standing(SUBJECT, 2, epoch=7, seq=3, recv_ns=9)
     assert len(bus.stored.messages) == 2
+
+
+def test_the_last_event_is_told_with_the_digest_of_its_payload() -> None:
+    bus, payload = Bus(), b'{"e":"bookTicker"}'
+    bus.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9, b"a"), Nats_Msg_Id="a", Sluice_Epoch="6")
+    assert bus.take_over(7).digest == digest_of(payload)
 
 
 def test_an_older_one_is_fenced() -> None:

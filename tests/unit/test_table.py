@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.layout import Tone, age, bar, clip, count, millis, rate
-from relay.stats import PublisherStats, RelayStatus, ScaleStatus, StreamState, StreamStats
+from relay.stats import PublisherStats, RelayStatus, ScaleStatus, StreamState, StreamStats, WarmLeg
 from relay.table import MAX_WIDTH, Progress, render, summary_line
 
 
@@ -59,6 +59,18 @@ def test_a_stream_shows_state_rate_backlog_latency_and_loss() -> None:
     assert line_of(render(a_status(busy)), "btcusdt@trade").split() == [
         "btcusdt@trade", "live", "62", "1,234", "2.5", "s", "█" * 12, "0.84", "2.13", "3",
     ]  # fmt: skip
+
+
+def test_critical_streams_share_a_line_and_without_them_there_is_none() -> None:
+    ready = WarmLeg(node="n", pid=1, state=StreamState.LIVE, ready=True, remembered=3)
+    streams = (
+        a_stream("a@trade", critical=True, warm=ready, takeovers=2),
+        a_stream("b@trade", critical=True, warm=replace(ready, ready=False)),
+        a_stream("c@trade", critical=True),
+    )
+    line = line_of(render(a_status(*streams)), "critical")
+    assert line == "critical: 1 of 3 with a warm leg that is ready, takeovers: 2"
+    assert not [line for line in render(a_status()) if line.startswith("critical")]
 
 
 def test_the_backlog_bars_share_one_scale() -> None:

@@ -29,7 +29,7 @@ def batches(draw: st.DrawFn) -> Batch:
 
 
 downs = st.one_of(
-    st.builds(wire.Resume, u32, u64, u64, u32, u32, st.integers(-1, 2**63 - 1), u64),
+    st.builds(wire.Resume, u32, u64, u64, u32, u32, st.integers(-1, 2**63 - 1), u64, u64),
     st.builds(wire.Ack, u32, u64, st.lists(st.tuples(u64, u32, u32), max_size=5).map(tuple)),
     st.builds(wire.Fenced, u64),
     st.builds(wire.Alive, st.booleans()),

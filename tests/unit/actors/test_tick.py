@@ -15,6 +15,7 @@ from relay.errors import BusError
 from relay.facts import Facts, Running, Scaling
 from relay.ports import ActorId, Role, Silence
 from relay.reconcile import MUTE_LIMIT_S
+from relay.stats import LegState
 from tests.fakes import FakeCluster
 from tests.hosts import PlainHost
 
@@ -295,3 +296,105 @@ def test_what_is_under_way_shows_until_it_is_done(relay):
     relay.run()
     assert relay.tick.status.pending == ()
     assert [one.stream for one in relay.tick.status.ended] == [NAMES[-1]]
+
+
+def critical(*names: str):
+    shards = "".join(f"- {{stream: {name}, critical: {str(name in names).lower()}}}\n" for name in NAMES)
+    return parse_config(f"shards:\n{shards}", {"HOME": "/home/somebody"})
+
+
+def twin(name: str) -> ActorId:
+    return ActorId(Role.TWIN, f"usdm:{name}")
+
+
+@pytest.fixture
+def paired(relay) -> Relay:
+    """With one critical stream, whose legs have two nodes to choose from."""
+    relay.cluster.node_names = frozenset({"a", "b"})
+    relay.set_config(critical(NAMES[0]))
+    relay.run(20)
+    return relay
+
+
+def test_a_critical_stream_gets_a_twin_on_another_node(paired):
+    assert paired.cluster.twins.keys() == {f"usdm:{NAMES[0]}"}
+    assert {paired.cluster.rooms[leg(NAMES[0])].node for leg in (stream, twin)} == {"a", "b"}
+    assert paired.cluster.rooms[stream(NAMES[1])].node is None
+    before = paired.cluster.created.copy(), paired.cluster.assigned.copy()
+    paired.run(120)
+    assert (paired.cluster.created, paired.cluster.assigned) == before
+
+
+def test_both_legs_hear_of_their_publishers(paired):
+    key = f"usdm:{NAMES[0]}"
+    assert paired.cluster.twins[key].assignment_version == paired.cluster.streams[key].assignment_version > 0
+
+
+def test_the_status_shows_the_hot_leg_and_the_warm_one_beside_it(paired):
+    (shown,) = [one for one in paired.tick.status.streams if one.critical]
+    assert (shown.node, shown.warm.node) in {("a", "b"), ("b", "a")}
+    assert len(paired.tick.status.streams) == len(NAMES)
+    assert paired.tick.status.problems == ()
+
+
+def test_a_mute_hot_leg_is_made_anew_while_the_other_one_serves(paired):
+    key = f"usdm:{NAMES[0]}"
+    paired.cluster.silent[stream(NAMES[0])] = Silence.MUTE
+    paired.cluster.twins[key] = replace(
+        paired.cluster.twins[key], leg=LegState.HOT, epoch=9, takeovers=1, warm=None
+    )
+    paired.run(2)
+    assert paired.tick.status.unreachable == (f"a leg of {key}",)
+    assert paired.tick.health(paired.now).unhealthy == ()
+    created = paired.cluster.created[stream(NAMES[0])]
+    paired.run(6)
+    assert paired.cluster.created[stream(NAMES[0])] == created + 1
+    assert paired.cluster.created[twin(NAMES[0])] == 1
+    (shown,) = [one for one in paired.tick.status.streams if one.critical]
+    assert (shown.epoch, shown.takeovers) == (9, 1)
+
+
+def test_a_critical_stream_without_a_warm_leg_is_a_problem_after_a_while(paired):
+    paired.cluster.silent[twin(NAMES[0])] = Silence.STARTING
+    paired.cluster.stuck.add(twin(NAMES[0]))
+    paired.run(30)
+    assert any("no warm leg" in problem for problem in paired.tick.status.problems)
+
+
+def test_legs_that_had_one_node_part_once_there_is_another(relay):
+    relay.set_config(critical(NAMES[0]))
+    relay.run(60)
+    key = f"usdm:{NAMES[0]}"
+    assert relay.cluster.streams[key].node == relay.cluster.twins[key].node == "n"
+    relay.cluster.node_names = frozenset({"n", "m"})
+    relay.run(60)
+    assert (relay.cluster.streams[key].node, relay.cluster.twins[key].node) == ("n", "m")
+    assert relay.cluster.created[stream(NAMES[0])] == 2, "only the warm leg has moved"
+
+
+def test_a_stream_that_is_critical_no_more_has_one_actor(paired):
+    paired.set_config(critical())
+    paired.run(10)
+    assert paired.cluster.twins == {}
+    assert len(paired.cluster.streams) == len(NAMES)
+
+
+def test_a_new_controller_leaves_both_legs_alone(paired):
+    before = paired.cluster.created.copy()
+    paired.restart()
+    paired.run(60)
+    assert paired.cluster.created == before
+
+
+def test_closing_down_drains_the_warm_leg_first_and_keeps_the_hot_ones_figures(paired):
+    key = f"usdm:{NAMES[0]}"
+    paired.cluster.change(key, spilled=4)
+    paired.cluster.drained_in_order.clear()
+    for _ in range(30):
+        paired.now += paired.tick.close_down(5.0, paired.now)
+    ended = paired.tick.taken_down()
+    assert paired.tick.ended.is_set()
+    assert paired.cluster.actors() == frozenset()
+    assert (ended.left, ended.silent, len(ended.streams)) == (4, (), len(NAMES))
+    legs = [actor for actor in paired.cluster.drained_in_order if actor.key == key]
+    assert legs == [twin(NAMES[0]), stream(NAMES[0])]

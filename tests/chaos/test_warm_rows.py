@@ -1,0 +1,267 @@
+"""Row 2 of the fault table: legs of critical streams die, stop and wake up; nothing is lost, without REST."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from relay.ports import ActorId
+from tests.chaos.oracle import Findings
+from tests.chaos.processes import Seams
+from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, stream, twin, until
+from tests.chaos.rows import Row
+
+BOOKS, DEPTH = "ethusdt@bookTicker", "btcusdt@depth@100ms"
+CRITICAL = (FLOOD, BOOKS, DEPTH)
+OTHER = "ethusdt@trade"
+LIMIT_S = 2.0
+
+
+def start(rig: Rig, critical: Sequence[str] = CRITICAL, publishers: int = 2, **more: Any) -> None:
+    """Nothing is healed, so that whatever the other leg does not have is missing."""
+    shards = [{"stream": name, "critical": name in critical} for name in (*critical, OTHER)]
+    config = {"exchange": {"heal": False}, "shards": shards, **more}
+    rig.start((*critical, OTHER), config=config, rates={BOOKS: 300.0}, publishers=publishers)
+    for name in critical:
+        rig.warm(name)
+
+
+def pause_of(rig: Rig, name: str, from_ns: int, to_ns: int) -> float:
+    """The longest time in the span in which nothing of a stream was stored."""
+    times = [one.stored_ns for one in rig.events(f"usdm:{name}") if from_ns <= one.stored_ns <= to_ns]
+    return max((later - earlier) / 1e9 for earlier, later in pairwise([from_ns, *times]))
+
+
+def nothing_missing(rig: Rig) -> Findings:
+    findings = rig.judge()
+    assert findings.missing == 0, f"{findings.missing} of {findings.wired} events are missing"
+    return findings
+
+
+def takeovers(rig: Rig) -> int:
+    return sum(one.takeovers for one in rig.stats().values())
+
+
+def kill_hot_legs(rig: Rig, row: Row, times: int) -> list[tuple[str, int, int]]:
+    """At random moments of a flood, each once the one before is made good; the spans that they fell in."""
+    rig.flows(100)
+    rig.exchange.flood(FLOOD, 10 * RATE_PER_S)
+    random, spans = row.random, []
+    for _ in range(times):
+        name = random.choice(CRITICAL)
+        rig.warm(name)
+        hot = rig.hot(name)
+        time.sleep(random.uniform(0.0, 0.6))
+        with rig.outage() as outage:
+            row.injected(f"{hot} killed", rig.kill(hot))
+            rig.flows(100, [f"usdm:{name}"])
+        spans.append((name, outage.began_ns, outage.ended_ns))
+    rig.exchange.calm(FLOOD)
+    rig.flows(100)
+    return spans
+
+
+def stop_hot_leg(rig: Rig, row: Row, name: str, stopped_s: float) -> None:
+    """It wakes up beside its successor, if the controller has not replaced it by then."""
+    hot = rig.hot(name)
+    rig.warm(name)
+    with rig.outage() as outage:
+        process = rig.stop(hot)
+        until(lambda: rig.hot(name) != hot, f"the other leg of {name} is hot")
+        rig.flows(100, [f"usdm:{name}"])
+    time.sleep(max(0.0, stopped_s - outage.seconds))
+    there = process.exitcode is None
+    if there:
+        rig.wake(process)
+        until(lambda: process.exitcode is not None, "the one that woke up ends")
+    row.injected(f"{hot} stopped{' and woken' if there else ' and replaced'}", outage.seconds)
+    rig.flows(200)
+    until(lambda: rig.warm(name) == hot, f"{hot} is back as the warm leg")
+
+
+@pytest.mark.chaos(
+    row=2, ci=True, fault="hot legs killed at random moments of a flood", figure="nothing missing, 2 s"
+)
+def test_row_2_hot_legs_killed(rig: Rig, row: Row) -> None:
+    start(rig)
+    spans = kill_hot_legs(rig, row, 20 if row.long else 4)
+    assert takeovers(rig) == (20 if row.long else 4)
+    nothing_missing(rig)
+    row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
+
+
+@pytest.mark.chaos(row=2, fault="the same with the legs on two nodes", figure="nothing missing, 2 s")
+def test_row_2b_two_nodes(rig: Rig, row: Row) -> None:
+    rig.cluster.second_node = True
+    start(rig)
+    spans = kill_hot_legs(rig, row, 20 if row.long else 4)
+    nothing_missing(rig)
+    row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
+
+
+@pytest.mark.chaos(row=2, fault="the same without journals", figure="nothing missing, 2 s")
+def test_row_2c_without_journals(rig: Rig, row: Row) -> None:
+    start(rig, journal={"enabled": False}, queue={"overflow": "block"})
+    spans = kill_hot_legs(rig, row, 4)
+    # What an actor has accepted without a journal dies with it, and is stored under another count.
+    rig.accepted.clear()
+    nothing_missing(rig)
+    row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
+
+
+@pytest.mark.chaos(
+    row=2,
+    ci=True,
+    fault="a hot leg stopped, woken beside its successor, then stopped for good",
+    figure="takeover within 2 s, nothing stored of the one that woke up",
+)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_row_2d_hot_leg_stopped(rig: Rig, row: Row, nodes: int) -> None:
+    rig.cluster.second_node = nodes == 2
+    start(rig)
+    rig.flows(100)
+    began_ns = time.time_ns()
+    stop_hot_leg(rig, row, BOOKS, 2.0)
+    stop_hot_leg(rig, row, FLOOD, 6.0)
+    ended_ns = time.time_ns()
+    nothing_missing(rig)
+    pauses = [pause_of(rig, name, began_ns, ended_ns) for name in (BOOKS, FLOOD)]
+    row.measured("longest pause", max(pauses), "s", LIMIT_S)
+
+
+@pytest.mark.chaos(row=2, ci=True, fault="both legs killed at once", figure="what is missing is announced")
+def test_row_2e_both_legs_killed(rig: Rig, row: Row) -> None:
+    start(rig)
+    rig.flows(100)
+    for name in (FLOOD, BOOKS):
+        hot, warm = rig.hot(name), rig.warm(name)
+        row.injected(f"both legs of {name} killed", rig.kill(hot) and rig.kill(warm))
+    row.measured("first acknowledgement", rig.flows(1, [f"usdm:{FLOOD}", f"usdm:{BOOKS}"]), "s")
+    rig.flows(200)
+    rig.judge()
+
+
+@pytest.mark.chaos(
+    row=2,
+    ci=True,
+    fault="a hot leg killed while NATS is away for longer than memory reaches",
+    figure="nothing missing",
+)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_row_2f_nats_away(rig: Rig, row: Row, nodes: int) -> None:
+    rig.cluster.second_node = nodes == 2
+    start(rig, queue={"max_messages": 100})
+    rig.flows(100)
+    hot = {name: rig.hot(name) for name in (FLOOD, BOOKS)}
+    rig.nats.kill()
+    row.injected("NATS killed", not rig.nats.running)
+    until(lambda: all(rig.stats()[f"usdm:{name}"].backlog_count > 400 for name in hot), "a backlog")
+    for name, leg in hot.items():
+        row.injected(f"the hot leg of {name} killed", rig.kill(leg))
+        until(lambda name=name, leg=leg: rig.hot(name) != leg, f"the other leg of {name} is hot")
+    time.sleep(1.0)
+    rig.nats.start()
+    rig.flows(200)
+    nothing_missing(rig)
+
+
+@pytest.mark.chaos(
+    row=2, fault="the hot leg killed twice in one outage of NATS, on one node", figure="nothing missing"
+)
+def test_row_2g_two_takeovers_in_one_outage(rig: Rig, row: Row) -> None:
+    start(rig, (BOOKS,))
+    rig.flows(100)
+    rig.nats.kill()
+    row.injected("NATS killed", not rig.nats.running)
+    key = f"usdm:{BOOKS}"
+    for _ in range(2):
+        until(lambda: rig.stats()[key].backlog_count > 200, "a backlog")
+        until(lambda: len(rig.legs(1.0)) == 3, "both legs")
+        time.sleep(2.0)
+        leg = rig.hot(BOOKS)
+        row.injected("the hot leg killed", rig.kill(leg))
+        until(lambda leg=leg: rig.hot(BOOKS) != leg, "the other leg is hot")
+    rig.nats.start()
+    rig.flows(200)
+    nothing_missing(rig)
+
+
+@pytest.mark.chaos(row=2, ci=True, fault="publishers killed and stopped", figure="no leg takes over")
+def test_row_2_publishers_fail(rig: Rig, row: Row) -> None:
+    start(rig)
+    rig.flows(100)
+    row.injected("both publishers killed", all(rig.kill(publisher(name)) for name in ("p0", "p1")))
+    rig.flows(200)
+    until(lambda: len(rig.publishers()) == 2, "both publishers")
+    stopped = rig.stop(publisher("p0"))
+    time.sleep(2.5)
+    rig.wake(stopped)
+    row.injected("p0 stopped and woken", stopped.exitcode is None)
+    rig.flows(200)
+    until(lambda: all(rig.warm(name) for name in CRITICAL), "warm legs")
+    assert takeovers(rig) == 0
+    nothing_missing(rig)
+
+
+@pytest.mark.chaos(
+    row=2, ci=True, fault="a hot leg killed while the controller is away", figure="nothing missing, 2 s"
+)
+def test_row_2_without_a_controller(rig: Rig, row: Row) -> None:
+    start(rig)
+    rig.flows(100)
+    rig.controller.stop()
+    hot = rig.hot(BOOKS)
+    with rig.outage() as outage:
+        row.injected(f"{hot} killed", rig.kill(hot))
+        rig.flows(200)
+    rig.warm(BOOKS)
+    nothing_missing(rig)
+    row.measured("longest pause", pause_of(rig, BOOKS, outage.began_ns, outage.ended_ns), "s", LIMIT_S)
+
+
+@pytest.mark.chaos(row=2, fault="a warm leg killed, stopped and woken", figure="nobody notices")
+def test_row_2_warm_leg_fails(rig: Rig, row: Row) -> None:
+    start(rig)
+    rig.flows(100)
+    row.injected("a warm leg killed", rig.kill(rig.warm(BOOKS)))
+    warm = rig.warm(FLOOD)
+    process = rig.stop(warm)
+    time.sleep(2.0)
+    rig.wake(process)
+    row.injected("a warm leg stopped and woken", process.exitcode is None)
+    rig.flows(300)
+    assert all(rig.warm(name) for name in CRITICAL)
+    assert takeovers(rig) == 0
+    nothing_missing(rig)
+
+
+def legs(name: str) -> list[ActorId]:
+    return [stream(name), twin(name)]
+
+
+@pytest.mark.chaos(row=2, ci=True, fault="the other leg has no memory", figure="events must be missing")
+def test_guard_memory(rig: Rig, row: Row) -> None:
+    assert_missing(rig, row, "memory")
+
+
+@pytest.mark.chaos(row=2, ci=True, fault="the other leg keeps no vigil", figure="events must be missing")
+def test_guard_vigil(rig: Rig, row: Row) -> None:
+    assert_missing(rig, row, "vigil")
+
+
+def assert_missing(rig: Rig, row: Row, guard: str) -> None:
+    """Of the twin alone, so that the stream's actor is hot, and comes back after its death."""
+    rig.cluster.seams[twin(BOOKS)] = Seams(without=(guard,))
+    shards = [{"stream": BOOKS, "critical": True}]
+    config = {"exchange": {"heal": False}, "shards": shards}
+    rig.start((BOOKS,), config=config, rates={BOOKS: 300.0}, publishers=1)
+    until(lambda: len(rig.legs()) == 2, "both legs")
+    rig.flows(500)
+    row.injected("the hot leg killed", rig.kill(stream(BOOKS)))
+    rig.flows(300)
+    findings = rig.findings()
+    assert findings.missing, f"nothing is missing without its guard: {findings}"

@@ -1,0 +1,204 @@
+"""Critical streams on a real local Ray: two actors each, on two nodes where there are two; a kill of the hot
+one loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import ray
+
+from actors.cluster import MULTI_NODE
+from actors.connection import Connection, Start, connect
+from relay.config import Config, parse_config
+from relay.embedded import EmbeddedNats
+from relay.errors import ClusterError
+from relay.legs import TOGETHER_LIMIT_S
+from relay.simulator import SimulatedExchange
+from relay.stats import RelayStatus, StreamStats
+from relay.streams import Venue
+from tests.chaos.oracle import Stored, read_stored
+from tests.cluster.processes import ROOT
+from tests.cluster.test_submission import NODE_OPTIONS, RAY, free_port, node
+
+NAMES = ("btcusdt@trade", "ethusdt@bookTicker")
+LIMIT_S = 2.0
+START = (RAY, "start", "--num-cpus=4", *NODE_OPTIONS)
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass
+class Site:
+    cluster: Connection
+    exchange: SimulatedExchange
+    nats: EmbeddedNats
+    config: Config
+
+    def until(self, met: Callable[[RelayStatus], bool], what: str, within_s: float = 90.0) -> RelayStatus:
+        deadline = time.monotonic() + within_s
+        pause, status = threading.Event(), None
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ClusterError):
+                status = self.cluster.status()
+                if met(status):
+                    return status
+            pause.wait(0.1)
+        raise AssertionError(f"never happened: {what}; last seen {status}")
+
+    def stored(self) -> dict[str, list[Stored]]:
+        sources = {one.spec.jetstream_name: one.stored_subject for one in self.config.streams}
+        return read_stored(self.nats.url, sources).events
+
+
+@contextmanager
+def a_site(folder: Path, join: Callable[[], Connection]) -> Iterator[Site]:
+    """Two critical streams that deliver, each with a warm leg that is ready."""
+    with (
+        EmbeddedNats(folder / "nats") as nats,
+        SimulatedExchange(Venue.USDM, folder / "exchange.log", hold=True) as exchange,
+    ):
+        shards = "".join(f"  - {{stream: {name}, critical: true}}\n" for name in NAMES)
+        text = (
+            f"exchange: {{url: '{exchange.url}', heal: false}}\nnats: {{servers: ['{nats.url}']}}\n"
+            f"journal: {{directory: {folder}/journal}}\nqueue: {{overflow: spill}}\n"
+            f"publishers: {{min: 2, max: 2}}\nshards:\n{shards}"
+        )
+        config = parse_config(text, {})
+        cluster = join()
+        try:
+            cluster.bring_up(config)
+            one = Site(cluster, exchange, nats, config)
+            one.until(are_paired, "both legs of both streams")
+            exchange.start_traffic()
+            one.until(are_ready, "warm legs that are ready")
+            yield one
+        finally:
+            if cluster.running():
+                cluster.take_down(5.0)
+            cluster.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with a_site(tmp_path, lambda: connect(Start.LOCAL, needed_cpus=4, include_dashboard=False)) as one:
+        yield one
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a cluster to which a node may be added: each has a loopback address of its own."""
+    with tempfile.TemporaryDirectory(prefix="sl-", ignore_cleanup_errors=True) as short:
+        token = Path(short) / "token"
+        token.write_text(secrets.token_hex(32))
+        for name, value in {
+            "SLUICE_STATE_DIR": str(tmp_path / "state"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_TMPDIR": short,
+            "PYTHONPATH": str(ROOT),
+            MULTI_NODE: "1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        address = f"127.0.0.3:{free_port('127.0.0.3')}"
+        options = ("--head", "--node-ip-address=127.0.0.3", f"--port={address.rpartition(':')[2]}")
+        with node(dict(os.environ), tmp_path / "head.log", *START, *options, "--include-dashboard=false"):
+            yield address
+
+
+def joined(address: str) -> Connection:
+    """Its port is open before it takes drivers."""
+    deadline = time.monotonic() + 60.0
+    while True:
+        try:
+            return connect(Start.JOIN, address=address)
+        except ClusterError:
+            assert time.monotonic() < deadline, f"nothing to join at {address}"
+            time.sleep(0.5)
+
+
+def are_paired(status: RelayStatus) -> bool:
+    return len(status.streams) == len(NAMES) and all(
+        one.linked and one.subscribed_at_ns and one.warm for one in status.streams
+    )
+
+
+def are_ready(status: RelayStatus) -> bool:
+    return are_paired(status) and all(one.warm and one.warm.ready for one in status.streams)
+
+
+def stream(status: RelayStatus, name: str) -> StreamStats:
+    return next(one for one in status.streams if one.stream == name)
+
+
+def assert_whole(site: Site) -> dict[str, list[Stored]]:
+    """What the exchange sent to anybody is stored, in order, byte for byte."""
+    sent = site.exchange.stop_traffic(20.0)
+    site.until(
+        lambda status: all(one.linked and one.backlog_count == 0 for one in status.streams), "no backlog"
+    )
+    deadline = time.monotonic() + 30.0
+    while any(len(site.stored().get(f"usdm:{name}", [])) < sent[name].events for name in NAMES):
+        assert time.monotonic() < deadline, "something is missing"
+    stored = site.stored()
+    for name in NAMES:
+        assert len(stored[f"usdm:{name}"]) == sent[name].events, name
+    return stored
+
+
+def test_a_killed_hot_leg_is_taken_over_from_and_comes_back_as_the_warm_one(
+    site: Site, record_property: Callable[[str, object], None]
+) -> None:
+    found = {one["name"] for one in ray.util.list_named_actors(all_namespaces=True)}
+    assert {f"sluice/{role}/usdm:{name}" for role in ("stream", "twin") for name in NAMES} <= found
+    pauses = []
+    for name in NAMES:
+        before = stream(site.cluster.status(), name)
+        assert before.warm is not None and before.warm.pid != before.pid
+        killed_ns = time.time_ns()
+        os.kill(before.pid, signal.SIGKILL)
+        after = stream(site.until(lambda status, name=name: stream(status, name).takeovers == 1, name), name)
+        assert (after.pid, after.lost) == (before.warm.pid, 0)
+        status = site.until(are_ready, "the killed leg is back as the warm one")
+        assert stream(status, name).warm.pid not in (before.pid, before.warm.pid)
+        pauses.append((f"usdm:{name}", killed_ns))
+    stored = assert_whole(site)
+    for key, killed_ns in pauses:
+        times = [one.stored_ns for one in stored[key] if 0 <= one.stored_ns - killed_ns <= 10**10]
+        longest_s = max(later - earlier for earlier, later in pairwise([killed_ns, *times])) / 1e9
+        record_property(f"pause of {key}", longest_s)
+        print(f"pause of {key}: {longest_s:.2f} s (limit {LIMIT_S:g})")
+
+
+@pytest.mark.cluster_long
+def test_warm_legs_move_to_a_second_node_and_take_over_there(head: str, tmp_path: Path) -> None:
+    second = (*START, f"--address={head}", "--node-ip-address=127.0.0.4")
+    with a_site(tmp_path, lambda: joined(head)) as site:
+        here = {one.node for one in site.cluster.status().streams}
+        with node(dict(os.environ), tmp_path / "second.log", *second):
+            site.until(
+                lambda status: all(one.warm and one.warm.node not in here for one in status.streams),
+                "both warm legs on the other node",
+                within_s=TOGETHER_LIMIT_S + 60.0,
+            )
+            for one in site.until(are_ready, "they are ready").streams:
+                os.kill(one.pid, signal.SIGKILL)
+            site.until(lambda status: all(one.takeovers == 1 for one in status.streams), "takeovers")
+            status = site.until(are_ready, "the killed legs are back")
+            assert {one.node for one in status.streams}.isdisjoint(here)
+            assert {one.warm.node for one in status.streams if one.warm} == here, "where their journals are"
+            assert_whole(site)
+            site.cluster.take_down(5.0)
