@@ -191,7 +191,7 @@ def test_row_2g_two_takeovers_in_one_outage(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.chaos(row=2, ci=True, fault="publishers killed and stopped", figure="no leg takes over")
-def test_row_2_publishers_fail(rig: Rig, row: Row) -> None:
+def test_row_2h_publishers_fail(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
     row.injected("both publishers killed", all(rig.kill(publisher(name)) for name in ("p0", "p1")))
@@ -210,7 +210,7 @@ def test_row_2_publishers_fail(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=2, ci=True, fault="a hot leg killed while the controller is away", figure="nothing missing, 2 s"
 )
-def test_row_2_without_a_controller(rig: Rig, row: Row) -> None:
+def test_row_2i_without_a_controller(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
     rig.controller.stop()
@@ -224,7 +224,7 @@ def test_row_2_without_a_controller(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.chaos(row=2, fault="a warm leg killed, stopped and woken", figure="nobody notices")
-def test_row_2_warm_leg_fails(rig: Rig, row: Row) -> None:
+def test_row_2j_warm_leg_fails(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
     row.injected("a warm leg killed", rig.kill(rig.warm(BOOKS)))
