@@ -84,6 +84,7 @@ class LinkKeeper:
         self._tip = ""
         self._handing_over = False
         self._wake = asyncio.Event()
+        self._again: asyncio.Handle | None = None
         self._empty = asyncio.Event()
         self._nats_patience_s = NATS_PATIENCE_S
 
@@ -266,6 +267,9 @@ class LinkKeeper:
         link, limits, window = self._link, self._limits, self._window
         if window.wants_refill():
             self._refill()
+            if window.holds_nothing and self._again is None:
+                # All of it was stored before, so no acknowledgement will ask for more.
+                self._again = asyncio.get_running_loop().call_soon(self._refill_again)
         if link is None or limits is None or self._handing_over:
             return
         while window.has_queued and link.ready:
@@ -276,6 +280,10 @@ class LinkKeeper:
             batches = window.take(min(room_records, MAX_SENT_RECORDS), min(room_bytes, MAX_SENT_BYTES))
             encoded = [batch.encoded for batch in batches]
             link.send(batches[0].done, encoded[0] if len(encoded) == 1 else b"".join(encoded))
+
+    def _refill_again(self) -> None:
+        self._again = None
+        self._settle()
 
     def _refill(self) -> None:
         assert self._journal is not None
@@ -304,6 +312,8 @@ class LinkKeeper:
             await self._empty.wait()
 
     def close(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
         if self._link is not None:
             if self._window.in_flight_records:
                 self._link.close("draining ended")

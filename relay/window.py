@@ -97,6 +97,11 @@ class Window:
         return not self._queued and not self._in_flight and not self.has_spilled
 
     @property
+    def holds_nothing(self) -> bool:
+        """In memory, whatever the journal may have."""
+        return not self._queued and not self._in_flight
+
+    @property
     def full(self) -> bool:
         held = self._queued_records + self.in_flight_records
         return held >= self._max_messages or self.memory_bytes >= self._max_bytes

@@ -338,6 +338,26 @@ def test_the_next_incarnation_resumes_from_the_journal(rig: Rig) -> None:
     assert (stats.recovered, stats.received, stats.balanced) == (30, 30, True)
 
 
+def test_a_journal_goes_on_behind_a_part_of_it_that_was_stored_before(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.link_keeper.REFILL_BYTES", 1000)
+    publisher = rig.publisher("p0")
+    publisher.acknowledging = False
+    first = rig.actor()
+    for begin in range(1, 101, 10):
+        rig.send(range(begin, begin + 10))
+        until(lambda begin=begin: len(publisher.numbers()) == begin + 9)
+    epoch = first.stats().epoch
+    first.stop()
+    publisher.records.clear()
+    publisher.acknowledging = True
+    publisher.resume_at = (epoch, 70)
+    second = rig.actor()
+    until(lambda: second.stats().acknowledged == 100)
+    assert publisher.numbers() == list(range(71, 101))
+
+
 def test_a_hole_behind_the_last_incarnation_is_announced(rig: Rig) -> None:
     publisher = rig.publisher("p0")
     publisher.acknowledging = False
