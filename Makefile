@@ -14,7 +14,7 @@ COMPILE = $(VENV) -m piptools compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test chaos chaos-ci soak cluster-long seeing lint bench bench-quick generated lock sbom audit-deps clean
+.PHONY: help env demo test chaos chaos-ci soak test-long lint bench bench-quick generated lock sbom audit-deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +33,7 @@ env: ## build .venv from the lock, once, and again when the lock changes
 demo: env ## the whole relay on this machine, then an audit: SECONDS=60 FLOOD=btcusdt@trade
 	@$(VENV) driver.py demo --seconds "$(SECONDS)" $(if $(FLOOD),--flood "$(FLOOD)")
 
-test: lint ## lint, then every test
+test: lint ## lint, then the tests
 	@$(VENV) -m pytest
 
 # `SLUICE_CHAOS_LONG=1 make chaos` gives each fault its full length.
@@ -43,14 +43,11 @@ chaos: env ## every fault of the table, one after the other, and the table of wh
 chaos-ci: env ## the faults that every change has to survive
 	@$(VENV) -m pytest tests/chaos -m chaos_ci
 
-seeing: env ## a whole relay as Prometheus, a browser and a heartbeat's reader see it
-	@$(VENV) -m pytest tests/cluster -m seeing
-
 soak: env ## all faults at random for half an hour, then a minute to be steady again: MINUTES=3 SEED=7
 	@SLUICE_SOAK_MINUTES="$(MINUTES)" SLUICE_CHAOS_SEED="$(SEED)" $(VENV) -m pytest tests/chaos/test_soak.py -m soak -s
 
-cluster-long: env ## jobs submitted to a cluster with a token, and a second node (root)
-	@$(VENV) -m pytest tests/cluster -m cluster_long
+test-long: env ## what takes longer: jobs, a second node (root), Prometheus and a browser where they are
+	@$(VENV) -m pytest -m long
 
 lint: env ## ruff and mypy
 	@$(VENV) -m ruff check .

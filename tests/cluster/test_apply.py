@@ -22,7 +22,7 @@ KEPT = ["btcusdt@trade", "ethusdt@bookTicker"]
 LIMITS = "nats: {stream: {max_age_s: 1h}}\n"
 WRONG = "shards: [btcusdt@fundingRate@1s]\n"
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 def text(names: list[str], more: str = "") -> str:

@@ -43,6 +43,7 @@ def test_the_demo_relays_ten_streams_audits_them_and_leaves_nothing(home: Path) 
     assert list(home.glob("sluice*")) == []
 
 
+@pytest.mark.long
 def test_the_demo_audits_what_it_relayed_when_it_is_interrupted(few: Path, home: Path) -> None:
     with started("demo", "--seconds", "600", "-c", str(few), home=home) as demo:
         demo.read_until(r"of 600 s  relaying.* [1-9]\S* msg/s")
@@ -53,6 +54,7 @@ def test_the_demo_audits_what_it_relayed_when_it_is_interrupted(few: Path, home:
     assert demo.left == set()
 
 
+@pytest.mark.long
 def test_a_run_is_joined_watched_scaled_and_ended(few: Path, home: Path) -> None:
     arguments = ("-c", str(few), "--simulate", "--embedded-nats")
     with started("run", *arguments, home=home) as run:

@@ -133,6 +133,7 @@ def drive(environ: dict[str, str], *what: str) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_actors_outlive_the_driver_that_brought_them_up(environ):
     first = drive(environ, "AUTO", "up")
     assert (first["started_here"], first["created"]) == (False, True)

@@ -79,7 +79,7 @@ PAGES = (
     *(f"api/v0/{what}?detail=1" for what in ("actors", "tasks", "workers", "runtime_envs")),
 )
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @dataclass

@@ -33,7 +33,7 @@ VARIABLES = {
 SCRAPES = 12
 COMPARISON = re.compile(r"(.+) (?:==|<|>) (.+)", re.DOTALL)
 
-pytestmark = [pytest.mark.seeing, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @dataclass

@@ -31,7 +31,7 @@ DEADLINE_S = 90.0
 # The head holds the controller, both streams and one publisher, and nothing more.
 HEAD_CPUS, RESOURCES = "2", "resources: {stream_cpus: 0.5, publisher_cpus: 0.5}\n"
 
-pytestmark = [pytest.mark.cluster_long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @dataclass

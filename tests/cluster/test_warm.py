@@ -35,7 +35,7 @@ from tests.cluster.test_submission import NODE_OPTIONS, RAY, free_port, node
 NAMES = ("btcusdt@trade", "ethusdt@bookTicker")
 LIMIT_S = 2.0
 START = (RAY, "start", "--num-cpus=4", *NODE_OPTIONS)
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @dataclass
@@ -183,7 +183,6 @@ def test_a_killed_hot_leg_is_taken_over_from_and_comes_back_as_the_warm_one(
         print(f"pause of {key}: {longest_s:.2f} s (limit {LIMIT_S:g})")
 
 
-@pytest.mark.cluster_long
 def test_warm_legs_move_to_a_second_node_and_take_over_there(head: str, tmp_path: Path) -> None:
     second = (*START, f"--address={head}", "--node-ip-address=127.0.0.4")
     with a_site(tmp_path, lambda: joined(head)) as site:
