@@ -266,8 +266,8 @@ class LinkKeeper:
         """Send what is waiting, as far as the publisher's credit goes."""
         link, limits, window = self._link, self._limits, self._window
         if window.wants_refill():
-            self._refill()
-            if window.holds_nothing and self._again is None:
+            came = self._refill()
+            if came and window.holds_nothing and self._again is None:
                 # All of it was stored before, so no acknowledgement will ask for more.
                 self._again = asyncio.get_running_loop().call_soon(self._refill_again)
         if link is None or limits is None or self._handing_over:
@@ -285,7 +285,8 @@ class LinkKeeper:
         self._again = None
         self._settle()
 
-    def _refill(self) -> None:
+    def _refill(self) -> bool:
+        """Whether the journal had anything."""
         assert self._journal is not None
         encoded = self._journal.read_after(self._window.newest_in_memory, REFILL_BYTES)
         self._tears.follow(encoded, torn=self._journal.stepped_over())
@@ -298,6 +299,7 @@ class LinkKeeper:
             missing = self._window.refill_ended()
             if missing:
                 _log.error("the journal lost %d events to damage; they are counted as dropped", missing)
+        return bool(encoded)
 
     def _tell_tears(self) -> None:
         """Not before it is known what is stored: an event may be, though its record is damaged."""

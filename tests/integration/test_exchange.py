@@ -289,7 +289,7 @@ def test_connections_are_refused_on_demand_and_then_taken_again() -> None:
                 await client(server, f"/public/ws/{TRADES}")
             server.refuse("hang", count=1)
             with pytest.raises(TimeoutError):
-                await client(server, f"/public/ws/{TRADES}", open_timeout=0.1)
+                await client(server, f"/public/ws/{TRADES}", open_timeout=1.0)
             server.accept()
             async with client(server, f"/public/ws/{TRADES}"):
                 assert server.status()["connects_5min"] == 5
