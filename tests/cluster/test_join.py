@@ -56,8 +56,8 @@ if "up" in sys.argv:
     told |= {"created": brought.created, "differences": brought.differences}
 count = 2 if "two" in sys.argv else 1
 connection.scale(count, "test")
-until(lambda status: status.scale.actual == count and len(status.streams) == 2)
-status = until(lambda status: all(stream.linked for stream in status.streams))
+until(lambda status: status.scale.actual == len(status.publishers) == count and len(status.streams) == 2)
+status = until(lambda status: len(status.publishers) == count and all(one.linked for one in status.streams))
 told["pids"] = {stream.stream: stream.pid for stream in status.streams}
 told["niceness"] = [publisher.streams[0] for publisher in status.publishers]
 told["sockets"] = status.publishers[0].unix_path
