@@ -115,7 +115,6 @@ def test_row_2c_without_journals(rig: Rig, row: Row) -> None:
 
 @pytest.mark.chaos(
     row=2,
-    ci=True,
     fault="a hot leg stopped, woken beside its successor, then stopped for good",
     figure="takeover within 2 s, nothing stored of the one that woke up",
 )
@@ -147,7 +146,6 @@ def test_row_2e_both_legs_killed(rig: Rig, row: Row) -> None:
 
 @pytest.mark.chaos(
     row=2,
-    ci=True,
     fault="a hot leg killed while NATS is away for longer than memory reaches",
     figure="nothing missing",
 )
@@ -190,7 +188,7 @@ def test_row_2g_two_takeovers_in_one_outage(rig: Rig, row: Row) -> None:
     nothing_missing(rig)
 
 
-@pytest.mark.chaos(row=2, ci=True, fault="publishers killed and stopped", figure="no leg takes over")
+@pytest.mark.chaos(row=2, fault="publishers killed and stopped", figure="no leg takes over")
 def test_row_2h_publishers_fail(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
@@ -208,7 +206,7 @@ def test_row_2h_publishers_fail(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.chaos(
-    row=2, ci=True, fault="a hot leg killed while the controller is away", figure="nothing missing, 2 s"
+    row=2, fault="a hot leg killed while the controller is away", figure="nothing missing, 2 s"
 )
 def test_row_2i_without_a_controller(rig: Rig, row: Row) -> None:
     start(rig)
