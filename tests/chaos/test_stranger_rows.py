@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from relay import wire
-from relay.publish_link import HELLO_TIMEOUT_S
 from tests.chaos.processes import SECRET, footprint
 from tests.chaos.rig import FLOOD, Rig, publisher, stream, until
 from tests.chaos.rows import Row
@@ -22,8 +21,6 @@ NOBODY = 65534
 KEY = f"usdm:{FLOOD}"
 CHALLENGE_BYTES = 5 + wire.NONCE_BYTES
 HELLO = wire.Hello(stream=KEY, epoch=1 << 60, tip="")
-# Beyond the time that a stranger has, for a busy machine.
-SLACK_S = 0.5
 
 
 def stolen(nonce: bytes) -> bytes:
@@ -39,7 +36,7 @@ STRANGERS: dict[str, Callable[[bytes], bytes]] = {
     "4 GB to come": lambda nonce: b"\xff\xff\xff\xff" + bytes([wire.HELLO]) + b"x" * 8192,
     "2 GB to come, one byte of it": lambda nonce: (2**31).to_bytes(4, "little") + b"\x01",
     "a batch": lambda nonce: wire.batches(1, 0, b""),
-    "an acknowledgement": lambda nonce: wire.ack(1, [(1 << 40, 0, 0)]),
+    "an acknowledgement": lambda nonce: wire.ack(1, 0, [(1 << 40, 0, 0)]),
     "a request over HTTP": lambda nonce: b"GET / HTTP/1.1\r\nHost: sluice\r\n\r\n",
     "noise": lambda nonce: bytes(range(256)) * 64,
 }
@@ -129,7 +126,6 @@ def test_row_40_strangers(rig: Rig, row: Row) -> None:
         slowest_s = max(slowest_s, took_s)
     row.injected("strangers were turned away", len(doors) == 4)
     row.measured("closed after", slowest_s, "s", 1.0)
-    assert slowest_s < HELLO_TIMEOUT_S + SLACK_S
     grown = max(footprint(one.pid).rss_bytes - memory[name] for name, one in rig.publishers().items())
     row.measured("memory", grown / 1e6, "MB more", 4.0)
     assert state(rig) == before
