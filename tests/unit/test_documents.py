@@ -1,0 +1,60 @@
+"""The documents: their commands are such that can be given, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import driver
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TARGETS = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8")))
+
+
+def commands() -> Iterator[str]:
+    """The lines of all unmarked blocks, without their comments, and what stands between backticks."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        blocks = "\n".join(re.findall(r"(?ms)^```\n(.*?)^```", text)).replace("\\\n", " ")
+        for line in blocks.splitlines():
+            yield line.partition(" #")[0].strip()
+        yield from re.findall(r"`(\.venv/bin/python -m [^`]+|make [^`]+)`", text)
+
+
+DRIVEN = sorted({found[1] for one in commands() if (found := re.search(r"driver\.py ([^<|'\")`]+)", one))})
+MADE = sorted({found[1] for one in commands() if (found := re.search(r"^(?:\S+=\S+ )*make ([a-z-]+)", one))})
+MODULES = sorted({found[1] for one in commands() if (found := re.search(r"python -m ([\w.]+)", one))})
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(DRIVEN) > 15
+    assert len(MADE) > 5
+    assert len(MODULES) > 3
+
+
+@pytest.mark.parametrize("command", DRIVEN)
+def test_the_driver_takes_what_it_is_given(command: str) -> None:
+    assert driver.build_parser().parse_args(shlex.split(command)).command
+
+
+@pytest.mark.parametrize("target", MADE)
+def test_make_knows_the_target(target: str) -> None:
+    assert target in TARGETS
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_module_exists(module: str) -> None:
+    assert find_spec(module) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
