@@ -25,6 +25,7 @@ _OWN = {"read to NATS write": "relay_latency", "read to acknowledged": "latency"
 def hops(stage: Stage, running: RunningSluice, rates: dict[str, float]) -> Iterator[dict[str, Any]]:
     """Quantiles of each part in microseconds; of the relay's own, the median and the worst stream."""
     stage.offer(rates)
+    # What the relay says of itself is about its last ten seconds.
     time.sleep(12.0)
     read_us, consumed_us, whole_us = asyncio.run(_collect(stage.nats_url, 10.0))
     streams = running.status()["streams"]
