@@ -134,7 +134,7 @@ def held_memory(directory: Path, minutes: int = 10) -> Iterator[Finding]:
     began = time.monotonic()
     with relay(directory) as (stage, running):
         for minute in range(minutes):
-            stage.offer(dict.fromkeys(STREAMS, 100.0) | {STREAMS[minute % len(STREAMS)]: 20_000.0})
+            stage.offer(dict.fromkeys(STREAMS, 100.0) | {STREAMS[minute % len(STREAMS)]: 10_000.0})
             time.sleep(30)
             stage.offer(dict.fromkeys(STREAMS, 100.0))
             time.sleep(max(0.0, began + 60 * (minute + 1) - time.monotonic()))
