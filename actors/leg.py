@@ -2,8 +2,8 @@
 
 There are two legs, the stream's actor and its twin, each with a socket of its own. The hot one is an ordinary
 stream relay that also says what is stored. The warm one hears that and forgets as much. When the hot one dies
-or stops, the warm one goes on as the stream's next incarnation. Whoever was hot before ends once it learns of
-it, and comes back as the warm one.
+or stops, or steps aside since it lost its socket, the warm one goes on as the stream's next incarnation.
+Whoever was hot before ends once it learns of it, and comes back as the warm one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 import time
 from dataclasses import replace
 
+from actors.aside import Aside
 from actors.feed_keeper import FeedKeeper
 from actors.line import Line
 from actors.loop import ActorLoop
@@ -102,6 +103,7 @@ class Leg:
         self.line = Line(settings.spec.key, self.name, host, self.vigil)
         self._journal_epoch = self._last_journal()
         self._takeover: Takeover | None = None
+        self._aside: Aside | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._hot: Word | None = None
         self._hot_heard_at = 0.0
@@ -139,6 +141,9 @@ class Leg:
         return self.relay if self._takeover is not None and self._takeover.joined else None
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
+        if self._aside is not None:
+            self._aside.hold(payloads, recv_ns)
+            return
         relay = self._accepting
         if relay is not None:
             relay.take(payloads, recv_ns)
@@ -152,10 +157,25 @@ class Leg:
 
     def _disconnected(self) -> None:
         relay = self._accepting
-        if relay is not None:
-            relay.intake.disconnected()
-        else:
+        if relay is None:
             self.memory.broke()
+        elif self._replaceable():
+            self._aside = Aside(relay)
+        else:
+            relay.intake.disconnected()
+
+    def _replaceable(self) -> bool:
+        """The other leg could go on without a loss. A socket that ended while reading paused is no reason:
+        that of the other leg would soon end for the same one."""
+        partner = self.vigil.partner(time.monotonic())
+        return partner is not None and partner.ready and not (self._drained or self.feed.paused)
+
+    def _decide(self, aside: Aside) -> None:
+        """Raises SteppedAsideError if the other leg still has its socket."""
+        self._aside = None
+        if self._replaceable():
+            aside.leave()
+        aside.stay()
 
     async def _look(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
         said_at = float("-inf")
@@ -165,6 +185,8 @@ class Leg:
                 said_at = now
                 self._hear(now)
                 self.line.say(self._word())
+            if self._aside is not None and self._aside.settled(now):
+                self._decide(self._aside)
             if self.relay is not None:
                 self._give_way(self.relay)
             elif self.vigil.must_take_over(self._word(), now, covers=self._covers()):
@@ -273,6 +295,8 @@ class Leg:
         self._drained = True
         looking = self._tasks[2]
         looking.cancel()
+        if self._aside is not None:
+            self._decide(self._aside)
         if self.relay is not None:
             await self.relay.drain(deadline_s)
         self.feed.close("draining")

@@ -12,6 +12,7 @@ SluiceError
         ClusterError        an actor did not answer in time
     FatalError              trying again cannot work
         FencedError         a later incarnation of the same stream has taken over
+        SteppedAsideError   the other leg of the same stream takes over
         JournalError        the journal's disk refused a write or a read
         RestRefusedError    the exchange's REST side will never answer this
 
@@ -106,6 +107,17 @@ class FencedError(FatalError):
 
     def __str__(self) -> str:
         return f"{self.stream} is served by a later incarnation, epoch {self.epoch}"
+
+
+class SteppedAsideError(FatalError):
+    """A hot leg of `stream` has lost its socket and leaves to the warm one, which has its own."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return f"{self.stream} goes on with its other leg"
 
 
 class RestRefusedError(FatalError):

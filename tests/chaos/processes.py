@@ -527,6 +527,13 @@ def footprint(pid: int) -> Footprint:
     return Footprint(int(fields["VmRSS"].split()[0]) * 1024, descriptors, int(fields["Threads"]))
 
 
+def tcp_ports(pid: int) -> set[int]:
+    """The local ports of the process's IPv4 connections, Linux alone."""
+    links = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
+    return {int(row[1].split(":")[1], 16) for row in rows if f"socket:[{row[9]}]" in links}
+
+
 @dataclass
 class Child:
     """Any other function as a process of the same kind; `first` is what it sends once it is ready."""

@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
@@ -131,6 +131,10 @@ class _Pair:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     maimed: bool = False
 
+    @property
+    def client_port(self) -> int:
+        return int(self.client.get_extra_info("peername")[1])
+
     def cut(self, *, reset: bool = False) -> None:
         for writer in (self.client, self.server):
             if reset:
@@ -187,18 +191,18 @@ class FaultProxy:
     def lift(self, way: Way, kind: type[Toxic]) -> None:
         self._thread.run(self._set(way, kind, None))
 
-    def reset(self) -> int:
-        """Reset the present connections; returns how many."""
-        return int(self._thread.run(self._reset()))
+    def reset(self, ports: Collection[int] | None = None) -> int:
+        """Reset the present connections, or those from the given ports; returns how many."""
+        return int(self._thread.run(self._reset(ports)))
 
     def finish(self) -> int:
         """End TCP of the present connections in good order, without a word; returns how many."""
         return int(self._thread.run(self._finish()))
 
-    def swallow(self) -> int:
-        """Present connections stay and carry nothing any more, as where a router forgot them; new ones work.
-        Returns how many."""
-        return int(self._thread.run(self._swallow()))
+    def swallow(self, ports: Collection[int] | None = None) -> int:
+        """Present connections, or those from the given ports, stay and carry nothing any more, as where a
+        router forgot them; new ones work. Returns how many."""
+        return int(self._thread.run(self._swallow(ports)))
 
     async def _up(self) -> None:
         if self._server is None:
@@ -212,8 +216,11 @@ class FaultProxy:
         self.touched["down"] += len(self._pairs)
         await self._end(tuple(self._pairs))
 
-    async def _reset(self) -> int:
-        pairs = tuple(self._pairs)
+    def _from(self, ports: Collection[int] | None) -> tuple[_Pair, ...]:
+        return tuple(pair for pair in self._pairs if ports is None or pair.client_port in ports)
+
+    async def _reset(self, ports: Collection[int] | None) -> int:
+        pairs = self._from(ports)
         self.touched["ResetPeer"] += len(pairs)
         for pair in pairs:
             pair.cut(reset=True)
@@ -226,8 +233,8 @@ class FaultProxy:
         await self._end(pairs)
         return len(pairs)
 
-    async def _swallow(self) -> int:
-        pairs = tuple(self._pairs)
+    async def _swallow(self, ports: Collection[int] | None) -> int:
+        pairs = self._from(ports)
         for pair in pairs:
             pair.maimed = True
         return len(pairs)

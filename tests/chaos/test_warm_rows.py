@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from relay.ports import ActorId
 from tests.chaos.oracle import Findings
-from tests.chaos.processes import Seams
+from tests.chaos.processes import Seams, tcp_ports
 from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, stream, twin, until
 from tests.chaos.rows import Row
 
@@ -19,13 +19,23 @@ BOOKS, DEPTH = "ethusdt@bookTicker", "btcusdt@depth@100ms"
 CRITICAL = (FLOOD, BOOKS, DEPTH)
 OTHER = "ethusdt@trade"
 LIMIT_S = 2.0
+# So many events take ten seconds, after which a stream knows its rhythm.
+BUSY = 1_100
 
 
-def start(rig: Rig, critical: Sequence[str] = CRITICAL, publishers: int = 2, **more: Any) -> None:
+def start(
+    rig: Rig, critical: Sequence[str] = CRITICAL, publishers: int = 2, proxied: bool = False, **more: Any
+) -> None:
     """Nothing is healed, so that whatever the other leg does not have is missing."""
     shards = [{"stream": name, "critical": name in critical} for name in (*critical, OTHER)]
     config = {"exchange": {"heal": False}, "shards": shards, **more}
-    rig.start((*critical, OTHER), config=config, rates={BOOKS: 300.0}, publishers=publishers)
+    rig.start(
+        (*critical, OTHER),
+        config=config,
+        rates={BOOKS: 300.0},
+        publishers=publishers,
+        proxied_exchange=proxied,
+    )
     for name in critical:
         rig.warm(name)
 
@@ -235,6 +245,52 @@ def test_row_2j_warm_leg_fails(rig: Rig, row: Row) -> None:
     assert all(rig.warm(name) for name in CRITICAL)
     assert takeovers(rig) == 0
     nothing_missing(rig)
+
+
+@pytest.mark.chaos(
+    row=2, ci=True, fault="sockets of hot legs reset", figure="nothing missing, 2 s"
+)
+def test_row_2k_sockets_reset(rig: Rig, row: Row) -> None:
+    start(rig, proxied=True)
+    rig.flows(100)
+    spans = []
+    for name in CRITICAL:
+        rig.warm(name)
+        spans.append(lose_socket(rig, row, name, rig.exchange_proxy.reset))
+    assert takeovers(rig) == len(CRITICAL)
+    nothing_missing(rig)
+    row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
+
+
+@pytest.mark.chaos(row=2, fault="sockets of hot legs carry nothing any more", figure="nothing missing, 6 s")
+def test_row_2l_sockets_half_open(rig: Rig, row: Row) -> None:
+    start(rig, proxied=True)
+    rig.flows(BUSY)
+    spans = [lose_socket(rig, row, name, rig.exchange_proxy.swallow) for name in (FLOOD, BOOKS)]
+    nothing_missing(rig)
+    row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", 6.0)
+
+
+@pytest.mark.chaos(row=2, fault="the sockets of both legs reset at once", figure="no takeover; announced")
+def test_row_2m_both_sockets_reset(rig: Rig, row: Row) -> None:
+    start(rig, proxied=True)
+    rig.flows(100)
+    for name in CRITICAL:
+        rig.warm(name)
+    row.injected("all sockets reset", rig.exchange_proxy.reset() == 2 * len(CRITICAL) + 1)
+    rig.flows(200)
+    assert takeovers(rig) == 0
+    assert rig.judge().missing, "both legs were without a socket and missed nothing"
+
+
+def lose_socket(rig: Rig, row: Row, name: str, lose: Callable[[set[int]], int]) -> tuple[str, int, int]:
+    """Of the hot leg alone; returns the span until the other one is hot."""
+    hot = rig.hot(name)
+    with rig.outage() as outage:
+        row.injected(f"the socket of {hot} lost", lose(tcp_ports(rig.process(hot).pid)) == 1)
+        until(lambda: rig.hot(name) != hot, f"the other leg of {name} is hot")
+        rig.flows(100, [f"usdm:{name}"])
+    return name, outage.began_ns, outage.ended_ns
 
 
 def legs(name: str) -> list[ActorId]:

@@ -23,7 +23,7 @@ from actors.leg import Leg
 from actors.publisher import PublisherActor, PublisherSettings
 from relay.config import Config, parse_config
 from relay.embedded import EmbeddedNats
-from relay.errors import BusError, FencedError
+from relay.errors import BusError, FencedError, SteppedAsideError
 from relay.jetstream import ensure_streams
 from relay.stats import Assignment, LegState, PublisherEndpoint, StreamState
 from tests.chaos.oracle import Loss, Stored, read_stored
@@ -296,6 +296,52 @@ def test_a_warm_leg_whose_socket_was_cut_is_not_ready_until_nothing_of_that_is_m
             await pair.settled()
             assert_whole(await pair.stored(), pair.exchange.sent)
             assert pair.losses == []
+
+    asyncio.run(play())
+
+
+@both_kinds
+def test_a_hot_leg_that_lost_its_socket_leaves_to_the_warm_one(tmp_path: Path, name: str) -> None:
+    async def play() -> None:
+        async with a_pair(tmp_path, name) as pair:
+            hot, warm = await pair.started()
+            ended = pair.tasks.pop(hot)
+            pair.legs.pop(hot).feed.close("the test cuts it")
+            await pair.exchange.send(20)
+            async with asyncio.timeout(10):
+                with pytest.raises(ExceptionGroup) as failure:
+                    await ended
+            assert failure.group_contains(SteppedAsideError)
+            await pair.exchange.send(5)
+            assert await pair.hot() == warm
+            pair.start(hot)
+            assert await pair.ready() == hot
+            await pair.settled()
+            assert_whole(await pair.stored(), pair.exchange.sent)
+            assert pair.losses == []
+
+    asyncio.run(play())
+
+
+def test_a_hot_leg_stays_where_the_other_one_lost_its_socket_too(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with a_pair(tmp_path) as pair:
+            hot, warm = await pair.started()
+            await pair.exchange.send(5)
+            sockets = tuple(pair.exchange.sockets)
+            for leg in pair.legs.values():
+                leg.feed.close("the test cuts it")
+            await pair.until(lambda: not set(sockets) & set(pair.exchange.sockets))
+            await pair.exchange.send(7)
+            missed = pair.exchange.sent
+            await pair.until(lambda: pair.legs[hot].feed.connected and pair.legs[warm].feed.connected)
+            await pair.exchange.send(5)
+            await pair.settled()
+            assert await pair.hot() == hot and pair.legs[hot].takeovers == 0
+            numbers = {number_of(one.payload) for one in await pair.stored()}
+            (loss,) = pair.losses
+            assert (loss.last_id, set(loss.ids) & numbers) == (missed, set())
+            assert numbers | set(loss.ids) == set(range(min(numbers), pair.exchange.sent + 1))
 
     asyncio.run(play())
 

@@ -197,4 +197,5 @@ LEG_FAULTS: tuple[Fault, ...] = (
     replace_a_stopped_stream,
     part_stream_and_publisher,
     break_link,
+    cut_one_socket,
 )
