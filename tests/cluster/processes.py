@@ -62,12 +62,14 @@ class Command:
 
 
 @contextmanager
-def started(*args: str, home: Path, **more: str) -> Iterator[Command]:
-    """`home` holds its state and scratch files; `more` is its environment's."""
+def started(*args: str, home: Path, cwd: Path | None = None, **more: str) -> Iterator[Command]:
+    """`home` holds its state and scratch files, `cwd` its driver.py if it is another; `more` is its
+    environment's."""
     environ = {**os.environ, "XDG_STATE_HOME": str(home / "state"), "TMPDIR": str(home), **more}
     with subprocess.Popen(
-        [*DRIVER, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
-    ) as process:
+        [sys.executable, str((cwd or ROOT) / "driver.py"), *args],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, cwd=cwd,
+    ) as process:  # fmt: skip
         command = Command(process)
         try:
             yield command
