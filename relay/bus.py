@@ -17,12 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import nats.errors
-
 from relay.backoff import Backoff
 from relay.chain import NO_RESPONDERS
 from relay.errors import BusError, ConfigError
-from relay.nats_client import RawClient
+from relay.nats_client import Error, NoRespondersError, RawClient
 from relay.nats_login import demands_tls, read_login, shown_server, tls_context
 from relay.reply_tap import ReplyHook
 
@@ -40,7 +38,7 @@ INBOX_PREFIX = "_INBOX.sluice"
 RETRY_BASE_S, RETRY_CAP_S = 0.05, 2.0
 # A connection that lives for less is no sign that the trouble is over.
 STABLE_S = 5.0
-_FAILURES = (OSError, TimeoutError, nats.errors.Error)
+_FAILURES = (OSError, TimeoutError, Error)
 
 
 class Connection:
@@ -113,7 +111,7 @@ class Connection:
         """Raises BusError without an answer in time, or if nobody is there to answer."""
         try:
             answer = await self._client.request(subject, payload, timeout=REQUEST_TIMEOUT_S, headers=headers)
-        except nats.errors.NoRespondersError as error:
+        except NoRespondersError as error:
             raise BusError(f"nobody answers {subject} ({NO_RESPONDERS}); is JetStream enabled?") from error
         except _FAILURES as error:
             raise BusError(f"no answer to {subject}: {_cause(error)}") from error

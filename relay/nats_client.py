@@ -8,14 +8,36 @@ acknowledgement; handing finished bytes to its transport and taking replies as t
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
-
-from nats.aio.client import Client
-from nats.aio.transport import TcpTransport
-from nats.errors import Error
 
 from relay.direct_writer import DirectWriter
 from relay.reply_tap import ReplyHook, ReplyTap
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Importing it fails inside, unless it is imported already."""
+    absent = package not in sys.modules
+    if absent:
+        sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[package]
+
+
+# nats-py would take aiohttp for WebSocket servers, which `nats.servers` does not allow: 7 MB, and 145 ms of CPU
+# time at the start, in every publisher.
+with _without("aiohttp"):
+    from nats.aio.client import Client
+    from nats.aio.transport import TcpTransport
+    from nats.errors import Error, NoRespondersError
+
+__all__ = ["Client", "Error", "NoRespondersError", "Pong", "RawClient"]
 
 
 class Pong(Protocol):

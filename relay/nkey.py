@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typing import TYPE_CHECKING
 
 from relay.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _SEED_PREFIX = 18 << 3
 _USER_PREFIX = 20 << 3
@@ -41,13 +43,13 @@ def user_key(seed: str) -> UserKey:
     kind = (raw[0] & 0b111) << 5 | (raw[1] >> 3)
     if raw[0] & 0b11111000 != _SEED_PREFIX or kind != _USER_PREFIX or len(raw) != 2 + _KEY_BYTES:
         raise ConfigError("nats", "the nkey seed is not a user's", "give a seed that starts with SU")
-    private = Ed25519PrivateKey.from_private_bytes(raw[2:])
+    private = _ed25519().from_private_bytes(raw[2:])
     return UserKey(_encode(bytes([_USER_PREFIX]) + private.public_key().public_bytes_raw()), private)
 
 
 def new_user_seed() -> str:
     """A fresh seed, for tests and for an embedded server."""
-    private = Ed25519PrivateKey.generate().private_bytes_raw()
+    private = _ed25519().generate().private_bytes_raw()
     head = bytes([_SEED_PREFIX | _USER_PREFIX >> 5, (_USER_PREFIX & 0b11111) << 3])
     return _encode(head + private)
 
@@ -55,6 +57,13 @@ def new_user_seed() -> str:
 def credentials(creds: str) -> tuple[str, UserKey]:
     """The JWT and the key of a `.creds` file's text; raises ConfigError if either is missing."""
     return _section(creds, "NATS USER JWT"), user_key(_section(creds, "USER NKEY SEED"))
+
+
+def _ed25519() -> type[Ed25519PrivateKey]:
+    """Imported where somebody has a key: it takes 6 MB, in each process."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey
 
 
 def _section(creds: str, title: str) -> str:
