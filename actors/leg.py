@@ -18,7 +18,6 @@ from dataclasses import replace
 from actors.aside import Aside
 from actors.feed_keeper import FeedKeeper
 from actors.line import Line
-from actors.loop import ActorLoop
 from actors.stream import (
     RATE_HALF_LIFE_S,
     TICK_S,
@@ -27,6 +26,7 @@ from actors.stream import (
     epoch_directory,
     journal_directory,
 )
+from actors.stream_face import StreamFace
 from actors.takeover import Takeover
 from actors.warm_memory import WarmMemory
 from relay.config import StreamSettings
@@ -44,45 +44,9 @@ _log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.05
 
 
-class LegActor:
-    """Ray's face of a leg; like a StreamActor, it may be called from any thread and has no coroutines."""
-
+class LegActor(StreamFace):
     def __init__(self, settings: StreamSettings, host: Host, twin: bool) -> None:
-        self._name = settings.spec.name
-        self._loop = ActorLoop(f"leg {settings.spec.key}")
-        self._leg: Leg | None = None
-
-        async def run() -> None:
-            self._leg = Leg(settings, host, twin=twin)
-            await self._leg.run()
-
-        self._loop.start(run)
-
-    def __repr__(self) -> str:
-        return f"Stream({self._name})"
-
-    def stats(self) -> StreamStats:
-        return self._loop.look(lambda: self._started().stats())
-
-    def assign(self, assignment: Assignment) -> None:
-        self._loop.look(lambda: self._started().assign(assignment))
-
-    def drain(self, deadline_s: float) -> StreamStats:
-        """Stop reading and never be hot again; the actor stays up to answer `stats`. See StreamActor."""
-
-        async def drain() -> StreamStats:
-            return await self._started().drain(deadline_s)
-
-        return self._loop.call(drain()).result(deadline_s + 5.0)
-
-    def stop(self) -> None:
-        """For a plain instance in a test; Ray ends the process instead."""
-        self._loop.stop()
-
-    def _started(self) -> Leg:
-        # The loop runs that before anything that was handed to it later.
-        assert self._leg is not None
-        return self._leg
+        super().__init__(settings, lambda: Leg(settings, host, twin=twin))
 
 
 class Leg:
@@ -133,7 +97,7 @@ class Leg:
     def assign(self, assignment: Assignment) -> None:
         self.line.assign(assignment)
         if self.relay is not None:
-            self.relay.links.assign(assignment)
+            self.relay.assign(assignment)
 
     @property
     def _accepting(self) -> StreamRelay | None:
@@ -268,7 +232,7 @@ class Leg:
         takeover.silent_since = self._hot_heard_at
         self.relay = StreamRelay(self.settings, self._host, takeover)
         if self.line.assignment is not None:
-            self.relay.links.assign(self.line.assignment)
+            self.relay.assign(self.line.assignment)
         self._tasks.append(group.create_task(self.relay.run()))
 
     def _next_epoch(self, hot: Word | None) -> int:

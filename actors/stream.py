@@ -18,7 +18,7 @@ from actors.connect_gate import ConnectGate
 from actors.feed_keeper import FeedKeeper
 from actors.healer import Healer
 from actors.link_keeper import LinkKeeper
-from actors.loop import ActorLoop
+from actors.stream_face import StreamFace
 from relay.batch import Batch
 from relay.clock_watch import ClockWatch
 from relay.config import Overflow, StreamSettings
@@ -50,48 +50,9 @@ RATE_HALF_LIFE_S = 1.5
 EPOCHS = "epochs"
 
 
-class StreamActor:
-    """Ray's face of a stream; its methods may be called from any thread.
-
-    None of them is a coroutine: Ray would run all of them on one loop, where a drain holds up every look.
-    """
-
+class StreamActor(StreamFace):
     def __init__(self, settings: StreamSettings, host: Host) -> None:
-        self._name = settings.spec.name
-        self._loop = ActorLoop(f"stream {settings.spec.key}")
-        self._relay: StreamRelay | None = None
-
-        async def run() -> None:
-            self._relay = StreamRelay(settings, host)
-            await self._relay.run()
-
-        self._loop.start(run)
-
-    def __repr__(self) -> str:
-        return f"Stream({self._name})"
-
-    def stats(self) -> StreamStats:
-        return self._loop.look(lambda: self._started().stats())
-
-    def assign(self, assignment: Assignment) -> None:
-        self._loop.look(lambda: self._started().links.assign(assignment))
-
-    def drain(self, deadline_s: float) -> StreamStats:
-        """Stop reading, flush, leave the rest in the journal; the actor stays up to answer `stats`."""
-
-        async def drain() -> StreamStats:
-            return await self._started().drain(deadline_s)
-
-        return self._loop.call(drain()).result(deadline_s + 5.0)
-
-    def stop(self) -> None:
-        """For a plain instance in a test; Ray ends the process instead."""
-        self._loop.stop()
-
-    def _started(self) -> StreamRelay:
-        # The loop runs `run` before anything that was handed to it later.
-        assert self._relay is not None
-        return self._relay
+        super().__init__(settings, lambda: StreamRelay(settings, host))
 
 
 class StreamRelay:
@@ -352,6 +313,9 @@ class StreamRelay:
         now = time.monotonic()
         self._rate.update(self.window.books.received - self.window.books.recovered, now)
         self._bytes_rate.update(self.intake.received_bytes, now)
+
+    def assign(self, assignment: Assignment) -> None:
+        self.links.assign(assignment)
 
     async def drain(self, deadline_s: float) -> StreamStats:
         """Reading stops first; then what is held is flushed, until the deadline."""

@@ -219,7 +219,7 @@ class RelayModel:
                     leg.process.call_soon(leg.leg.assign, assignment)
             newest = stream.newest
             if not stream.legs and newest.relay is not None and newest.process.alive:
-                newest.process.call_soon(newest.relay.links.assign, assignment)
+                newest.process.call_soon(newest.relay.assign, assignment)
 
     @property
     def current(self) -> list[StreamRelay]:
