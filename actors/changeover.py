@@ -19,10 +19,11 @@ VERDICT_EVERY_S = 0.1
 
 
 class Wish(NamedTuple):
-    """Why a second connection is wanted; `reason` goes into the log."""
+    """Why a second connection is wanted; `reason` goes into the log. A `spare` one can wait."""
 
     cause: Cause
     reason: str
+    spare: bool = True
 
 
 class Changeover:

@@ -161,9 +161,8 @@ class FeedKeeper:
         limit_s = self._pulse.limit_s()
         change = self._change = Changeover(wish, old, overlap, limit_s, self._on_payloads)
         _log.info("opening a second connection: %s", wish.reason)
-        spare = wish.cause is not Cause.SHUTDOWN
         try:
-            verdict = await change.run(lambda sink: self._open(sink, spare=spare))
+            verdict = await change.run(lambda sink: self._open(sink, spare=wish.spare))
         except asyncio.CancelledError:
             change.stay()
             raise
@@ -252,14 +251,15 @@ class FeedKeeper:
             return
         silent_s = self._pulse.overdue_s(now)
         if silent_s is not None and now >= self._suspect_at:
-            self._want(Wish(Cause.SILENCE, f"nothing came for {silent_s:.1f} s"))
+            spare = not self._pulse.is_dire(now)
+            self._want(Wish(Cause.SILENCE, f"nothing came for {silent_s:.1f} s", spare))
         elif now >= self._rotate_at:
             self._want(Wish(Cause.AGE, f"it is {self._rotation_age_s:.0f} s old"))
 
     def renew(self, reason: str) -> None:
         """The exchange is about to end this connection: take a new one at once."""
         if self._change is None:
-            self._want(Wish(Cause.SHUTDOWN, reason))
+            self._want(Wish(Cause.SHUTDOWN, reason, spare=False))
 
     def _want(self, wish: Wish) -> None:
         self._wish = wish

@@ -11,6 +11,8 @@ PAUSES = 3.0
 SPAN_S = 300.0
 LEARN_S = 10.0
 FLOOR_S = 2.0
+# So many limits without an event are hardly a quiet market's any more: then a second look cannot wait.
+DIRE = 3.0
 # After a handshake the exchange has to look up the stream first.
 FIRST_DATA_S = 5.0
 # Trading was seen to halt for hours; asking every 15 minutes costs a connection each time.
@@ -84,3 +86,8 @@ class Pulse:
         else:
             silent_s = now - self._last
         return silent_s if silent_s > limit_s else None
+
+    def is_dire(self, now: float) -> bool:
+        """The stream has most probably lost its data, whatever its connection looks like."""
+        silent_s, limit_s = self.overdue_s(now), self.limit_s()
+        return silent_s is not None and limit_s is not None and silent_s > DIRE * limit_s

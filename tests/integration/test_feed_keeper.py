@@ -210,6 +210,24 @@ def test_a_stream_that_only_an_old_socket_does_not_get_is_dead_there(name: str, 
     run(case)
 
 
+def test_a_dead_stream_takes_the_other_half_of_the_budget_too(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with exchange(rates={TRADES: 100.0}) as server:
+            keeper = Keeper(stream(server.url, TRADES, budget=4, silence_limit_s="300ms"), tmp_path)
+            with ConnectLedger(tmp_path).opened() as log:
+                assert log.ask(keeper.claim, time.monotonic(), spare=False) == 0.0
+                log.settle(log.granted, Outcome.OPENED)
+            async with keeper.running():
+                await until(lambda: len(keeper.payloads) > 20)
+                server.silence(TRADES)
+                await until(lambda: "no room" in keeper.feed.last_error)
+                before = len(keeper.payloads)
+                await until(lambda: len(keeper.payloads) > before + 20)
+                assert (keeper.feed.silences, keeper.feed.reconnects) == (1, 0)
+
+    run(case)
+
+
 def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

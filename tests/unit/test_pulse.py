@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.pulse import FIRST_DATA_S, FLOOR_S, LEARN_S, MAX_PATIENCE_S, PAUSES, Pulse
+from relay.pulse import DIRE, FIRST_DATA_S, FLOOR_S, LEARN_S, MAX_PATIENCE_S, PAUSES, Pulse
 
 
 def busy(limit_s: float, pause_s: float, until: float) -> tuple[Pulse, float]:
@@ -29,6 +29,14 @@ def test_a_busy_stream_is_suspected_after_seconds():
     pulse, last = busy(30.0, 0.1, 40.0)
     assert pulse.overdue_s(last + FLOOR_S - 0.1) is None
     assert pulse.overdue_s(last + FLOOR_S + 0.1) is not None
+
+
+def test_a_silence_of_many_limits_is_dire():
+    pulse, last = busy(30.0, 0.1, 40.0)
+    assert not pulse.is_dire(last + DIRE * FLOOR_S - 0.1)
+    assert pulse.is_dire(last + DIRE * FLOOR_S + 0.1)
+    pulse.stop()
+    assert not pulse.is_dire(last + 1000.0)
 
 
 def test_the_longest_pause_counts_and_not_the_average():
