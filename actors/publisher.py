@@ -110,6 +110,7 @@ class Publisher:
                 self._publishing.say_alive()
             if ticks % MEASURE_EVERY == 0:
                 self._gauges.measure(now)
+                self._publishing.measure()
                 self._show(ticks % LOG_EVERY == 0)
 
     def _show(self, in_log: bool) -> None:
@@ -157,6 +158,7 @@ class Publisher:
             waiting_ms=1e3 * publishing.waiting_s(now),
             last_error=gauges.last_error,
             errors_by_code=dict(gauges.errors),
+            lively=publishing.lively,
         )
 
 

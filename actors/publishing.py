@@ -44,6 +44,7 @@ class Publishing:
 
     def __init__(self, name: str, settings: PublisherSettings, gauges: PublisherGauges) -> None:
         self.draining = False
+        self.lively: dict[str, int] = {}
         self._settings = settings
         self._gauges = gauges
         self._chained = settings.nats.delivery is Delivery.JETSTREAM
@@ -79,6 +80,12 @@ class Publishing:
         """How long the oldest message that NATS has not answered has been on its way."""
         oldest = [served.lane.chain.oldest_sent_at for served in self._links.values()]
         return max((now - at for at in oldest if at is not None), default=0.0)
+
+    def measure(self) -> None:
+        """Which streams sent events since the last call."""
+        self.lively = {key: served.lane.epoch for key, served in self._streams.items() if served.heard}
+        for served in self._streams.values():
+            served.heard = False
 
     async def drain(self) -> None:
         """Take no more streams and wait until the last one has left."""
@@ -134,6 +141,7 @@ class Publishing:
         served = self._links.get(link)
         if served is None:
             raise LinkError("a leg sent events on its line")
+        served.heard = True
         # What the stream sent before it heard of a new session it sends again in the new one.
         if served.lane.open and served.lane.session == session:
             self._gauges.batches += len(batches)

@@ -17,7 +17,7 @@ RETRY_S, RETRY_BURST = 1.0, 3
 @dataclass(eq=False, slots=True)
 class Served:
     """`tip` is the stream's own word of what is stored last, empty once it was used; `opening` runs while
-    NATS is asked where the stream stands."""
+    NATS is asked where the stream stands. `heard` says that events came since that was asked last."""
 
     link: PublishLink
     lane: Lane
@@ -29,6 +29,7 @@ class Served:
     # messages was sent. `told` came before.
     untold: list[tuple[int, float, float]] = field(default_factory=list)
     told: int = 0
+    heard: bool = False
 
     def tell(self, now: float) -> None:
         """Everything that is untold, in one message."""

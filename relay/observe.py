@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.legs import CoverWatch, merged, other_leg
+from relay.patience import Excuses, excuses
 from relay.ports import ActorId, Look, Role, Silence
 from relay.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
 from relay.stats import LegState, PublisherEndpoint, PublisherStats, StreamState, StreamStats
@@ -37,6 +38,8 @@ class _Memory:
     silence: Silence | None = Silence.STARTING
     starting_since: float | None = None
     mute_since: float | None = None
+    # The part of that time for which there is an excuse.
+    excused_s: float = 0.0
     retired_at: float | None = None
     disconnected_since: float | None = None
     slow_s: float = 0.0
@@ -56,11 +59,15 @@ class Watch:
     _cover: CoverWatch = field(default_factory=CoverWatch)
 
     def looked(self, looks: Mapping[ActorId, Look], now: float) -> None:
-        elapsed_s, self._now = min(now - self._now, RETRY_S), now
+        elapsed_s, self._now = now - self._now, now
+        grounds = excuses(looks)
         self._actors = {
             actor: self._remember(actor, look) for actor, look in looks.items() if look is not Silence.GONE
         }
-        self._compare_speeds(elapsed_s)
+        for actor, memory in self._actors.items():
+            if memory.mute_since is not None:
+                _excuse(memory, grounds, actor, elapsed_s)
+        self._compare_speeds(min(elapsed_s, RETRY_S))
         self._cover.looked(self.streams(), now)
 
     def _compare_speeds(self, elapsed_s: float) -> None:
@@ -91,6 +98,8 @@ class Watch:
             self._not_before.pop(actor, None)
         memory.starting_since = self._since(memory.starting_since, look is Silence.STARTING)
         memory.mute_since = self._since(memory.mute_since, look is Silence.MUTE)
+        if memory.mute_since is None:
+            memory.excused_s = 0.0
         if isinstance(look, PublisherStats):
             memory.retired_at = self._since(memory.retired_at, look.draining or memory.retired_at is not None)
             memory.disconnected_since = self._since(memory.disconnected_since, not look.connected)
@@ -159,7 +168,7 @@ class Watch:
         return ObservedStream(
             revision=revision,
             silence=memory.silence,
-            mute_s=self._seconds(memory.mute_since),
+            mute_s=self._mute_s(memory),
             drained=drained,
             stopped=stats is not None and stats.state in _ENDING,
             publisher=stats.publisher if stats else None,
@@ -173,7 +182,7 @@ class Watch:
         return ObservedPublisher(
             revision=revision,
             silence=memory.silence,
-            mute_s=self._seconds(memory.mute_since),
+            mute_s=self._mute_s(memory),
             drained=drained,
             retired_s=None if memory.retired_at is None else self._seconds(memory.retired_at),
             starting_s=self._seconds(memory.starting_since),
@@ -182,6 +191,9 @@ class Watch:
 
     def _seconds(self, since: float | None) -> float:
         return 0.0 if since is None else self._now - since
+
+    def _mute_s(self, memory: _Memory) -> float:
+        return max(0.0, self._seconds(memory.mute_since) - memory.excused_s)
 
     def endpoints(self) -> dict[str, PublisherEndpoint]:
         """Of the publishers that may get streams: not those that start, leave, or alone are without NATS."""
@@ -279,6 +291,12 @@ class Watch:
                 said = f"; the last error of {stats.publisher} was: {error}" if error else ""
                 found.append(f"{stream_key(stats)} is {stats.backlog_age_s:.0f} s behind{said}")
         return found
+
+
+def _excuse(memory: _Memory, grounds: Excuses, actor: ActorId, elapsed_s: float) -> None:
+    epoch = memory.stats.epoch if isinstance(memory.stats, StreamStats) else None
+    if memory.excused_s < grounds.limit_s(actor, epoch):
+        memory.excused_s += elapsed_s
 
 
 def _slow_ones(waits_ms: Mapping[str, float]) -> set[str]:

@@ -145,7 +145,8 @@ class StreamStats:
 class PublisherStats:
     """One look at a publisher actor. `load` is the share of one core that its process used lately;
     `waiting_ms` is how long the oldest message on its way to NATS has been there. `errors_by_code` has NATS's
-    own numbers, and words for what came without one.
+    own numbers, and words for what came without one. `lively` are the streams from which events came in the
+    last second or so, with their epochs.
     """
 
     publisher: str
@@ -172,6 +173,7 @@ class PublisherStats:
     waiting_ms: float = 0.0
     last_error: str = ""
     errors_by_code: Mapping[str, int] = field(default_factory=dict)
+    lively: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

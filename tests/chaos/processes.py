@@ -330,7 +330,8 @@ class ProcessCluster(FileFacts):
 
     `seams` holds what is special about an actor's processes, `servers` another NATS address of a publisher.
     With `second_node` twins run on a node of their own: with other sockets and other journals.
-    A process `beyond_reach` is not ended when its actor is removed, as on a node that does not answer.
+    A process `beyond_reach` is not ended when its actor is removed, as on a node that does not answer. Those
+    that are `speechless` answer no look, as where they have no time for it.
     """
 
     def __init__(self, directory: Path, sockets: Path) -> None:
@@ -344,6 +345,7 @@ class ProcessCluster(FileFacts):
         self.servers: dict[str, str] = {}
         self.deaths: list[Death] = []
         self.beyond_reach: set[ActorId] = set()
+        self.speechless: set[ActorId] = set()
         self._left_alone: list[ActorProcess] = []
         self._kept: dict[ActorId, _Kept] = {}
         self._lock = threading.RLock()
@@ -465,6 +467,8 @@ class ProcessCluster(FileFacts):
             return Silence.GONE
         if asked is None:
             return Silence.STARTING
+        if actor in self.speechless:
+            return Silence.MUTE
         process, number = asked
         try:
             stats: Look | None = process.answer(number, deadline)

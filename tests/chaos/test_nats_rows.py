@@ -14,7 +14,7 @@ from actors.publisher import TICK_S
 from tests.chaos.island import Island
 from tests.chaos.processes import Seams
 from tests.chaos.proxy import Bandwidth, Timeout, Way
-from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, until
+from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream, until
 from tests.chaos.rows import Row
 from tests.chaos.small_disk import enlarge, free_bytes, small_disk
 
@@ -403,6 +403,32 @@ def test_row_36_flood(rig: Rig, row: Row) -> None:
     rig.judge()
     row.measured("p99 of the others", rig.p99_ms(others, outage.began_ns, outage.ended_ns), "ms")
     row.measured("before", rig.p99_ms(others, 0, outage.began_ns), "ms")
+
+
+@pytest.mark.chaos(
+    row=36, ci=True, fault="the flooded stream answers nobody for 8 s", figure="it reads on, nothing missing"
+)
+def test_row_36b_no_time_to_answer(rig: Rig, row: Row) -> None:
+    rig.start(config={"exchange": {"heal": False}})
+    rig.flows(100)
+    key = f"usdm:{FLOOD}"
+    before = rig.stats()[key]
+    rig.exchange.flood(FLOOD, 10 * RATE_PER_S)
+    rig.cluster.speechless.add(stream(FLOOD))
+    until(lambda: key in _unreachable(rig), "people hear of it", 10.0)
+    time.sleep(8.0)
+    rig.cluster.speechless.clear()
+    rig.exchange.calm(FLOOD)
+    rig.flows(100)
+    after = rig.stats()[key]
+    row.injected("the flood was read", after.received - before.received > 50 * RATE_PER_S)
+    assert (after.pid, after.epoch) == (before.pid, before.epoch), "it was replaced"
+    assert rig.judge().missing == 0
+
+
+def _unreachable(rig: Rig) -> tuple[str, ...]:
+    status = rig.status()
+    return status.unreachable if status else ()
 
 
 def accounts(denied: str = "") -> str:
