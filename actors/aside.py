@@ -25,10 +25,15 @@ class Aside:
     def __init__(self, relay: StreamRelay) -> None:
         self._relay = relay
         self._since = time.monotonic()
-        self._reads: list[tuple[list[bytes], int]] = []
+        # In order; None where a connection ended.
+        self._held: list[tuple[list[bytes], int] | None] = [None]
 
     def hold(self, payloads: list[bytes], recv_ns: int) -> None:
-        self._reads.append((payloads, recv_ns))
+        self._held.append((payloads, recv_ns))
+
+    def broke(self) -> None:
+        """The next connection has ended as well."""
+        self._held.append(None)
 
     def settled(self, now: float) -> bool:
         return now - self._since >= SETTLED_S
@@ -41,6 +46,8 @@ class Aside:
 
     def stay(self) -> None:
         """Go on with a hole, as a stream with one leg does."""
-        self._relay.intake.disconnected()
-        for payloads, recv_ns in self._reads:
-            self._relay.take(payloads, recv_ns)
+        for read in self._held:
+            if read is None:
+                self._relay.intake.disconnected()
+            else:
+                self._relay.take(*read)

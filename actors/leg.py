@@ -123,6 +123,8 @@ class Leg:
         relay = self._accepting
         if relay is None:
             self.memory.broke()
+        elif self._aside is not None:
+            self._aside.broke()
         elif self._replaceable():
             self._aside = Aside(relay)
         else:
