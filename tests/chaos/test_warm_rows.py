@@ -253,10 +253,7 @@ def test_row_2j_warm_leg_fails(rig: Rig, row: Row) -> None:
 def test_row_2k_sockets_reset(rig: Rig, row: Row) -> None:
     start(rig, proxied=True)
     rig.flows(100)
-    spans = []
-    for name in CRITICAL:
-        rig.warm(name)
-        spans.append(lose_socket(rig, row, name, rig.exchange_proxy.reset))
+    spans = [lose_socket(rig, row, name, rig.exchange_proxy.reset) for name in CRITICAL]
     assert takeovers(rig) == len(CRITICAL)
     nothing_missing(rig)
     row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
@@ -277,6 +274,7 @@ def test_row_2m_both_sockets_reset(rig: Rig, row: Row) -> None:
     rig.flows(100)
     for name in CRITICAL:
         rig.warm(name)
+    rig.flows(50, [f"usdm:{FLOOD}"])
     row.injected("all sockets reset", rig.exchange_proxy.reset() == 2 * len(CRITICAL) + 1)
     rig.flows(200)
     assert takeovers(rig) == 0
@@ -285,10 +283,12 @@ def test_row_2m_both_sockets_reset(rig: Rig, row: Row) -> None:
 
 def lose_socket(rig: Rig, row: Row, name: str, lose: Callable[[set[int]], int]) -> tuple[str, int, int]:
     """Of the hot leg alone; returns the span until the other one is hot."""
-    hot = rig.hot(name)
+    hot, warm = rig.hot(name), rig.warm(name)
+    # By then the hot leg has heard that the warm one is ready.
+    rig.flows(50, [f"usdm:{FLOOD}"])
     with rig.outage() as outage:
         row.injected(f"the socket of {hot} lost", lose(tcp_ports(rig.process(hot).pid)) == 1)
-        until(lambda: rig.hot(name) != hot, f"the other leg of {name} is hot")
+        until(lambda: rig.hot(name) == warm, f"the other leg of {name} is hot")
         rig.flows(100, [f"usdm:{name}"])
     return name, outage.began_ns, outage.ended_ns
 

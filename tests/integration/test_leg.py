@@ -305,6 +305,7 @@ def test_a_hot_leg_that_lost_its_socket_leaves_to_the_warm_one(tmp_path: Path, n
     async def play() -> None:
         async with a_pair(tmp_path, name) as pair:
             hot, warm = await pair.started()
+            await pair.until(lambda: pair.legs[hot]._replaceable())
             ended = pair.tasks.pop(hot)
             pair.legs.pop(hot).feed.close("the test cuts it")
             await pair.exchange.send(20)
@@ -327,6 +328,7 @@ def test_a_hot_leg_stays_where_the_other_one_lost_its_socket_too(tmp_path: Path)
     async def play() -> None:
         async with a_pair(tmp_path) as pair:
             hot, warm = await pair.started()
+            await pair.until(lambda: pair.legs[hot]._replaceable())
             await pair.exchange.send(5)
             sockets = tuple(pair.exchange.sockets)
             for leg in pair.legs.values():
