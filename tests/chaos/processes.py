@@ -524,9 +524,12 @@ class Footprint:
 
 
 def footprint(pid: int) -> Footprint:
+    """Raises GoneError for one that has ended and is not reaped, OSError for none."""
     fields = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
     )
+    if "VmRSS" not in fields:
+        raise GoneError
     descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     return Footprint(int(fields["VmRSS"].split()[0]) * 1024, descriptors, int(fields["Threads"]))
 
