@@ -99,11 +99,12 @@ def test_row_3b_zombie(rig: Rig, row: Row) -> None:
     rig.judge()
 
 
-@pytest.mark.chaos(row=3, fault="the same without the fence", figure="I3 must break")
+@pytest.mark.chaos(row=3, fault="the same without the fence", figure="I3 or I5 must break")
 def test_guard_fence(rig: Rig, row: Row) -> None:
+    """What the zombie stores comes before its successor's, or in the place of what that says is lost."""
     without(rig, "fence", PUBLISHERS)
     wake_a_zombie(rig, row)
-    assert_broken(rig.findings, "I3")
+    assert_broken(rig.findings, "I3", "I5")
 
 
 @pytest.mark.chaos(row=4, fault="publishers killed, nothing is sent again", figure="I5 must break")
@@ -186,6 +187,8 @@ def test_guard_gap_check_in_the_soak(rig: Rig, row: Row) -> None:
     assert any("under way: at" in text and "sockets reset" in text for text in found), found
 
 
-def assert_broken(findings: Callable[[], Findings], invariant: str) -> None:
+def assert_broken(findings: Callable[[], Findings], *invariants: str) -> None:
+    """At least one of them."""
     found = findings()
-    assert found.of(invariant), f"{invariant} holds without its guard: {found.violations}"
+    named = " and ".join(invariants)
+    assert any(map(found.of, invariants)), f"{named} hold without their guard: {found.violations}"
