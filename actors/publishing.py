@@ -226,6 +226,7 @@ class Publishing:
             standing.event_id,
             standing.recv_ns,
             standing.digest,
+            standing.sent_ns,
         )
         served.link.send(wire.resume(message))
 

@@ -263,7 +263,7 @@ class StreamRelay:
             if stored:
                 self.window.resume(self.epoch, stored)
             return
-        taken = self.intake.preceded_by(message.event_id, message.recv_ns)
+        taken = self.intake.preceded_by(message.event_id, message.sent_ns)
         self._store(taken)
         self.healer.saw(taken)
 

@@ -25,6 +25,7 @@ from relay.heal import Fate, Hole, Piece, joined
 from relay.held import Held
 from relay.ledger import LossEntry, utc
 from relay.ranges import RangeSet
+from relay.sent_at import sent_ns
 from relay.streams import StreamSpec
 from relay.tears import Tear
 from relay.window import Window
@@ -63,7 +64,7 @@ class _First(NamedTuple):
 
 class Intake:
     """`last_event_id` is the newest id of an earlier incarnation, where the journal still knew it, and
-    `last_event_ns` when that event was read.
+    `last_event_ns` when that event was sent.
 
     With `heals` somebody asks REST about each `Taken.hole`. `subject` is where consumers find the events.
     """
@@ -96,6 +97,7 @@ class Intake:
         self._run_start = last_event_id
         self._earlier_runs = RangeSet()
         self._last_recv_ns = 0
+        self._last_payload = b""
         self._dark_since_ns: int | None = last_event_ns or None
         self._set_back_ns = 0
         self._predecessor_known = last_event_id != NO_EVENT_ID
@@ -115,17 +117,17 @@ class Intake:
     def holding(self) -> bool:
         return self._gap is not None
 
-    def preceded_by(self, event_id: int, recv_ns: int) -> Taken:
+    def preceded_by(self, event_id: int, at_ns: int) -> Taken:
         """The last event that is stored of earlier incarnations: what came between it and our first is lost.
 
-        Call when NATS told, with 0 for `recv_ns` if nothing is stored; it may have been known from the
+        Call when NATS told, with 0 for `at_ns` if nothing is stored; it may have been known from the
         journal, or our first event may be here already.
         """
         if self._predecessor_known:
             return self._taken()
         self._predecessor_known = True
-        if recv_ns:
-            self._follow_on(event_id, recv_ns)
+        if at_ns:
+            self._follow_on(event_id, at_ns)
         if self._gap is not None and self._gap.hole is None:
             self._release()
         return self._taken()
@@ -143,19 +145,19 @@ class Intake:
         self._last_recv_ns = recv_ns
         self._dark_since_ns = None if seamless else recv_ns or None
 
-    def _follow_on(self, event_id: int, recv_ns: int) -> None:
+    def _follow_on(self, event_id: int, at_ns: int) -> None:
         first = self._first
         if first is None:
-            self._dark_since_ns = recv_ns
+            self._dark_since_ns = at_ns
             self._run_start = self._last_id = self._last_link = event_id
         elif event_id == NO_EVENT_ID:
-            self._lose(None, None, "disconnect", recv_ns, first.recv_ns, NO_IDS)
+            self._lose(None, None, "disconnect", at_ns, first.recv_ns, NO_IDS)
         elif first.previous_id > event_id:
             hole = Hole(
                 first_id=event_id + 1,
                 last_id=first.previous_id,
                 cause="disconnect",
-                from_ns=recv_ns,
+                from_ns=at_ns,
                 to_ns=first.recv_ns,
                 sample=first.payload,
             )
@@ -193,7 +195,7 @@ class Intake:
         if self._gap is not None:
             self._gap.disconnected()
         elif self._last_recv_ns and self._dark_since_ns is None:
-            self._dark_since_ns = self._last_recv_ns
+            self._dark_since_ns = sent_ns(self._last_payload, self._last_recv_ns)
 
     def clock_set_back(self, by_ns: int) -> None:
         """Call before what is read by the new clock: the spell before it is to be covered in both."""
@@ -228,7 +230,7 @@ class Intake:
         else:
             self._dark_since_ns = None
             self._last_id = self._last_link = last
-        self._last_recv_ns = recv_ns
+        self._last_recv_ns, self._last_payload = recv_ns, payloads[-1]
         self.received_bytes += size
         return self._acceptance.batch(recv_ns, self._classify.conflatable, event_ids, payloads)
 
@@ -278,7 +280,7 @@ class Intake:
             self._advance(verdict.event_id, verdict.previous_id)
         else:
             self._last_link = verdict.link_id
-        self._last_recv_ns = recv_ns
+        self._last_recv_ns, self._last_payload = recv_ns, payload
         self._acceptance.event(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
         return True
 
@@ -318,7 +320,7 @@ class Intake:
             for event_id, payload in enumerate(piece.payloads, piece.first_id):
                 self._advance(event_id, event_id - 1)
                 self.healed += 1
-                self._last_recv_ns = recv_ns
+                self._last_recv_ns, self._last_payload = recv_ns, payload
                 self._acceptance.event(Kind.HEALED, recv_ns, event_id, payload, False)
         return self._taken()
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from relay.batch import EVENT_KINDS, NO_EVENT_ID, Batch, head, record_of
 from relay.segments import Damage, Gap, Segment, damage_of, scan
+from relay.sent_at import sent_ns
 
 
 class Survey(NamedTuple):
@@ -29,8 +30,8 @@ class Recovery:
 
     All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
     `last_event` is the newest on the disk, acknowledged or not, alone in a batch; `last_event_id` is the
-    newest that has an id of the exchange, and `last_event_ns` is when that one was read: NO_EVENT_ID and 0
-    where there is none.
+    newest that has an id of the exchange, and `last_event_ns` is when that one was sent, as far as it tells:
+    NO_EVENT_ID and 0 where there is none.
     """
 
     acknowledged_offset: int
@@ -91,9 +92,11 @@ def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -
 
 
 def _last_event(surveys: Sequence[Survey]) -> tuple[int, int]:
-    """The id of the last event that has one, and when it was read."""
-    found = ((event.event_ids[0], event.recv_ns) for event in _last_events(surveys))
-    return next((event for event in found if event[0] != NO_EVENT_ID), (NO_EVENT_ID, 0))
+    """The id of the last event that has one, and when it was sent."""
+    for event in _last_events(surveys):
+        if event.event_ids[0] != NO_EVENT_ID:
+            return event.event_ids[0], sent_ns(event.payloads[0], event.recv_ns)
+    return NO_EVENT_ID, 0
 
 
 def _last_events(surveys: Sequence[Survey]) -> Iterator[Batch]:

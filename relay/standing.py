@@ -18,6 +18,7 @@ from relay.chain import Refusal, read_reply
 from relay.envelope import payload_of
 from relay.errors import BusError, FencedError
 from relay.leg_word import digest_of
+from relay.sent_at import sent_ns
 from relay.streams import StreamSpec, fence_id, natural_id
 
 NO_MESSAGE = 10037
@@ -48,8 +49,8 @@ class RefusedError(BusError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One stored message: its place in the JetStream stream, what its headers tell, and the digest of its
-    payload, 0 if it has none."""
+    """One stored message: its place in the JetStream stream, what its headers tell, and of its payload the
+    digest, 0 if it has none, and when that was sent."""
 
     sequence: int
     message_id: str
@@ -57,13 +58,15 @@ class Stored:
     seq: int
     recv_ns: int
     digest: int
+    sent_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`last_sequence` is where the next message must find the JetStream stream; `epoch` and `seq` name the
     last event, 0 and 0 if none is stored; `event_id` is that event's id on the exchange, where it has one,
-    `recv_ns` when it was read, and `digest` that of its payload. `subject` is where events are stored."""
+    `recv_ns` when it was read, `sent_ns` when sent, and `digest` that of its payload. `subject` is where they
+    are stored."""
 
     subject: str
     last_sequence: int
@@ -72,6 +75,7 @@ class Standing:
     event_id: int = NO_EVENT_ID
     recv_ns: int = 0
     digest: int = 0
+    sent_ns: int = 0
 
 
 async def look_up(bus: Requests, spec: StreamSpec, template: str) -> Standing:
@@ -116,6 +120,7 @@ def _behind(standing: Standing, spec: StreamSpec, last: Stored) -> Standing:
         event_id=natural_id(spec, last.message_id),
         recv_ns=last.recv_ns,
         digest=last.digest,
+        sent_ns=last.sent_ns,
     )
 
 
@@ -146,13 +151,15 @@ async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
     message = found["message"]
     fields = _read_headers(base64.b64decode(message.get("hdrs", "")))
     payload = payload_of(base64.b64decode(message.get("data", "")))
+    recv_ns = _number(fields, "Sluice-Recv-Ns")
     return Stored(
         sequence=message["seq"],
         message_id=fields.get("Nats-Msg-Id", ""),
         epoch=_number(fields, "Sluice-Epoch"),
         seq=_number(fields, "Sluice-Seq"),
-        recv_ns=_number(fields, "Sluice-Recv-Ns"),
+        recv_ns=recv_ns,
         digest=digest_of(payload) if payload else 0,
+        sent_ns=sent_ns(payload, recv_ns),
     )
 
 

@@ -38,7 +38,7 @@ CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED, HEARD, PARTED = 16, 17, 18, 19, 
 _FRAME = Struct("<IB")
 _BATCHES = Struct("<II")
 _BATCHES_HEAD = Struct("<IBII")
-_RESUME = Struct("<IQQIIqQQ")
+_RESUME = Struct("<IQQIIqQQQ")
 _ACK = Struct("<IQ")
 _MARK = Struct("<QII")
 _REFUSED = Struct("<IQ")
@@ -62,7 +62,8 @@ class Hello:
 class Resume:
     """Go on after event `seq` of `epoch` (0, 0: nothing known to be stored), within these bounds of what may
     be unacknowledged at a time. Of that event, `event_id` is the exchange's id, where it has one, `recv_ns`
-    the time of reading, and `digest` that of its payload, 0 if it was not looked up."""
+    the time of reading, `sent_ns` that of sending, and `digest` that of its payload, 0 if it was not looked
+    up."""
 
     session: int
     epoch: int
@@ -72,6 +73,7 @@ class Resume:
     event_id: int = NO_EVENT_ID
     recv_ns: int = 0
     digest: int = 0
+    sent_ns: int = 0
 
 
 Mark = tuple[int, int, int]

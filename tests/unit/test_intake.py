@@ -39,13 +39,14 @@ def found(first: int, last: int) -> Piece:
     return Piece(first, last, Fate.FOUND, [trade(number) for number in range(first, last + 1)])
 
 
-def trade(number: int, symbol: str = "BTCUSDT") -> bytes:
-    fields = {"e": "trade", "E": 1, "T": 1, "s": symbol, "t": number, "p": "1.0", "q": "2", "X": "MARKET"}
-    return orjson.dumps(fields | {"m": True})
+def trade(number: int, symbol: str = "BTCUSDT", sent_ms: int = 10**12) -> bytes:
+    """By itself sent later than it is read, which nothing takes for true."""
+    fields = {"e": "trade", "E": sent_ms, "T": 1, "s": symbol, "t": number, "p": "1.0", "q": "2"}
+    return orjson.dumps(fields | {"X": "MARKET", "m": True})
 
 
 def ticker() -> bytes:
-    return orjson.dumps({"e": "24hrTicker", "E": 1, "s": "BTCUSDT"})
+    return orjson.dumps({"e": "24hrTicker", "E": 10**12, "s": "BTCUSDT"})
 
 
 def losses(journal: bytes) -> list[dict[str, object]]:
@@ -86,6 +87,14 @@ def test_a_hole_after_a_disconnection_names_it_as_the_cause() -> None:
     subject.disconnected()
     (loss,) = losses(subject.take([trade(9)], 2 * SECOND).journal)
     assert (loss["cause"], loss["count"], loss["from"]) == ("disconnect", 1, "1970-01-01T00:00:01.000Z")
+
+
+def test_a_hole_begins_when_the_event_before_it_was_sent_however_late_that_was_read() -> None:
+    subject, _ = intake()
+    subject.take([trade(7, sent_ms=3_300)], 10 * SECOND)
+    subject.disconnected()
+    (loss,) = losses(subject.take([trade(9)], 12 * SECOND).journal)
+    assert (loss["from"], loss["to"]) == ("1970-01-01T00:00:03.300Z", "1970-01-01T00:00:12.000Z")
 
 
 def test_a_disconnection_without_a_hole_in_ids_lost_nothing() -> None:
