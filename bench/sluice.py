@@ -42,7 +42,7 @@ def configuration(stage: Stage, delivery: str, more: Mapping[str, Any]) -> str:
                 "servers": [stage.nats_url],
                 "delivery": delivery,
                 "subject": _SUBJECT,
-                "stream": {"max_bytes": "4GiB"},
+                "stream": {"max_bytes": "768MiB"},
             },
             "journal": {"directory": str(stage.directory / "journal")},
             "shards": list(stage.streams),
