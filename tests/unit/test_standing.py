@@ -61,14 +61,16 @@ def test_the_same_one_finds_its_fence_and_its_last_event() -> None:
     bus = Bus()
     bus.take_over(7)
     bus.put(SUBJECT, Nats_Msg_Id="a", Sluice_Epoch="7", Sluice_Seq="3", Sluice_Recv_Ns="9")
-    assert bus.take_over(7) == Standing(SUBJECT, 2, epoch=7, seq=3, recv_ns=9)
+    assert bus.take_over(7) == Standing(SUBJECT, 2, epoch=7, seq=3, recv_ns=9, sent_ns=9)
     assert len(bus.stored.messages) == 2
 
 
-def test_the_last_event_is_told_with_the_digest_of_its_payload() -> None:
-    bus, payload = Bus(), b'{"e":"bookTicker"}'
-    bus.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9, b"a"), Nats_Msg_Id="a", Sluice_Epoch="6")
-    assert bus.take_over(7).digest == digest_of(payload)
+def test_the_last_event_is_told_with_the_digest_of_its_payload_and_when_it_was_sent() -> None:
+    bus, payload = Bus(), b'{"e":"bookTicker","E":1}'
+    fields = {"Nats_Msg_Id": "a", "Sluice_Epoch": "6", "Sluice_Recv_Ns": "9000000"}
+    bus.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9_000_000, b"a"), **fields)
+    standing = bus.take_over(7)
+    assert (standing.digest, standing.sent_ns, standing.recv_ns) == (digest_of(payload), 1_000_000, 9_000_000)
 
 
 def test_an_older_one_is_fenced() -> None:
