@@ -137,10 +137,10 @@ class Leg:
         return partner is not None and partner.ready and not (self._drained or self.feed.paused)
 
     def _decide(self, aside: Aside) -> None:
-        """Raises SteppedAsideError if the other leg still has its socket."""
-        self._aside = None
+        """Raises SteppedAsideError if the other leg still has its socket; reads are held until all ends."""
         if self._replaceable():
             aside.leave()
+        self._aside = None
         aside.stay()
 
     async def _look(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:

@@ -307,12 +307,16 @@ def test_a_hot_leg_that_lost_its_socket_leaves_to_the_warm_one(tmp_path: Path, n
             hot, warm = await pair.started()
             await pair.until(lambda: pair.legs[hot]._replaceable())
             ended = pair.tasks.pop(hot)
-            pair.legs.pop(hot).feed.close("the test cuts it")
-            await pair.exchange.send(20)
+            leaving = pair.legs.pop(hot)
+            leaving.feed.close("the test cuts it")
+            while not ended.done():
+                await pair.exchange.send()
+                await asyncio.sleep(0.002)
             async with asyncio.timeout(10):
                 with pytest.raises(ExceptionGroup) as failure:
                     await ended
             assert failure.group_contains(SteppedAsideError)
+            assert leaving.relay is not None and leaving.relay.intake.losses == 0
             await pair.exchange.send(5)
             assert await pair.hot() == warm
             pair.start(hot)
