@@ -51,6 +51,7 @@ class FeedKeeper:
     ) -> None:
         self.delivering = False
         self.paused = False
+        self._lulled = False
         # Its connections can wait: others need the connect budget more.
         self.spare = False
         self.reconnects = self.rotations = self.silences = self.unaligned = 0
@@ -282,6 +283,21 @@ class FeedKeeper:
             self._pulse.begin(time.monotonic())
             self._stirred.set()
             self._resumed.set()
+            for connection in self._connections():
+                connection.resume()
+
+    def lull(self, lull_s: float) -> None:
+        """Read nothing for so long; less if reading resumes meanwhile."""
+        if self.paused or self._lulled:
+            return
+        self._lulled = True
+        for connection in self._connections():
+            connection.pause()
+        asyncio.get_running_loop().call_later(lull_s, self._end_lull)
+
+    def _end_lull(self) -> None:
+        self._lulled = False
+        if not self.paused:
             for connection in self._connections():
                 connection.resume()
 

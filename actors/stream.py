@@ -28,6 +28,7 @@ from relay.errors import FencedError, JournalError
 from relay.histogram import RateMeter
 from relay.intake import Intake, Taken
 from relay.journal import Journal
+from relay.lull import lull_s
 from relay.metrics import StreamMetrics
 from relay.open_holes import OpenHoles
 from relay.ports import Host
@@ -183,6 +184,8 @@ class StreamRelay:
         if journal is not None:
             self._write(batch.encoded, batch.last_offset)
         self.feed.delivered()
+        if pause_s := lull_s(len(payloads), *self.window.waiting(recv_ns)):
+            self.feed.lull(pause_s)
         if self._blocks or (journal is not None and journal.used_bytes > self._journal_limit_bytes):
             self._reconsider_reading()
 

@@ -27,8 +27,9 @@ CAPACITY_TAU_S = 20.0
 ACK_TAU_S = 60.0
 # Below this load the fixed costs of a process hide what an event costs.
 TELLING_LOAD = 0.2
-# Until something is measured. Too low starts a publisher too many, too high delays the first one by seconds.
-FIRST_CAPACITY_PER_S = 15_000.0
+# Until something is measured: half of what one carries on a core of its own. Too low starts one too many in
+# the middle of a burst (ADR 12), too high delays the first one by seconds.
+FIRST_CAPACITY_PER_S = 40_000.0
 LOWEST_CAPACITY_PER_S = 100.0
 # A local JetStream acknowledges within milliseconds; a replicated one within tens of them.
 HIGH_ACK_MS = 250.0

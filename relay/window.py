@@ -137,6 +137,14 @@ class Window:
         oldest = self._in_flight or self._queued
         return oldest[0].recv_ns if oldest else None
 
+    def waiting(self, now_ns: int) -> tuple[int, float]:
+        """How many events are unanswered, and for how many seconds the oldest of them in memory has been."""
+        oldest = self._in_flight or self._queued
+        if not oldest:
+            return 0, 0.0
+        events = self._in_flight_events + self._queued_events + self.books.spilled
+        return events, (now_ns - oldest[0].recv_ns) / 1e9
+
     def recover(self, events: int, acknowledged_offset: int, last_offset: int) -> None:
         """Start behind a journal that still holds `events` unacknowledged ones up to `last_offset`."""
         self.books.received += events

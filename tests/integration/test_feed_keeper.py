@@ -59,6 +59,44 @@ def stream(url: str, name: str, *, budget: int = 300, streams: int = 1, **more: 
     return parse_config(text, {"HOME": "/h"}).streams[0].model_copy(update={"streams": streams})
 
 
+@pytest.mark.parametrize("name", [TRADES, STATES])
+def test_what_comes_in_a_lull_is_read_at_its_end(name: str, tmp_path: Path) -> None:
+    async def case() -> None:
+        async with exchange(rates={"*": 500.0}) as server:
+            keeper = Keeper(stream(server.url, name), tmp_path)
+            async with keeper.running():
+                for _ in range(20):
+                    read = len(keeper.payloads)
+                    keeper.feed.lull(0.01)
+                    await until(lambda: len(keeper.payloads) > read)  # noqa: B023
+                await same_as_sent(server, keeper, name)
+
+    run(case)
+
+
+def test_a_pause_outlasts_the_lull_in_which_it_began(tmp_path: Path) -> None:
+    async def case() -> None:
+        async with exchange(rates={"*": 500.0}) as server:
+            keeper = Keeper(stream(server.url, TRADES), tmp_path)
+            async with keeper.running():
+                await until(lambda: len(keeper.payloads) > 5)
+                loop = asyncio.get_running_loop()
+                over: asyncio.Future[None] = loop.create_future()
+                keeper.feed.lull(0.05)
+                keeper.feed.pause()
+                read = len(keeper.payloads)
+                # Of two timers the one that is due first runs first.
+                loop.call_later(0.06, over.set_result, None)
+                await over
+                sent = server.sent()[TRADES].events
+                await until(lambda: server.sent()[TRADES].events > sent + 20)
+                assert len(keeper.payloads) == read
+                keeper.feed.resume()
+                await same_as_sent(server, keeper, TRADES)
+
+    run(case)
+
+
 class Keeper:
     """A FeedKeeper whose owner accepts every read, and looks after it more often than once a second."""
 

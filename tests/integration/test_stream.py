@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
+from math import inf
 from pathlib import Path
 
 import orjson
@@ -16,6 +18,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from actors.feed_keeper import FeedKeeper
 from actors.stream import StreamActor, StreamRelay
 from relay import wire
 from relay.batch import MAX_RECORDS, Kind
@@ -454,6 +457,42 @@ def test_a_block_stream_stops_reading_and_goes_on_without_a_loss(rig: Rig) -> No
     until(lambda: actor.stats().acknowledged == 1000)
     assert publisher.numbers() == list(range(1, 1001))
     assert actor.stats().state is StreamState.LIVE
+
+
+def test_a_stream_that_is_behind_lulls_and_one_that_keeps_up_does_not(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lulls: list[float] = []
+
+    def lull(feed: FeedKeeper, lull_s: float) -> None:
+        lulls.append(lull_s)
+        real_lull(feed, lull_s)
+
+    real_lull = FeedKeeper.lull
+    monkeypatch.setattr(FeedKeeper, "lull", lull)
+    # Whatever the rate at which this machine sends.
+    monkeypatch.setattr("relay.lull.LEAST_S", 0.0)
+    monkeypatch.setattr("relay.lull.MOST_S", inf)
+    publisher = rig.publisher("p0")
+    actor = rig.actor()
+    rig.send(range(1, 2))
+    until(lambda: actor.stats().acknowledged == 1)
+    assert lulls == []
+    publisher.acknowledging = False
+    numbers = count(2)
+
+    def behind() -> bool:
+        number = next(numbers)
+        rig.send(range(number, number + 1))
+        return bool(lulls)
+
+    until(behind)
+    publisher.acknowledging = True
+    rig.run(publisher.acknowledge_all())
+    last = next(numbers)
+    rig.send(range(last, last + 1))
+    until(lambda: actor.stats().acknowledged == last)
+    assert publisher.numbers() == list(range(1, last + 1))
 
 
 def test_an_event_that_nats_can_never_take_is_rejected_and_the_rest_goes_on(rig: Rig) -> None:

@@ -109,6 +109,16 @@ def test_block_takes_what_was_read_and_asks_for_a_pause() -> None:
     assert not subject.blocked
 
 
+def test_all_that_is_unanswered_waits_as_long_as_its_oldest() -> None:
+    subject = window(Overflow.SPILL, max_messages=2)
+    assert subject.waiting(5000) == (0, 0.0)
+    for offset in range(1, 5):
+        subject.offer(held(offset, recv_ns=1000 * offset))
+    subject.take(1, 1 << 20)
+    assert (subject.in_flight, subject.queued, subject.books.spilled) == (1, 1, 2)
+    assert subject.waiting(1_000_001_000) == (4, 1.0)
+
+
 def test_rewind_and_resume_send_only_what_is_not_stored() -> None:
     subject = window(Overflow.SPILL, max_messages=10)
     for n in range(1, 6):

@@ -241,7 +241,7 @@ def test_streams_stand_in_the_order_of_the_configuration(relay):
 
 def test_a_backlog_brings_publishers_by_itself(relay):
     for key in list(relay.cluster.streams):
-        relay.cluster.change(key, queued=100_000, backlog_age_s=9.0)
+        relay.cluster.change(key, queued=300_000, backlog_age_s=9.0)
     relay.run(3)
     assert relay.tick.status.scale.mode == "auto"
     assert len(relay.cluster.publishers) == 6
