@@ -46,7 +46,7 @@ def _from_rest(rig: Rig) -> int:
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S], ids=["ahead", "back"])
 @pytest.mark.chaos(
-    row=34, ci=True, fault="the clock set by an hour, and back in an outage", figure="moves and loses nothing"
+    row=34, fault="the clock set by an hour, and back in an outage", figure="moves and loses nothing"
 )
 def test_row_34_clock_set(rig: Rig, row: Row, by_s: float) -> None:
     clock = on_a_clock(rig)

@@ -121,9 +121,7 @@ def watched(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.chaos(
-    row=39, ci=True, fault="a hostile shards.yaml", figure="exit code 2 within 2 s, 200 MB, no socket"
-)
+@pytest.mark.chaos(row=39, fault="a hostile shards.yaml", figure="exit code 2 within 2 s, 200 MB, no socket")
 def test_row_39_hostile_file(watched: Path, row: Row) -> None:
     path = watched / "shards.yaml"
     ends = []

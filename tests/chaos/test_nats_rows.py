@@ -265,9 +265,7 @@ def test_row_19_nats_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
         rig.judge()
 
 
-@pytest.mark.chaos(
-    row=20, ci=True, fault="a JetStream stream is deleted", figure="made again within 10 s, told"
-)
+@pytest.mark.chaos(row=20, fault="a JetStream stream is deleted", figure="made again within 10 s, told")
 def test_row_20_stream_deleted(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)

@@ -175,7 +175,6 @@ def test_row_10_second_driver(relay: RelayOnRay, row: Row, ray_head: Head) -> No
 
 @pytest.mark.chaos(
     row=41,
-    ci=True,
     fault="SIGTERM to the driver while NATS is away",
     figure="reading stops first; exit 0 within 20 s; the next start sends the rest",
 )
