@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -24,10 +25,14 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Signals as a wish to end: `asked` is the first, `hurried` a second. For the main thread alone."""
+    """Signals as a wish to end: `asked` is the first, `hurried` a second. For the main thread alone.
+
+    A handler runs in the midst of whatever the main thread does, so it must take no lock that a wait holds,
+    such as an Event's. The `put` of a SimpleQueue is made to be called there.
+    """
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._signals = SimpleQueue[int]()
         self._count = 0
         self._breakable = False
         self._before: dict[int, Any] = {}
@@ -45,7 +50,7 @@ class Interrupts:
 
     @property
     def asked(self) -> bool:
-        return self._asked.is_set()
+        return self._count > 0
 
     @property
     def hurried(self) -> bool:
@@ -53,7 +58,10 @@ class Interrupts:
 
     def wait(self, seconds: float) -> bool:
         """Whether somebody asked to end, by now or within `seconds`."""
-        return self._asked.wait(max(0.0, seconds))
+        if not self.asked:
+            with suppress(Empty):
+                self._signals.get(timeout=max(0.0, seconds))
+        return self.asked
 
     @contextmanager
     def breaking_off(self) -> Iterator[None]:
@@ -64,9 +72,9 @@ class Interrupts:
         finally:
             self._breakable = False
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         self._count += 1
-        self._asked.set()
+        self._signals.put(number)
         if self._breakable and self.hurried:
             raise KeyboardInterrupt
 

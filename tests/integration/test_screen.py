@@ -85,6 +85,40 @@ def test_one_signal_asks_and_a_second_one_hurries() -> None:
         assert interrupts.hurried
 
 
+# At the first line of Python that a wait runs, then at the second, until there is none left.
+SIGNAL_AT_EVERY_LINE = """
+import os, signal, sys
+from relay.commands.screen import Interrupts
+
+moment, lines = 0, 1
+while lines > moment:
+    lines = 0
+
+    def on_line(frame, event, argument):
+        global lines
+        if event == "line":
+            lines += 1
+            if lines == moment + 1:
+                os.kill(os.getpid(), signal.SIGINT)
+        return on_line
+
+    with Interrupts() as interrupts:
+        sys.settrace(on_line)
+        interrupts.wait(0.01)
+        sys.settrace(None)
+        assert interrupts.asked == (lines > moment), moment
+    moment += 1
+print(moment)
+"""
+
+
+def test_a_signal_at_any_moment_of_a_wait_ends_it() -> None:
+    program = [sys.executable, "-c", SIGNAL_AT_EVERY_LINE]
+    ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 3
+
+
 def test_only_the_second_signal_breaks_off_what_takes_long() -> None:
     with Interrupts() as interrupts, interrupts.breaking_off():
         signal.raise_signal(signal.SIGINT)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ from tests.simulation.scene import Outcome, play
 
 SEEDS = range(1_000)
 PARTS = 10
-# Two legs take twice as long.
-SHORT = [part if part < 2 else pytest.param(part, marks=pytest.mark.long) for part in range(PARTS)]
+# How many of the parts every run plays; two legs take twice as long.
+SHORT_PARTS, SHORT_PARTS_OF_LEGS = 6, 2
 ONE_FAULT_SEEDS = range(300)
 # Several times what the mutant that is missed most rarely takes.
 MUTANT_SEEDS = range(500)
@@ -31,13 +32,17 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+def parts(short: int) -> list[Any]:
+    return [part if part < short else pytest.param(part, marks=pytest.mark.long) for part in range(PARTS)]
+
+
 def report(outcome: Outcome) -> str:
     seed = outcome.seed
     first = f"seed {seed}, {outcome.missing} missing; again: python -m tests.simulation {seed}"
     return "\n".join((first, *outcome.problems, *outcome.trace))
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", parts(SHORT_PARTS))
 def test_everything_holds_whatever_fails(part: int) -> None:
     happened: set[str] = set()
     events = 0
@@ -50,7 +55,7 @@ def test_everything_holds_whatever_fails(part: int) -> None:
     assert happened >= {fault.__name__ for fault in FAULTS}, "a fault that never happens proves nothing"
 
 
-@pytest.mark.parametrize("part", SHORT)
+@pytest.mark.parametrize("part", parts(SHORT_PARTS_OF_LEGS))
 def test_everything_holds_of_two_legs_whatever_fails(part: int) -> None:
     happened: set[str] = set()
     for seed in SEEDS[part::PARTS]:
