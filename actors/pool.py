@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.facts import Running, Scaling
-from relay.observe import Watch, stream_key
+from relay.observe import Watch
 from relay.ports import ActorId, Role, Silence
 from relay.reconcile import Observed
 from relay.scale import (
@@ -74,7 +74,7 @@ class Pool:
 
 def _snapshot(plan: Plan, observed: Observed, watch: Watch) -> ScaleSnapshot:
     silent = watch.silences()
-    heard = [s for s in watch.streams() if s.critical or ActorId(Role.STREAM, stream_key(s)) not in silent]
+    heard = [s for s in watch.streams() if s.critical or ActorId(Role.STREAM, s.key) not in silent]
     staying = {name: found for name, found in observed.publishers.items() if found.retired_s is None}
     loads = tuple(
         PublisherLoad(

@@ -17,7 +17,7 @@ from relay.facts import Facts, Running
 from relay.health import Finding, HealthWatch, judge
 from relay.legs import Together, choose_node
 from relay.metrics import RelayMetrics
-from relay.observe import Watch, stream_key
+from relay.observe import Watch
 from relay.ports import ActorId, Cluster, Host, Role, Room
 from relay.reconcile import (
     Assign,
@@ -213,7 +213,7 @@ class Tick:
         demand = dict.fromkeys(target.streams, 0.0)
         used = {}
         for stats in self._watch.streams():
-            key = stream_key(stats)
+            key = stats.key
             if key in demand:
                 demand[key] = stats.rate_per_s + stats.backlog_count / DRAIN_S
             if stats.publisher is not None and stats.linked:
@@ -352,7 +352,7 @@ class Tick:
     def _figures(self) -> Figures:
         order = self._target.order if self._target else {}
         streams = sorted(
-            self._watch.streams(), key=lambda s: (order.get(stream_key(s), len(order)), s.stream)
+            self._watch.streams(), key=lambda s: (order.get(s.key, len(order)), s.stream)
         )
         publishers = sorted(self._watch.publishers(), key=lambda p: (len(p.publisher), p.publisher))
         unreachable = self._watch.unreachable()

@@ -23,7 +23,7 @@ from bench.machine import this_machine
 from bench.scaling_model import CAPACITY_PER_S, DAY_S, Fleet
 from bench.svg import Axis, Series, line_chart, linear_axis
 from relay.assign import Placement, adopt, assign, publish
-from relay.observe import Watch, stream_key
+from relay.observe import Watch
 from relay.ports import ActorId, Look, Role, Silence
 from relay.reconcile import Desired, Drain, Instruction, Remove, Retire, reconcile
 from relay.scale import (
@@ -105,7 +105,7 @@ class Controls:
             return
         demand, used, reported = {}, {}, 0
         for stats in self._watch.streams():
-            key = stream_key(stats)
+            key = stats.key
             demand[key] = stats.rate_per_s + stats.backlog_count / DRAIN_S
             reported = max(reported, stats.assignment_version)
             if stats.publisher is not None and stats.linked:

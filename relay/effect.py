@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from relay.config import Config, StreamSettings
 from relay.layout import count
 from relay.stats import RelayStatus, StreamStats
-from relay.table import scale_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ def effect(before: RelayStatus, now: RelayStatus, config: Config) -> Effect:
 def lines(done: Effect) -> Iterator[str]:
     """For people: every stream that was touched, then the publishers before and after."""
     new, old = _by_key(done.now), _by_key(done.before)
-    ended = {f"{one.venue}:{one.stream}": one for one in done.now.ended}
+    ended = {one.key: one for one in done.now.ended}
     for key in old:
         if key not in new:
             yield f"{key}: {parting(ended.get(key))}"
@@ -46,12 +45,12 @@ def lines(done: Effect) -> Iterator[str]:
             yield f"{key}: {arrival(new[key])}"
     kept = [key for key in new if key in old and key not in done.renewed]
     yield f"{len(kept)} stream{'s' if len(kept) != 1 else ''} not touched"
-    yield f"before: {scale_line(done.before.scale)}"
-    yield f"after:  {scale_line(done.now.scale)}: {done.now.scale.reason}"
+    yield f"before: {done.before.scale.summary}"
+    yield f"after:  {done.now.scale.summary}: {done.now.scale.reason}"
 
 
 def _by_key(status: RelayStatus) -> dict[str, StreamStats]:
-    return {f"{one.venue}:{one.stream}": one for one in status.streams}
+    return {one.key: one for one in status.streams}
 
 
 def _is_new(old: StreamStats, new: StreamStats) -> bool:
@@ -73,7 +72,7 @@ def _streams_waited_for(
 
 def _publishers_waited_for(now: RelayStatus) -> Iterator[str]:
     if now.scale.actual != now.scale.wanted:
-        yield f"publishers: {scale_line(now.scale)}"
+        yield f"publishers: {now.scale.summary}"
 
 
 def arrival(stats: StreamStats) -> str:

@@ -36,7 +36,7 @@ def _lines(status: RelayStatus) -> Iterator[str]:
 
 
 def _of_legs(hot: StreamStats) -> str:
-    key = f"{hot.venue}:{hot.stream}"
+    key = hot.key
     took_over = f", {hot.takeovers} takeover{'s' if hot.takeovers != 1 else ''}" if hot.takeovers else ""
     return f"critical: {key} is hot on {_place(hot.node, hot.pid)}, {_standby(hot.warm)}{took_over}"
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from relay.layout import count
-from relay.observe import stream_key
 from relay.stats import PublisherStats, RelayStatus, StreamState, StreamStats
 
 
@@ -59,8 +58,8 @@ def happenings(before: RelayStatus, after: RelayStatus) -> list[Happening]:
 
 
 def _of_streams(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
-    old = {stream_key(stats): stats for stats in before.streams}
-    new = {stream_key(stats): stats for stats in after.streams}
+    old = {stats.key: stats for stats in before.streams}
+    new = {stats.key: stats for stats in after.streams}
     for key, stats in new.items():
         if key in old:
             yield from _of_stream(key, old[key], stats)
@@ -126,7 +125,7 @@ def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]
 
 def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
     # One that starts has never answered; if that lasts, it is a problem.
-    heard = {stream_key(one) for one in before.streams} | {one.publisher for one in before.publishers}
+    heard = {one.key for one in before.streams} | {one.publisher for one in before.publishers}
     for name in after.unreachable:
         if name in heard and name not in before.unreachable:
             yield Happening("silent", name, Weight.WARN, "does not answer")

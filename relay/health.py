@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from relay.layout import age
-from relay.observe import stream_key
 from relay.stats import Health, RelayStatus, StreamStats
 
 # A reconnect takes a second or two, a publisher's watchdog two, a replacement three.
@@ -94,7 +93,7 @@ class HealthWatch:
         connected = {one.publisher for one in status.publishers if one.connected}
         before, self._progress = self._progress, {}
         for stats in status.streams:
-            key = stream_key(stats)
+            key = stats.key
             progress = self._progress[key] = _moved(stats, before.get(key), now)
             if not stats.backlog_count:
                 continue
@@ -110,7 +109,7 @@ def _moved(stats: StreamStats, before: _Progress | None, now: float) -> _Progres
 
 
 def _of_streams(status: RelayStatus, wanted: Mapping[str, float | None], now: float) -> Iterator[Finding]:
-    there = {stream_key(stats): stats for stats in status.streams}
+    there = {stats.key: stats for stats in status.streams}
     for key, limit_s in wanted.items():
         stats = there.get(key)
         if stats is None:
@@ -134,7 +133,7 @@ def _of_delivery(key: str, stats: StreamStats, limit_s: float, now: float) -> It
 
 
 def _of_actors(status: RelayStatus, now: float) -> Iterator[Finding]:
-    streams = {stream_key(stats) for stats in status.streams}
+    streams = {stats.key for stats in status.streams}
     for name in status.unreachable:
         # A publisher that starts, or is replaced, keeps nobody from delivering.
         grace_s = MUTE_S if name in streams else ABSENT_S

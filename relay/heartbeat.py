@@ -13,7 +13,6 @@ from relay.bus import connect_to_any
 from relay.config import NatsConfig
 from relay.errors import BusError
 from relay.ledger import utc
-from relay.observe import stream_key
 from relay.stats import RelayStatus, StreamStats
 
 SUBJECT = "sluice.heartbeat"
@@ -40,7 +39,7 @@ def encoded(status: RelayStatus, at_ns: int) -> bytes:
                 "wanted": status.scale.wanted,
                 "actual": status.scale.actual,
             },
-            "streams": {stream_key(one): _totals(one) for one in status.streams},
+            "streams": {one.key: _totals(one) for one in status.streams},
             "stopped": [one.key for one in status.stopped],
         }
     )

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from relay.happenings import Happening, happenings
-from relay.observe import stream_key
 from relay.stats import RelayStatus
 
 SAMPLES_KEPT = 300
@@ -87,7 +86,7 @@ def _sample(status: RelayStatus, number: int, at_ns: int) -> dict[str, Any]:
         "wanted": status.scale.wanted,
         "actual": status.scale.actual,
         "streams": {
-            stream_key(one): [
+            one.key: [
                 round(one.rate_per_s, 1),
                 one.backlog_count,
                 _rounded(one.latency_p50_ms),

@@ -55,7 +55,7 @@ class CoverWatch:
 
     def looked(self, streams: Iterable[StreamStats], now: float) -> None:
         bare = (one for one in streams if one.critical and not (one.warm and one.warm.ready))
-        keys = [f"{one.venue}:{one.stream}" for one in bare]
+        keys = [one.key for one in bare]
         self._since = {key: self._since.get(key, now) for key in keys}
 
     def problems(self, now: float) -> list[str]:

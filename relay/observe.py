@@ -289,7 +289,7 @@ class Watch:
             if stats.backlog_age_s >= BEHIND_LIMIT_S:
                 error = errors.get(stats.publisher or "", "")
                 said = f"; the last error of {stats.publisher} was: {error}" if error else ""
-                found.append(f"{stream_key(stats)} is {stats.backlog_age_s:.0f} s behind{said}")
+                found.append(f"{stats.key} is {stats.backlog_age_s:.0f} s behind{said}")
         return found
 
 
@@ -311,10 +311,6 @@ def _median_without(ordered: list[float], value: float) -> float:
     place, count = bisect_left(ordered, value), len(ordered) - 1
     low, high = (ordered[at + (at >= place)] for at in ((count - 1) // 2, count // 2))
     return (low + high) / 2
-
-
-def stream_key(stats: StreamStats) -> str:
-    return f"{stats.venue}:{stats.stream}"
 
 
 def _endpoint(memory: _Memory) -> PublisherEndpoint:

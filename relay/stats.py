@@ -126,6 +126,11 @@ class StreamStats:
     warm: WarmLeg | None = None
 
     @property
+    def key(self) -> str:
+        """Which stream this is, such as `usdm:btcusdt@trade`; unique in a relay."""
+        return f"{self.venue}:{self.stream}"
+
+    @property
     def backlog_count(self) -> int:
         return self.queued + self.in_flight + self.spilled
 
@@ -186,6 +191,12 @@ class ScaleStatus:
     min: int
     max: int
     reason: str
+
+    @property
+    def summary(self) -> str:
+        """Such as `2 of 4 publishers (fixed)`."""
+        wanted = "" if self.wanted == self.actual else f" of {self.wanted}"
+        return f"{self.actual}{wanted} publisher{'s' if self.wanted != 1 else ''} ({self.mode})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from relay.layout import (
     row,
     short,
 )
-from relay.stats import PublisherStats, RelayStatus, ScaleStatus, StreamState, StreamStats
+from relay.stats import PublisherStats, RelayStatus, StreamState, StreamStats
 
 MAX_WIDTH = 100
 # The backlog bars share one scale; below this many events a full bar would cry wolf.
@@ -83,14 +83,9 @@ def summary_line(status: RelayStatus, width: int = MAX_WIDTH) -> str:
         f"backlog {count(backlog)}" + _worst(status.streams),
         f"p99 {millis(max((s.latency_p99_ms or 0.0 for s in status.streams), default=0.0))} ms",
         f"lost {count(sum(s.missing for s in status.streams))}",
-        scale_line(status.scale),
+        status.scale.summary,
     ]
     return clip(", ".join(parts), width)
-
-
-def scale_line(scale: ScaleStatus) -> str:
-    wanted = "" if scale.wanted == scale.actual else f" of {scale.wanted}"
-    return f"{scale.actual}{wanted} publisher{'s' if scale.wanted != 1 else ''} ({scale.mode})"
 
 
 def _worst(streams: Sequence[StreamStats]) -> str:
@@ -102,7 +97,7 @@ def _headline(status: RelayStatus) -> str:
     scale = status.scale
     reason = f": {scale.reason}" if scale.reason else ""
     return (
-        f"Sluice  {len(status.streams)} streams  {scale_line(scale)}, {scale.min} to {scale.max}{reason}"
+        f"Sluice  {len(status.streams)} streams  {scale.summary}, {scale.min} to {scale.max}{reason}"
         f"  {status.delivery}  up {age(status.uptime_s)}"
     )
 
@@ -147,7 +142,7 @@ def _stream_columns(*, wide: bool) -> list[Column]:
 def _stream_cells(stream: StreamStats, full: int, *, name_venue: bool) -> list[Cell]:
     """Without a bar if `full`, the backlog of a full one, is 0."""
     late = Tone.WARN if stream.backlog_age_s >= LATE_S else Tone.PLAIN
-    name = f"{stream.venue}:{stream.stream}" if name_venue else stream.stream
+    name = stream.key if name_venue else stream.stream
     bars = [Cell(bar(stream.backlog_count / full, _BAR_WIDTH), late)] if full else []
     return [
         Cell(name),

@@ -12,7 +12,6 @@ from relay.commands.person import person
 from relay.errors import ClusterError
 from relay.layout import count
 from relay.stats import ScaleStatus, TakenDown
-from relay.table import scale_line
 
 if TYPE_CHECKING:
     from actors.connection import Connection
@@ -25,10 +24,10 @@ SAY_EVERY_S = 5.0
 
 def scale(args: Namespace) -> int:
     with closing(joined(args.address)) as cluster:
-        print(f"before: {scale_line(cluster.status().scale)}", flush=True)
+        print(f"before: {cluster.status().scale.summary}", flush=True)
         wanted = cluster.scale(args.count, person())
         after = _await_scale(cluster, wanted)
-        print(f"after:  {scale_line(after)}: {after.reason}")
+        print(f"after:  {after.summary}: {after.reason}")
     return 0
 
 
@@ -50,7 +49,7 @@ def _await_scale(cluster: Connection, wanted: ScaleStatus) -> ScaleStatus:
             )
         if time.monotonic() - said_at > SAY_EVERY_S:
             said_at = time.monotonic()
-            print(f"now:    {scale_line(now)}", flush=True)
+            print(f"now:    {now.summary}", flush=True)
         time.sleep(LOOK_EVERY_S)
 
 
@@ -64,7 +63,7 @@ def down(args: Namespace) -> int:
 def left_lines(taken: TakenDown) -> list[str]:
     """What the end of the relay left behind."""
     lines = [
-        f"{one.venue}:{one.stream}: {count(one.backlog_count)} events stay in the journal for the next start"
+        f"{one.key}: {count(one.backlog_count)} events stay in the journal for the next start"
         for one in taken.streams
         if one.backlog_count
     ]

@@ -130,7 +130,7 @@ class _Demo:
             exchange.start_traffic()
 
     def _waiting(self, status: RelayStatus | None) -> set[str]:
-        linked = {f"{one.venue}:{one.stream}" for one in status.streams if one.linked} if status else set()
+        linked = {one.key for one in status.streams if one.linked} if status else set()
         heard = {f"{venue}:{name}" for venue, one in self._exchanges.items() for name in one.subscribed()}
         return {one.spec.key for one in self._config.streams} - (linked & heard)
 
@@ -214,7 +214,7 @@ class _Demo:
     def _conflated(self) -> dict[str, int]:
         """What overflow policies left out, by the streams' own count."""
         streams = self._status.streams if self._status else ()
-        return {f"{one.venue}:{one.stream}": one.conflated + one.dropped for one in streams}
+        return {one.key: one.conflated + one.dropped for one in streams}
 
     def _deadline(self, seconds: float) -> float:
         return HURRIED_S if self._interrupts.hurried else seconds

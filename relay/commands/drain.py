@@ -12,9 +12,7 @@ from relay.commands.joining import joined
 from relay.commands.person import person
 from relay.effect import arrival, parting
 from relay.errors import ClusterError
-from relay.observe import stream_key
 from relay.stats import RelayStatus, StreamStats
-from relay.table import scale_line
 
 if TYPE_CHECKING:
     from actors.connection import Connection
@@ -39,8 +37,8 @@ def resume(args: Namespace) -> int:
 
 def drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
     before = cluster.status()
-    moved = [stream_key(one) for one in before.streams if one.publisher == name]
-    print(f"before: {scale_line(before.scale)}; {name} has {len(moved)} streams", flush=True)
+    moved = [one.key for one in before.streams if one.publisher == name]
+    print(f"before: {before.scale.summary}; {name} has {len(moved)} streams", flush=True)
     cluster.drain_publisher(name, person())
 
     def gone(status: RelayStatus) -> bool:
@@ -48,14 +46,14 @@ def drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
         return name not in _publishers(status) and scale.actual == scale.wanted and not status.pending
 
     after = _await(cluster, gone, name, deadline_s)
-    homes = sorted({one.publisher or "nobody" for one in after.streams if stream_key(one) in moved})
-    print(f"after:  {scale_line(after.scale)}; the streams are with {', '.join(homes) or 'nobody'}")
+    homes = sorted({one.publisher or "nobody" for one in after.streams if one.key in moved})
+    print(f"after:  {after.scale.summary}; the streams are with {', '.join(homes) or 'nobody'}")
 
 
 def stop_stream(cluster: Connection, name: str, deadline_s: float) -> None:
     key = cluster.stop_stream(name, person())
     after = _await(cluster, lambda status: _stream(status, key) is None, key, deadline_s)
-    ended = next((one for one in after.ended if stream_key(one) == key), None)
+    ended = next((one for one in after.ended if one.key == key), None)
     print(f"{key}: {parting(ended)}; `driver.py resume {name}` starts it again")
 
 
@@ -95,4 +93,4 @@ def _publishers(status: RelayStatus) -> set[str]:
 
 
 def _stream(status: RelayStatus, key: str) -> StreamStats | None:
-    return next((one for one in status.streams if stream_key(one) == key), None)
+    return next((one for one in status.streams if one.key == key), None)

@@ -27,7 +27,7 @@ TEN = Path(__file__).parents[2] / "shards.yaml"
 
 
 def assert_books_balance(relay: Relay, sent: dict[str, Sent], audit: Audit) -> None:
-    counted = {f"{one.venue}:{one.stream}": one for one in relay.stats()}
+    counted = {one.key: one for one in relay.stats()}
     for key, one in counted.items():
         assert one.balanced, key
         assert one.received == sent[key].events, key
