@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.paths import ROOT
+
 HERE = Path(__file__).parent
-DELIVERY = HERE.parents[1] / "docs" / "delivery.md"
-RESEARCH = HERE.parents[2] / "shared" / "research" / "reliability.md"
+DELIVERY = ROOT / "docs" / "delivery.md"
+RESEARCH = ROOT.parent / "shared" / "research" / "reliability.md"
 ROWS = set(range(1, 44))
 # `test_row_12_nats_down` is the test of row 12, `test_row_12b_...` shows more of it; a guard that is switched
 # off has to break its row.

@@ -28,8 +28,9 @@ from relay.stats import PublisherStats, RelayStatus, StreamState, StreamStats
 from relay.streams import Venue
 from relay.verdict import Sent, judge
 from tests.cluster.side_reader import read_losses
+from tests.support.paths import ROOT
 
-TEN = Path(__file__).parents[2] / "shards.yaml"
+TEN = ROOT / "shards.yaml"
 FLOODED = "btcusdt@trade"
 pytestmark = pytest.mark.timeout(240)
 

@@ -23,13 +23,13 @@ from relay.errors import ClusterError, UsageError
 from relay.metrics import Metric
 from relay.process_tree import children, descendants, is_running
 from relay.stats import RelayStatus
+from tests.support.paths import ROOT
 
 STAND_INS = ActorClasses(
     stream="tests.cluster.stand_ins:StandInStream",
     publisher="tests.cluster.stand_ins:StandInPublisher",
     publisher_settings="tests.cluster.stand_ins:StandInSettings",
 )
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
 STREAMS = ("btcusdt@trade", "ethusdt@trade", "solusdt@trade")
 

@@ -21,8 +21,8 @@ from actors.connection import Start, connect
 from relay.errors import ClusterError
 from relay.process_tree import children, descendants, end_processes, is_running
 from relay.state_files import LocalCluster, StateFile, running_cluster
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 START_S = 60.0
 
 DRIVER = """

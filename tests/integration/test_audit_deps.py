@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 # By pip where there is no index, and by pip-audit where its service does not answer or knows nothing at all.
 CANNOT_ASK = ("No matching distribution", "could not be audited", "ConnectionError")
 

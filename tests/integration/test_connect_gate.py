@@ -17,8 +17,7 @@ from actors.connect_gate import ConnectGate, Permit
 from relay.connect_ledger import ConnectLedger
 from relay.connects import WINDOW_S, Claim, Outcome
 from relay.errors import FeedError
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def claim(name: str = "usdm:a@trade", *, total: int = 20, streams: int = 10) -> Claim:

@@ -22,8 +22,8 @@ from relay.exchange.replay import load_recording
 from relay.exchange.server import ExchangeServer, run_exchange
 from relay.exchange.settings import ExchangeSettings
 from relay.streams import Venue, parse_stream
+from tests.support.paths import SAMPLES
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 TRADES = "btcusdt@trade"
 MARK = "btcusdt@markPrice@1s"
 TEN = [

@@ -21,9 +21,9 @@ from relay.jetstream import ensure_streams
 from relay.streams import Venue
 from relay.verdict import Sent, judge
 from tests.relay_rig import ExchangeThread, Relay, configured, until
+from tests.support.paths import ROOT, SAMPLES
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
-TEN = Path(__file__).parents[2] / "shards.yaml"
+TEN = ROOT / "shards.yaml"
 
 
 def assert_books_balance(relay: Relay, sent: dict[str, Sent], audit: Audit) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from relay.config import Config, load_config
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 NAMESPACE = "sluice"
 

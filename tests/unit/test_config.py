@@ -10,10 +10,11 @@ from relay.commands.joining import needed_cpus
 from relay.config import Config, Delivery, Overflow, StreamSettings, load_config, parse_config
 from relay.secret import Part, Secret
 from relay.streams import Venue
+from tests.support.paths import ROOT
 
 ENVIRON = {"HOME": "/home/u", "PASSWORD": "hunter2"}
 TWO = "shards: [btcusdt@trade, ethusdt@trade]\n"
-SHIPPED = Path(__file__).resolve().parents[2] / "shards.yaml"
+SHIPPED = ROOT / "shards.yaml"
 
 
 def parse(text: str, **environ: str) -> Config:

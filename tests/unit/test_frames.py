@@ -3,7 +3,6 @@
 import gzip
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,8 +14,7 @@ from relay.batch import NO_EVENT_ID
 from relay.frames import FrameClassifier, Outcome, Verdict, classify
 from relay.grammar import SYMBOLLESS, WITH_SYMBOL
 from relay.streams import Venue, parse_stream
-
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
+from tests.support.paths import SAMPLES
 
 LEVELS = [["61800.20", "2.909"]]
 KLINE = {"t": 1, "T": 2, "s": "BTCUSDT", "i": "1m", "x": False}

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +17,7 @@ from relay.errors import BusError
 from relay.heartbeat import EVERY_S, encoded
 from relay.stats import Health, RelayStatus, ScaleStatus, StoppedStream
 from tests.fakes import stream_stats
+from tests.support.paths import ROOT
 
 NATS = parse_config("shards: [btcusdt@trade]\n", {"HOME": "/home/somebody"}).nats
 STATUS = RelayStatus(
@@ -42,7 +42,7 @@ def test_it_tells_the_totals_of_each_stream_and_that_all_is_well():
 
 
 def test_it_looks_as_the_documentation_shows_it():
-    text = (Path(__file__).parents[2] / "docs" / "seeing.md").read_text("utf-8")
+    text = (ROOT / "docs" / "seeing.md").read_text("utf-8")
     (example,) = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     shown, told = orjson.loads(example), orjson.loads(encoded(STATUS, 0))
     assert shown.keys() == told.keys()

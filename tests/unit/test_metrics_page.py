@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from relay.metrics import Metric
+from tests.support.paths import ROOT
 from tools.metrics_page import page
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_in_the_repository_is_the_one_of_the_code():

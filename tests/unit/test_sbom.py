@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
+from tests.support.paths import ROOT
 from tools.sbom import bill, main, read_lock
 
-ROOT = Path(__file__).parents[2]
 LOCK = f"""
 aiohttp==3.1 \\
     --hash=sha256:{"a" * 64} \\
