@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Sluice's command line. Parses, calls a module of relay.commands, and turns errors into exit codes."""
+"""Sluice's command line. Parses, calls a module of cli, and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from relay.commands.arguments import moment, port, positive, publisher_count
+from cli.arguments import moment, publisher_count
 from relay.errors import ConfigError, SluiceError, UsageError
+from relay.primitives.argument_types import positive
+from simulator import arguments as simulator_arguments
 
 DONE, FAILED, MISUSED = 0, 1, 2
 SHIPPED_CONFIG = Path(__file__).resolve().parent / "shards.yaml"
@@ -22,7 +24,7 @@ EPILOG = "exit codes: 0 done, 1 failed, 2 bad usage or configuration"
 
 
 class Command(NamedTuple):
-    """`runner` names a module of relay.commands and its function, imported only when the command is used."""
+    """`runner` names a module and its function, imported only when the command is used."""
 
     runner: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
@@ -52,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(runner: str, args: argparse.Namespace) -> int:
-    module, _, function = runner.partition(".")
-    code: int = getattr(importlib.import_module(f"relay.commands.{module}"), function)(args)
+    module, _, function = runner.rpartition(".")
+    code: int = getattr(importlib.import_module(module), function)(args)
     sys.stdout.flush()
     return code
 
@@ -185,20 +187,6 @@ def _losses(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", metavar="NAME", help="one stream alone, such as btcusdt@trade")
 
 
-def _exchange(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=port, default=9001, metavar="P", help="0 takes a free one (9001)")
-    parser.add_argument("--venue", choices=("spot", "usdm", "coinm"), default="usdm", help="(usdm)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="same seed, same events (1)")
-    parser.add_argument(
-        "--rate-scale", type=positive, default=1.0, metavar="X", help="multiply the traffic by X"
-    )
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="send a recording, not made-up events")
-    parser.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed of the recording (1)")
-    parser.add_argument(
-        "--hold", action="store_true", help="send nothing before a POST to /sim/start-traffic"
-    )
-
-
 def _completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh"), help="whose completion to print")
 
@@ -226,63 +214,66 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = {
     "demo": Command(
-        "demo.run", _demo, "the whole relay on this machine, then an audit",
+        "cli.demo.run", _demo, "the whole relay on this machine, then an audit",
         "Starts a nats-server, a simulated exchange and a Ray of its own, relays for a while, reads all of it"
         " back from NATS and compares it with what the exchange sent. Leaves no process and no file behind.",
     ),
     "run": Command(
-        "run.run", _run_arguments, "bring the relay to what the configuration says, then watch it",
+        "cli.run.run", _run_arguments, "bring the relay to what the configuration says, then watch it",
         "Joins the Ray cluster that runs here, else starts one. On a cluster that it started, SIGTERM or"
         " Ctrl-C drains the relay and ends it; on one that it joined, the actors stay when it ends. With"
         " --watch a changed file is applied as `apply` does it, a wrong one is reported and changes nothing.",
     ),
     "status": Command(
-        "look.status", _status, "one look at every stream and publisher", "Fails if no relay runs.",
+        "cli.status.status", _status, "one look at every stream and publisher", "Fails if no relay runs.",
     ),
-    "top": Command("look.top", _address, "the live table, until q or Ctrl-C", "Fails if no relay runs."),
+    "top": Command(
+        "cli.status.top", _address, "the live table, until q or Ctrl-C", "Fails if no relay runs.",
+    ),
     "scale": Command(
-        "control.scale", _scale, "change the number of publishers now",
+        "cli.scale_and_down.scale", _scale, "change the number of publishers now",
         "Prints before and after and waits until it is done. A number holds until `scale auto`.",
     ),
     "drain": Command(
-        "drain.drain", _drain, "take one publisher or one stream out of the relay",
+        "cli.drain.drain", _drain, "take one publisher or one stream out of the relay",
         "A publisher's streams move to others and it ends; another one takes its place where the number says"
         " so. A stream stops reading, publishes what it holds, and stays stopped until `resume`, or until an"
         " applied configuration changes it; what the exchange sends meanwhile is lost.",
     ),
     "resume": Command(
-        "drain.resume", _resume, "start a drained stream again",
+        "cli.drain.resume", _resume, "start a drained stream again",
         "What the exchange sent meanwhile is announced as lost, where the stream has ids.",
     ),
     "apply": Command(
-        "apply.run", _apply, "change the running relay to what a configuration says",
+        "cli.apply.run", _apply, "change the running relay to what a configuration says",
         "Touches only what differs: a removed stream drains first, every other one keeps its socket. Prints"
         " the difference, waits until it is in force, and says when each stream subscribed and had its first"
         " data. A wrong file changes nothing. To roll back, apply the old file.",
     ),
     "down": Command(
-        "control.down", _down, "drain and remove every actor",
+        "cli.scale_and_down.down", _down, "drain and remove every actor",
         "What cannot be published before the deadline stays in the journals for the next start.",
     ),
     "check": Command(
-        "check.run", _check, "validate a configuration",
+        "cli.check.run", _check, "validate a configuration",
         "Prints each stream's URL and subject; starts nothing.",
     ),
     "audit": Command(
-        "audit.run", _audit, "consume from NATS alone: loss, duplicates, order, latency",
+        "cli.audit.run", _audit, "consume from NATS alone: loss, duplicates, order, latency",
         "Reads without acknowledging, for some seconds from now on. Exits 1 if it finds anything.",
     ),
     "losses": Command(
-        "losses.run", _losses, "the loss ledger: what was missed, and what of it was healed",
+        "cli.losses.run", _losses, "the loss ledger: what was missed, and what of it was healed",
         "Reads the ledger back from JetStream, as far back as nats.stream.max_age and max_bytes keep it."
         " Exits with 0 whatever stands in it. Core delivery keeps none: it says what to do instead.",
     ),
     "exchange": Command(
-        "exchange.run", _exchange, "the simulated exchange alone, for consumers and tests",
+        "simulator.command.run", simulator_arguments.add_arguments,
+        "the simulated exchange alone, for consumers and tests",
         "Speaks Binance's WebSocket protocol on loopback, without a key or a network.",
     ),
     "completion": Command(
-        "completion.run", _completion, "print what bash or zsh needs to complete commands",
+        "cli.completion_command.run", _completion, "print what bash or zsh needs to complete commands",
         'For this shell: eval "$(.venv/bin/python driver.py completion bash)". It answers to driver.py and to'
         " an alias named sluice.",
     ),

@@ -22,7 +22,7 @@ from bench.report import Climb, Results, as_json, table
 from bench.stage import Stage, staged
 from bench.systems import SYSTEMS, Running
 from relay.errors import SluiceError
-from relay.exchange.replay import load_recording
+from simulator.replay import load_recording
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 _RECORDINGS = _RESULTS.parents[2] / "shared" / "samples"

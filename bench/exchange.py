@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import uvloop
 
 from bench.lines import Command, obey
-from relay.exchange.server import ExchangeServer
-from relay.exchange.settings import ExchangeSettings
+from simulator.server import ExchangeServer
+from simulator.settings import ExchangeSettings
 
 _TICK_S = 0.001
 _NEVER_FULL_BYTES = 1 << 30

@@ -18,8 +18,8 @@ from nats.aio.client import Client
 from websockets.asyncio.client import connect
 
 from bench.lines import obey
-from relay.envelope import Envelope
-from relay.streams import Venue, parse_stream
+from relay.binance.streams import Venue, parse_stream
+from relay.publish.envelope import Envelope
 
 SUBJECT = "binance.{venue}.{symbol}.{channel}"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from relay.adapters.local.child_process import stop_child
 from relay.errors import ClusterError
-from relay.processes import stop_child
 
 ANSWER_LIMIT_S = 120.0
 # The arrivals of some seconds of a recording are one command.

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from bench.report import Machine
-from relay.embedded import find_binary
+from relay.adapters.local.nats_server import find_binary
 
 
 def this_machine() -> Machine:

@@ -12,9 +12,11 @@ from math import pi, sin
 from random import Random
 from typing import Any, TypeVar
 
-from relay.ports import ActorId, Look, Role, Silence
-from relay.reconcile import Assign, Create, Drain, Instruction, Remove
-from relay.stats import Assignment, PublisherStats, StreamState, StreamStats
+from relay.control.reconcile import Assign, Create, Drain, Instruction, Remove
+from relay.model.actors import ActorId, Role, Silence
+from relay.model.assignment import Assignment
+from relay.model.stats import PublisherStats, StreamState, StreamStats
+from relay.ports import Look
 
 _T = TypeVar("_T", bound=Any)
 

@@ -22,11 +22,8 @@ from statistics import quantiles
 from bench.machine import this_machine
 from bench.scaling_model import CAPACITY_PER_S, DAY_S, Fleet
 from bench.svg import Axis, Series, line_chart, linear_axis
-from relay.assign import Placement, adopt, assign, publish
-from relay.observe import Watch
-from relay.ports import ActorId, Look, Role, Silence
-from relay.reconcile import Desired, Drain, Instruction, Remove, Retire, reconcile
-from relay.scale import (
+from relay.control.assign import Placement, adopt, assign, publish
+from relay.control.autoscale import (
     DRAIN_S,
     UP_SHARE,
     Decision,
@@ -36,7 +33,11 @@ from relay.scale import (
     ScaleState,
     decide,
 )
-from relay.stats import Assignment
+from relay.control.observation import Watch
+from relay.control.reconcile import Desired, Drain, Instruction, Remove, Retire, reconcile
+from relay.model.actors import ActorId, Role, Silence
+from relay.model.assignment import Assignment
+from relay.ports import Look
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 # The controller looks once a second; a calm hour needs fewer looks to be told from a lively one.

@@ -18,9 +18,9 @@ import orjson
 
 from bench.procfs import command_line, descendants
 from bench.stage import Stage
+from relay.adapters.local.child_process import stop_child
+from relay.binance.streams import Venue, parse_stream
 from relay.errors import ClusterError
-from relay.processes import stop_child
-from relay.streams import Venue, parse_stream
 
 _DRIVER = Path(__file__).resolve().parent.parent / "driver.py"
 _SUBJECT = "binance.{venue}.{symbol}.{channel}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.lines import Child
 from bench.loads import STREAMS
-from relay.embedded import EmbeddedNats
+from relay.adapters.local.nats_server import EmbeddedNats
 from relay.errors import ClusterError
 
 # A consumer that falls behind for a moment is to be seen as late, not cut off and seen as loss.

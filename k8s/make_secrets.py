@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from relay.nkey import new_user_seed, user_key
+from relay.adapters.nats.nkey import new_user_seed, user_key
 
 NAMESPACE = "sluice"
 ROLES = ("controller", "publisher", "consumer")

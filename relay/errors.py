@@ -126,3 +126,40 @@ class RestRefusedError(FatalError):
 
 class JournalError(FatalError):
     """The journal's disk refused a write or a read."""
+
+
+class MalformedError(SluiceError):
+    """A message that breaks the contract."""
+
+
+class DamagedBatchError(SluiceError):
+    """The bytes at `at` are not a whole, intact batch."""
+
+    def __init__(self, at: int, reason: str) -> None:
+        super().__init__(at, reason)
+        self.at = at
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"batch at byte {self.at} is damaged: {self.reason}"
+
+
+class UnfitAnswerError(SluiceError):
+    """REST answered with something else than rising rows of trades."""
+
+
+class UnreadableEntryError(SluiceError):
+    """The bytes are no entry of the ledger."""
+
+
+class RefusedError(BusError):
+    """JetStream's API refused; `code` is its err_code."""
+
+    def __init__(self, what: str, code: int, text: str) -> None:
+        super().__init__(what, code, text)
+        self.what = what
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.text} ({self.code})"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.embedded import EmbeddedNats
+from relay.adapters.local.nats_server import EmbeddedNats
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from relay.metrics import Metric
-from relay.stats import StreamState
+from relay.model.stats import StreamState
+from relay.observability.metrics import Metric
 
 # Ray's own dashboards have these variables, and its Metrics tab sets the first.
 _EVERYWHERE = 'SessionName=~"$SessionName",ray_io_cluster=~"$Cluster"'

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relay.metrics import BOUNDS_S, Metric, MetricKind
-from relay.stats import ErrorCode, StreamState
+from relay.model.stats import ErrorCode, StreamState
+from relay.observability.metrics import BOUNDS_S, Metric, MetricKind
 
 SECTIONS = {
     "stream": "Streams",
@@ -15,7 +15,7 @@ SECTIONS = {
 }
 HEAD = """# Metrics
 
-Made of `relay/metrics.py` by `make generated`; a test holds the two equal. There are no others.
+Made of `relay/observability/metrics.py` by `make generated`; a test holds the two equal. There are no others.
 
 Every actor counts in plain numbers of its own and hands them to Ray's exporter once a second, so a message
 costs no call of a metric. Ray serves them on each node; the names here are those that Prometheus sees. Where

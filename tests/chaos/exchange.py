@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, Self
 
 import uvloop
 
-import relay.exchange.channel
-from relay.exchange.report import Ledger
-from relay.exchange.server import ExchangeServer
-from relay.exchange.settings import ExchangeSettings
-from relay.simulator import SimulatedExchange
-from relay.streams import StreamKind, Venue
+import simulator.channel
+from relay.adapters.local.simulator_process import SimulatedExchange
+from relay.binance.streams import StreamKind, Venue
+from simulator.report import Ledger
+from simulator.server import ExchangeServer
+from simulator.settings import ExchangeSettings
 from tests.chaos.clock import follow
 from tests.chaos.processes import Child, become_child
 
@@ -64,14 +64,14 @@ class WireExchange(SimulatedExchange):
         return int(self.url.rpartition(":")[2])
 
     def act(self, what: str, **query: object) -> Any:
-        """Any control that relay/exchange/controls.py offers: silence, close, refuse, inject, shutdown..."""
+        """Any control that simulator/controls.py offers: silence, close, refuse, inject, shutdown..."""
         return self._ask("POST", what, **query)
 
     def report(self) -> Any:
         return self._ask("GET", "status")
 
     def sent(self) -> dict[str, dict[str, Any]]:
-        """The account so far, by stream name; see relay.exchange.report.Sent."""
+        """The account so far, by stream name; see simulator.report.Sent."""
         return dict(self._ask("GET", "sent")["streams"])
 
     def wire(self) -> dict[str, list[Wired]]:
@@ -118,7 +118,7 @@ def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path, cl
             ]
             os.write(descriptor, b"".join(parts))
 
-    relay.exchange.channel.Ledger = WireLedger  # type: ignore[misc]
+    simulator.channel.Ledger = WireLedger  # type: ignore[misc]
 
     async def serve() -> None:
         async with ExchangeServer(ExchangeSettings(**settings)) as exchange:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
-from actors.controller import Controller
-from relay.ports import ActorId, Role
+from actors.controller.actor import Controller
+from relay.model.actors import ActorId, Role
 from tests.chaos.clock import WallClock
 from tests.chaos.processes import GoneError, MuteError, Seams
 from tests.chaos.proxy import Bandwidth, Timeout, Way

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import actors.publishing
-from actors.connect_gate import ConnectGate, Permit
-from relay.chain import Chain
-from relay.intake import Intake
-from relay.pulse import Pulse
-from relay.ring import Ring, Seen
-from relay.standing import Standing, _last, look_up
-from relay.vigil import Vigil
-from relay.window import Window
+import actors.publisher.sessions
+from actors.stream.connect_gate import ConnectGate, Permit
+from relay.adapters.nats.fencing import Standing, _last, look_up
+from relay.delivery.window import Window
+from relay.feed.silence import Pulse
+from relay.intake.intake import Intake
+from relay.publish.chain import Chain
+from relay.standby.election import Vigil
+from relay.standby.replay_buffer import Ring, Seen
 
 
 def switch_off(guard: str) -> None:
@@ -33,7 +33,7 @@ def _fence() -> None:
         last = await _last(bus, spec, standing.subject)
         return standing if last is None else replace(standing, epoch=last.epoch, seq=last.seq)
 
-    actors.publishing.take_over = unfenced
+    actors.publisher.sessions.take_over = unfenced
 
 
 def _resend() -> None:
@@ -52,7 +52,7 @@ def _chain() -> None:
     async def blind(bus: Any, spec: Any, template: str, epoch: int) -> Standing:
         return Standing((await look_up(bus, spec, template)).subject, 0)
 
-    actors.publishing.take_over = blind
+    actors.publisher.sessions.take_over = blind
     Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign]
 
 

@@ -21,10 +21,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from relay.process_tree import Process, children, descendants, is_running
-from tests.chaos.oracle import Findings
+from relay.adapters.local.process_tree import Process, children, descendants, is_running
 from tests.chaos.rig import Bench, free_port, overlaid, until
 from tests.cluster.processes import NODE_OPTIONS, RAY, ROOT, Command, node, started
+from tests.support.oracle import Findings
 
 FEW = ("btcusdt@trade", "btcusdt@aggTrade", "ethusdt@bookTicker")
 RATE_PER_S = 50.0

@@ -26,15 +26,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from actors.leg import LegActor
-from actors.publisher import PublisherActor, PublisherSettings
-from actors.stream import StreamActor
-from relay.assign import decode_assignment
+from actors.publisher.actor import PublisherActor, PublisherSettings
+from actors.standby.leg import LegActor
+from actors.stream.relay import StreamActor
 from relay.config import NatsConfig, StreamSettings
-from relay.facts import assignment_fact
-from relay.metrics import NoMetrics
-from relay.ports import ActorId, Look, Role, Silence
-from relay.stats import Assignment
+from relay.control.store import assignment_fact
+from relay.model.actors import ActorId, Role, Silence
+from relay.model.assignment import Assignment, decode_assignment
+from relay.observability.metrics import NoMetrics
+from relay.ports import Look
 from tests.chaos import small_memory
 from tests.chaos.clock import follow
 from tests.chaos.mutants import switch_off
@@ -52,7 +52,7 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 SECRET = b"a secret of the chaos rig"
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__, "relay.exchange.server", "uvloop"])
+_context.set_forkserver_preload([__name__, "simulator.server", "uvloop"])
 
 
 @dataclass(frozen=True, kw_only=True)

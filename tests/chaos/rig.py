@@ -51,15 +51,18 @@ from urllib.parse import quote
 
 import nats
 
-from actors.controller import Controller
+from actors.controller.actor import Controller
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.binance.streams import StreamSpec
 from relay.config import Config, parse_config
-from relay.embedded import EmbeddedNats
 from relay.errors import ClusterError
-from relay.ports import ActorId, Role
-from relay.stats import LegState, RelayStatus, StreamStats
-from relay.streams import StreamSpec
+from relay.model.actors import ActorId, Role
+from relay.model.stats import LegState, RelayStatus, StreamStats
 from tests.chaos.exchange import Wired, WireExchange
-from tests.chaos.oracle import (
+from tests.chaos.processes import ActorProcess, Footprint, GoneError, MuteError, ProcessCluster, footprint
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.rows import Row
+from tests.support.oracle import (
     Evidence,
     Findings,
     Reading,
@@ -70,16 +73,6 @@ from tests.chaos.oracle import (
     quantile_ms,
     read_stored,
 )
-from tests.chaos.processes import (
-    ActorProcess,
-    Footprint,
-    GoneError,
-    MuteError,
-    ProcessCluster,
-    footprint,
-)
-from tests.chaos.proxy import FaultProxy
-from tests.chaos.rows import Row
 
 T = TypeVar("T")
 FLOOD = "btcusdt@trade"
@@ -365,9 +358,7 @@ class Rig(Bench):
         """By stream key, asked of the processes themselves; those that do not answer are left out, and of two
         legs those that are not hot."""
         legs = self.legs(within_s).items()
-        return {
-            actor.key: one for actor, one in sorted(legs, key=_by_epoch) if one.leg is LegState.HOT
-        }
+        return {actor.key: one for actor, one in sorted(legs, key=_by_epoch) if one.leg is LegState.HOT}
 
     def legs(self, within_s: float = 5.0) -> dict[ActorId, StreamStats]:
         """Of every actor that reads a stream."""

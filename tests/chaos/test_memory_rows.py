@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from relay.ports import ActorId
+from relay.model.actors import ActorId
 from tests.chaos.processes import Seams
 from tests.chaos.rig import FLOOD, STREAMS, Rig, publisher, stream, until
 from tests.chaos.rows import Row

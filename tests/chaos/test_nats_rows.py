@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.flow import FlowLimits
-from actors.publisher import TICK_S
+from actors.publisher.actor import TICK_S
+from actors.publisher.dispatcher import FlowLimits
 from tests.chaos.island import Island
 from tests.chaos.processes import Seams
 from tests.chaos.proxy import Bandwidth, Timeout, Way

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from relay.ports import Role
+from relay.model.actors import Role
 from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, until
 from tests.chaos.rows import Row
 

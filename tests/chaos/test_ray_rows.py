@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.process_tree import name_of
+from relay.adapters.local.process_tree import name_of
 from tests.chaos.on_ray import FEW, Head, RelayOnRay, ended, head
 from tests.chaos.rig import until
 from tests.chaos.rows import Row

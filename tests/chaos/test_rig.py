@@ -10,9 +10,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from relay.streams import Venue, parse_stream
+from relay.binance.streams import Venue, parse_stream
 from tests.chaos.exchange import Wired
-from tests.chaos.oracle import Evidence, Loss, Stored, judge
 from tests.chaos.proxy import (
     Bandwidth,
     FaultProxy,
@@ -25,6 +24,7 @@ from tests.chaos.proxy import (
     Way,
 )
 from tests.chaos.rows import NothingHappenedError, Outcome, Row, table
+from tests.support.oracle import Evidence, Loss, Stored, judge
 
 TRADES = parse_stream(Venue.USDM, "btcusdt@trade")
 BOOKS = parse_stream(Venue.USDM, "btcusdt@bookTicker")

@@ -195,7 +195,9 @@ def storm(rig: Rig, row: Row, without: tuple[str, ...] = ()) -> int:
     """How often all streams together asked in the time that their budget counts fruitless attempts over."""
     span_s = 60.0 if row.long else 10.0
     for name in EIGHT:
-        rig.cluster.seams[stream(name)] = Seams(without=without, figures={"relay.connects.STORM_S": span_s})
+        rig.cluster.seams[stream(name)] = Seams(
+            without=without, figures={"relay.binance.connect_budget.STORM_S": span_s}
+        )
     rig.start(EIGHT)
     rig.flows(50)
     before = rig.exchange.report()["connects"]

@@ -12,31 +12,31 @@ from pathlib import Path
 
 import pytest
 
-from relay import wire
+from relay.delivery import link_codec
 from tests.chaos.processes import SECRET, footprint
 from tests.chaos.rig import FLOOD, Rig, publisher, stream, until
 from tests.chaos.rows import Row
 
 NOBODY = 65534
 KEY = f"usdm:{FLOOD}"
-CHALLENGE_BYTES = 5 + wire.NONCE_BYTES
-HELLO = wire.Hello(stream=KEY, epoch=1 << 60, tip="")
+CHALLENGE_BYTES = 5 + link_codec.NONCE_BYTES
+HELLO = link_codec.Hello(stream=KEY, epoch=1 << 60, tip="")
 
 
 def stolen(nonce: bytes) -> bytes:
     """What a stream actor said to somebody else's challenge."""
-    return wire.hello(HELLO, SECRET, bytes(len(nonce)))
+    return link_codec.hello(HELLO, SECRET, bytes(len(nonce)))
 
 
 # What a stranger says to the challenge.
 STRANGERS: dict[str, Callable[[bytes], bytes]] = {
     "nothing": lambda nonce: b"",
-    "a wrong proof": lambda nonce: wire.hello(HELLO, b"a guess", nonce),
+    "a wrong proof": lambda nonce: link_codec.hello(HELLO, b"a guess", nonce),
     "a proof for another challenge": stolen,
-    "4 GB to come": lambda nonce: b"\xff\xff\xff\xff" + bytes([wire.HELLO]) + b"x" * 8192,
+    "4 GB to come": lambda nonce: b"\xff\xff\xff\xff" + bytes([link_codec.HELLO]) + b"x" * 8192,
     "2 GB to come, one byte of it": lambda nonce: (2**31).to_bytes(4, "little") + b"\x01",
-    "a batch": lambda nonce: wire.batches(1, 0, b""),
-    "an acknowledgement": lambda nonce: wire.ack(1, 0, [(1 << 40, 0, 0)]),
+    "a batch": lambda nonce: link_codec.batches(1, 0, b""),
+    "an acknowledgement": lambda nonce: link_codec.ack(1, 0, [(1 << 40, 0, 0)]),
     "a request over HTTP": lambda nonce: b"GET / HTTP/1.1\r\nHost: sluice\r\n\r\n",
     "noise": lambda nonce: bytes(range(256)) * 64,
 }
@@ -80,7 +80,7 @@ def drip(address: str) -> tuple[bytes, float]:
         challenge = peer.recv(CHALLENGE_BYTES, socket.MSG_WAITALL)
         began = time.monotonic()
         with suppress(ConnectionResetError, BrokenPipeError):
-            for byte in wire.hello(HELLO, SECRET, challenge[5:])[:-1]:
+            for byte in link_codec.hello(HELLO, SECRET, challenge[5:])[:-1]:
                 peer.sendall(bytes([byte]))
                 time.sleep(0.05)
         data, _ = heard_by(peer)

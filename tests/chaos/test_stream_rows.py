@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from relay.open_holes import OpenHoles
-from relay.ports import ActorId, Role
-from relay.streams import Venue
+from relay.binance.streams import Venue
+from relay.journal.open_gaps_file import OpenHoles
+from relay.model.actors import ActorId, Role
 from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, stream, until
 from tests.chaos.rows import Row
 

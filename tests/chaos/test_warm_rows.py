@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from relay.ports import ActorId
-from tests.chaos.oracle import Findings
+from relay.model.actors import ActorId
 from tests.chaos.processes import Seams, tcp_ports
 from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, stream, twin, until
 from tests.chaos.rows import Row
+from tests.support.oracle import Findings
 
 BOOKS, DEPTH = "ethusdt@bookTicker", "btcusdt@depth@100ms"
 CRITICAL = (FLOOD, BOOKS, DEPTH)
@@ -247,9 +247,7 @@ def test_row_2j_warm_leg_fails(rig: Rig, row: Row) -> None:
     nothing_missing(rig)
 
 
-@pytest.mark.chaos(
-    row=2, ci=True, fault="sockets of hot legs reset", figure="nothing missing, 2 s"
-)
+@pytest.mark.chaos(row=2, ci=True, fault="sockets of hot legs reset", figure="nothing missing, 2 s")
 def test_row_2k_sockets_reset(rig: Rig, row: Row) -> None:
     start(rig, proxied=True)
     rig.flows(100)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import driver
-from relay.process_tree import Process, children, descendants, end_processes, is_running
+from relay.adapters.local.process_tree import Process, children, descendants, end_processes, is_running
 
 ROOT = Path(driver.__file__).parent
 DRIVER = [sys.executable, str(ROOT / "driver.py")]

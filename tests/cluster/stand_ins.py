@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 from relay.config import NatsConfig, StreamSettings
-from relay.metrics import PublisherMetrics, StreamMetrics
+from relay.model.assignment import Assignment
+from relay.model.stats import PublisherStats, StreamState, StreamStats
+from relay.observability.metrics import PublisherMetrics, StreamMetrics
 from relay.ports import Host
-from relay.stats import Assignment, PublisherStats, StreamState, StreamStats
-from tests.fakes import publisher_stats, stream_stats
+from tests.support.fakes import publisher_stats, stream_stats
 
 
 class StandInSettings:

@@ -17,16 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from actors.connection import Connection, Start, connect
-from relay.audit import Audit
-from relay.commands.background import BackgroundAudit
+from actors.client import Connection, Start, connect
+from cli.background_audit import BackgroundAudit
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.adapters.local.simulator_process import SimulatedExchange
+from relay.audit.audit import Audit
+from relay.audit.comparison import Sent, judge
+from relay.binance.id_gaps import gap_rule
+from relay.binance.streams import Venue
 from relay.config import Config, parse_config
-from relay.embedded import EmbeddedNats
 from relay.errors import ClusterError
-from relay.simulator import SimulatedExchange
-from relay.stats import PublisherStats, RelayStatus, StreamState, StreamStats
-from relay.streams import Venue
-from relay.verdict import Sent, judge
+from relay.model.stats import PublisherStats, RelayStatus, StreamState, StreamStats
 from tests.cluster.side_reader import read_losses
 from tests.support.paths import ROOT
 
@@ -102,7 +103,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
         config = config.model_copy(update={"journal": journal})
         cluster = connect(Start.LOCAL, needed_cpus=4, include_dashboard=False)
         try:
-            with BackgroundAudit(config, Audit(), from_start=True) as reader:
+            with BackgroundAudit(config, Audit(gap_rule), from_start=True) as reader:
                 rig = Rig(cluster, exchange, nats, config, reader)
                 cluster.bring_up(config)
                 rig.until(is_live, "ten streams with a publisher", within_s=90.0)

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import ray
 
+from actors.client import Connection, Start, connect
 from actors.cluster import ActorClasses
-from actors.connection import Connection, Start, connect
+from relay.adapters.local.process_tree import children, descendants, is_running
 from relay.config import Config, parse_config
 from relay.errors import ClusterError, UsageError
-from relay.metrics import Metric
-from relay.process_tree import children, descendants, is_running
-from relay.stats import RelayStatus
+from relay.model.stats import RelayStatus
+from relay.observability.metrics import Metric
 from tests.support.paths import ROOT
 
 STAND_INS = ActorClasses(
@@ -234,7 +234,7 @@ def test_applying_another_configuration_touches_what_changed(relay):
 
 DRIVER = """
 import json, os, sys, time
-from actors.connection import Start, connect
+from actors.client import Start, connect
 connection = connect(Start[sys.argv[1]])
 status = connection.status()
 scale = connection.scale(2, "another terminal")

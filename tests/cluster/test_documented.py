@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from relay.embedded import EmbeddedNats
-from relay.simulator import SimulatedExchange
-from relay.streams import Venue
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.adapters.local.simulator_process import SimulatedExchange
+from relay.binance.streams import Venue
 from tests.cluster.processes import END_S, ROOT, started
-from tests.unit.test_documents import DRIVEN
+from tests.documents.test_documents import DRIVEN
 
 SHARDS = "shards: [btcusdt@trade, ethusdt@trade, btcusdt@bookTicker, ethusdt@bookTicker]\n"
 NEXT = SHARDS.replace("]", ", btcusdt@aggTrade]")

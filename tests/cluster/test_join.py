@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.connection import Start, connect
+from actors.client import Start, connect
+from relay.adapters.local.cluster_files import LocalCluster, StateFile, running_cluster
+from relay.adapters.local.process_tree import children, descendants, end_processes, is_running
 from relay.errors import ClusterError
-from relay.process_tree import children, descendants, end_processes, is_running
-from relay.state_files import LocalCluster, StateFile, running_cluster
 from tests.support.paths import ROOT
 
 START_S = 60.0
@@ -28,7 +28,7 @@ START_S = 60.0
 DRIVER = """
 import json, sys, time
 from actors.cluster import ActorClasses
-from actors.connection import Start, connect
+from actors.client import Start, connect
 from relay.config import parse_config
 from relay.errors import ClusterError
 

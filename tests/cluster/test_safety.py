@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.embedded import EmbeddedNats
-from relay.process_tree import children, descendants
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.adapters.local.process_tree import children, descendants
 from tests.cluster.processes import ROOT, Command, ask, started
 
 USER, CANARY = "sluice-canary-user", "canary-a83f19c4"
@@ -64,7 +64,7 @@ KINDS = (
 # Everything that Ray's head keeps, as somebody sees it who has the token.
 DUMP = """
 import sys
-from actors.connection import Start, connect
+from actors.client import Start, connect
 from ray.experimental import internal_kv
 connection = connect(Start.JOIN)
 for namespace in (None, b"sluice/sluice"):

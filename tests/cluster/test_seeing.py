@@ -17,10 +17,11 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 
-from relay.heartbeat import EVERY_S, SUBJECT
-from tests.browser import CHROMIUM, browser
+from relay.adapters.nats.heartbeat import SUBJECT
+from relay.observability.heartbeat import EVERY_S
 from tests.cluster.processes import Command, ask, started
-from tests.prometheus import PROMETHEUS, Prometheus
+from tests.support.browser import CHROMIUM, browser
+from tests.support.prometheus import PROMETHEUS, Prometheus
 from tools.alert_rules import rules, rules_file
 from tools.dashboards import sluice_dashboard
 
@@ -194,7 +195,7 @@ def test_process_titles_and_logs_tell_of_each_stream(whole: Whole) -> None:
         title = Path(f"/proc/{one['pid']}/cmdline").read_text()
         assert title.startswith(f"ray::Stream {one['stream']} backlog=")
         assert f"live, was connecting: {one['stream']} live backlog=" in written
-        assert f"INFO actors.stream: {one['stream']} live backlog=" in written, "the status line"
+        assert f"INFO actors.stream.relay: {one['stream']} live backlog=" in written, "the status line"
 
 
 def test_a_heartbeat_tells_the_totals(whole: Whole) -> None:

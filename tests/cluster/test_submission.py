@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from relay.embedded import EmbeddedNats
-from relay.simulator import SimulatedExchange
-from relay.streams import Venue
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.adapters.local.simulator_process import SimulatedExchange
+from relay.binance.streams import Venue
 from tests.chaos.island import Island
 from tests.cluster.processes import NODE_OPTIONS, RAY, ROOT, node
 

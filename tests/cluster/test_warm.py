@@ -19,18 +19,18 @@ from pathlib import Path
 import pytest
 import ray
 
+from actors.client import Connection, Start, connect
 from actors.cluster import MULTI_NODE
-from actors.connection import Connection, Start, connect
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.adapters.local.simulator_process import SimulatedExchange
+from relay.binance.streams import Venue
 from relay.config import Config, parse_config
-from relay.embedded import EmbeddedNats
+from relay.control.standby_pairs import TOGETHER_LIMIT_S
 from relay.errors import ClusterError
-from relay.legs import TOGETHER_LIMIT_S
-from relay.simulator import SimulatedExchange
-from relay.stats import RelayStatus, StreamStats
-from relay.streams import Venue
-from tests.chaos.oracle import Stored, read_stored
+from relay.model.stats import RelayStatus, StreamStats
 from tests.cluster.processes import ROOT
 from tests.cluster.test_submission import NODE_OPTIONS, RAY, free_port, node
+from tests.support.oracle import Stored, read_stored
 
 NAMES = ("btcusdt@trade", "ethusdt@bookTicker")
 LIMIT_S = 2.0

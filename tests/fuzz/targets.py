@@ -17,21 +17,22 @@ from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from relay import wire
-from relay.batch import DamagedBatchError, decode, encode, head
-from relay.config import Overflow, parse_config
-from relay.errors import ConfigError, LinkError
-from relay.feed import MAX_FRAME_BYTES, FeedConnection
-from relay.intake import Intake
-from relay.journal import Journal
-from relay.leg_word import encode_word, read_leg, read_word
-from relay.recovery import recovery_of, survey
-from relay.segments import NO_LIMIT, Gap, Segment, scan, take
-from relay.streams import Venue, parse_stream
-from relay.window import Window
-from tests.records import read_records
+from relay.adapters.websocket import MAX_FRAME_BYTES, FeedConnection
+from relay.binance.streams import Venue, parse_stream
+from relay.config import parse_config
+from relay.delivery import link_codec
+from relay.delivery.window import Window
+from relay.errors import ConfigError, DamagedBatchError, LinkError
+from relay.intake.intake import Intake
+from relay.journal.journal import Journal
+from relay.journal.recovery import recovery_of, survey
+from relay.journal.segments import NO_LIMIT, Gap, Segment, scan, take
+from relay.model.choices import Overflow
+from relay.model.record_batch import decode, encode, head
+from relay.standby.peer_status import encode_word, read_leg, read_word
+from tests.support.records import read_records
 
-SECRET, NONCE = b"a secret of the fuzzers", bytes(wire.NONCE_BYTES)
+SECRET, NONCE = b"a secret of the fuzzers", bytes(link_codec.NONCE_BYTES)
 URL = "ws://exchange.test/ws/btcusdt@trade"
 USDM = ("btcusdt@trade", "btcusdt@depth@100ms", "btcusdt@kline_1m", "!ticker@arr", "btcusdt@bookTicker")
 STREAMS = [parse_stream(Venue.USDM, name) for name in USDM]
@@ -162,7 +163,7 @@ def _response_to(client: ClientProtocol) -> bytes:
 
 def _messages(pieces: Iterator[bytes] | list[bytes]) -> list[tuple[int, bytes]]:
     """Up to the first that is over the limit."""
-    splitter = wire.Splitter(wire.MAX_HELLO_BYTES)
+    splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
     found = []
     try:
         for piece in pieces:
@@ -175,19 +176,19 @@ def _messages(pieces: Iterator[bytes] | list[bytes]) -> list[tuple[int, bytes]]:
 
 def _read_message(kind: int, body: bytes) -> None:
     try:
-        if kind in (wire.HELLO, wire.JOIN):
-            wire.read_hello(body, SECRET, NONCE)
-        elif kind in (wire.WORD, wire.HEARD):
+        if kind in (link_codec.HELLO, link_codec.JOIN):
+            link_codec.read_hello(body, SECRET, NONCE)
+        elif kind in (link_codec.WORD, link_codec.HEARD):
             word = read_word(body)
             assert read_word(encode_word(word)) == word
-        elif kind == wire.PARTED:
+        elif kind == link_codec.PARTED:
             read_leg(body)
-        elif kind == wire.BATCHES:
-            session, skip, batches = wire.read_batches(body)
+        elif kind == link_codec.BATCHES:
+            session, skip, batches = link_codec.read_batches(body)
             again = b"".join(batch.encoded for batch in batches)
-            assert wire.batches(session, skip, again)[5 + 8 :] == _with_checksums(body[8:])
+            assert link_codec.batches(session, skip, again)[5 + 8 :] == _with_checksums(body[8:])
         else:
-            wire.read_down(kind, body)
+            link_codec.read_down(kind, body)
     except (LinkError, DamagedBatchError):
         return
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.page_rig import PageRig, Served
+from tests.support.page_rig import PageRig, Served
 
 
 @pytest.fixture

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from relay.audit import Audit
-from relay.commands.background import BackgroundAudit
-from relay.config import Delivery, parse_config
-from relay.embedded import EmbeddedNats
-from relay.exchange.settings import ExchangeSettings
-from relay.jetstream import ensure_streams
-from relay.streams import Venue
-from relay.verdict import Sent, judge
-from tests.relay_rig import ExchangeThread, Relay, configured, until
+from cli.background_audit import BackgroundAudit
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.adapters.nats.provisioning import ensure_streams
+from relay.audit.audit import Audit
+from relay.audit.comparison import Sent, judge
+from relay.binance.id_gaps import gap_rule
+from relay.binance.streams import Venue
+from relay.config import parse_config
+from relay.model.choices import Delivery
+from simulator.settings import ExchangeSettings
 from tests.support.paths import ROOT, SAMPLES
+from tests.support.relay_rig import ExchangeThread, Relay, configured, until
 
 TEN = ROOT / "shards.yaml"
 
@@ -51,7 +53,7 @@ def test_flood_scaling_a_dead_publisher_and_two_nats_restarts_lose_nothing(
     config = configured(TEN.read_text(), exchange, nats, tmp_path)
     asyncio.run(ensure_streams(config.nats, config.streams))
     relay = Relay(config, publishers=2)
-    audit = Audit()
+    audit = Audit(gap_rule)
     flooded = "btcusdt@trade"
 
     def sent(count: int) -> Callable[[], bool]:
@@ -103,7 +105,7 @@ def test_a_recorded_market_at_20x_arrives_whole_and_in_order(
     config = configured(text, exchange, nats, tmp_path)
     asyncio.run(ensure_streams(config.nats, config.streams))
     relay = Relay(config, publishers=1)
-    audit = Audit()
+    audit = Audit(gap_rule)
     with BackgroundAudit(config, audit, from_start=True) as reader:
         exchange.run(exchange.server.wait_finished(within_s=100.0), 110.0)
         until(relay.settled)
@@ -123,7 +125,7 @@ def test_a_subject_without_fields_carries_every_stream_and_each_is_stored_apart(
     text = f"nats: {{subject: binance.websocket.data}}\nshards: [{', '.join(names)}]\n"
     config = configured(text, exchange, nats, tmp_path)
     asyncio.run(ensure_streams(config.nats, config.streams))
-    stored, seen = Audit(), Audit()
+    stored, seen = Audit(gap_rule), Audit(gap_rule)
     core = config.model_copy(update={"nats": config.nats.model_copy(update={"delivery": Delivery.CORE})})
     with (
         BackgroundAudit(config, stored, from_start=True) as reader,

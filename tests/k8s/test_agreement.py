@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from actors.cluster import CONTROLLER_CPUS, NODE_LABEL
-from actors.stream import JOURNAL_RESERVE_BYTES
+from actors.stream.relay import JOURNAL_RESERVE_BYTES
+from relay.adapters.local.nats_server import MAX_PAYLOAD_BYTES
 from relay.config import load_config
-from relay.embedded import MAX_PAYLOAD_BYTES
 from tests.k8s.manifests import (
     K8S,
     NAMESPACE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.metrics import Metric
+from relay.observability.metrics import Metric
 from tests.k8s.manifests import ROOT
 from tools.alert_rules import rules, rules_file
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from relay.metrics import Metric
+from relay.observability.metrics import Metric
 from tests.k8s.manifests import K8S
 from tools.dashboards import FIRST_ID, ray_dashboard, rays_own, sluice_dashboard
 

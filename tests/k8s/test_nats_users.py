@@ -16,23 +16,25 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from actors.publisher import PublisherActor, PublisherSettings
+from actors.publisher.actor import PublisherActor, PublisherSettings
+from cli.background_audit import sources
 from k8s.make_secrets import ROLES, as_manifest, make_certificates, make_secrets
-from relay import heartbeat, wire
-from relay.audit import Audit
-from relay.audit_consumer import AuditConsumer, connector
-from relay.batch import Kind
-from relay.bus import Connection, connect
-from relay.commands.background import sources
+from relay.adapters.local.nats_server import EmbeddedNats, find_binary
+from relay.adapters.nats import heartbeat
+from relay.adapters.nats.connection import Connection, connect
+from relay.adapters.nats.consumer import AuditConsumer, connector
+from relay.adapters.nats.jetstream_api import ask
+from relay.adapters.nats.nkey import new_user_seed
+from relay.adapters.nats.provisioning import SIDE_NAME, ensure_streams
+from relay.audit.audit import Audit
+from relay.binance.id_gaps import gap_rule
 from relay.config import Config, NatsConfig, parse_config
-from relay.embedded import EmbeddedNats, find_binary
+from relay.delivery import link_codec
 from relay.errors import BusError
-from relay.jetstream import SIDE_NAME, ensure_streams
-from relay.nkey import new_user_seed
-from relay.standing import ask
-from tests.hosts import SECRET, PlainHost
+from relay.model.record_batch import Kind
 from tests.k8s.manifests import K8S, config, container
-from tests.link_client import LinkClient, Sender, events
+from tests.support.hosts import SECRET, PlainHost
+from tests.support.link_client import LinkClient, Sender, events
 
 TRADE = "SLUICE_usdm_btcusdt_trade"
 SHARED = "binance.usdm.all.events"
@@ -145,7 +147,7 @@ def test_the_relay_can_do_its_work_and_a_consumer_reads_it(site: Site) -> None:
 
     async def read(subject: str) -> list[Any]:
         whole = site.config("consumer", subject)
-        audit = Audit([])
+        audit = Audit(gap_rule, [])
         source = [one for one in sources(whole) if one.jetstream == TRADE]
         async with AuditConsumer(connector(whole.nats), source, audit, from_start=True) as consumer:
             assert await consumer.caught_up(20)
@@ -180,7 +182,7 @@ async def until_ready(whole: Config) -> None:
 async def linked(nats: NatsConfig, epoch: int) -> tuple[LinkClient, PublisherActor, PlainHost]:
     host = PlainHost()
     publisher = PublisherActor("p0", PublisherSettings(nats=nats), host)
-    client = LinkClient(wire.Hello(stream="usdm:btcusdt@trade", epoch=epoch, tip=""), SECRET)
+    client = LinkClient(link_codec.Hello(stream="usdm:btcusdt@trade", epoch=epoch, tip=""), SECRET)
     path = publisher.stats().unix_path
     await asyncio.get_running_loop().create_unix_connection(lambda: client, path)
     return client, publisher, host
@@ -297,12 +299,12 @@ def test_permissions_name_the_subjects_that_the_code_uses_and_no_others() -> Non
     assert users["controller"] == asked["controller"] | {heartbeat.SUBJECT}
 
 
-MODULES = {"publisher": "standing.py", "controller": "jetstream.py"}
+MODULES = {"publisher": "fencing.py", "controller": "provisioning.py"}
 
 
 def api_calls(module: str) -> set[str]:
-    """The JetStream API's subjects that a module of relay/ asks, stars for names."""
-    source = (K8S.parent / "relay" / module).read_text("utf-8")
+    """The JetStream API's subjects that a module of relay/adapters/nats asks, stars for names."""
+    source = (K8S.parent / "relay" / "adapters" / "nats" / module).read_text("utf-8")
     found = set(re.findall(r'"(STREAM\.[A-Z.{}a-z\[\]"_]+?)"', source))
     verbs = set(re.findall(r'_apply\(bus, "([A-Z]+)"', source))
     calls = {re.sub(r"\{(?!verb)[^}]*\}.*", "*", call) for call in found}

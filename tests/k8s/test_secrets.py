@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from k8s.make_secrets import NAMESPACE, NATS_NAMES, ROLES, main, make_secrets
-from relay.nkey import user_key
+from relay.adapters.nats.nkey import user_key
 from tests.k8s.manifests import ROOT, cluster, config, find, manifests
 from tests.k8s.test_agreement import walk
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import Enum
 from unittest import mock
 
-from relay.batch import OVERHEAD_BYTES
+from relay.model.record_batch import OVERHEAD_BYTES
 from tests.simulation.world import Killed, World
 
 

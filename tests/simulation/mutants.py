@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from unittest import mock
 
-from actors.warm_memory import WarmMemory
-from relay import standing
-from relay.chain import Chain
-from relay.link import Link
-from relay.ring import Seen
-from relay.vigil import Vigil
-from relay.window import Window
+from actors.standby.replay_memory import WarmMemory
+from relay.adapters.link_client import Link
+from relay.adapters.nats import fencing
+from relay.delivery.window import Window
+from relay.publish.chain import Chain
+from relay.standby.election import Vigil
+from relay.standby.replay_buffer import Seen
 from tests.simulation import faults
 from tests.simulation.faults import Fault
 from tests.simulation.scene import Scene
@@ -34,13 +34,13 @@ def chain_off(scene: Scene) -> AbstractContextManager[object]:
 def fence_off(scene: Scene) -> AbstractContextManager[object]:
     """A new incarnation only reads where the stream stands."""
 
-    async def take_over(*taken: object) -> standing.Standing:
+    async def take_over(*taken: object) -> fencing.Standing:
         bus, spec, template, _ = taken
-        found = await standing.look_up(bus, spec, template)  # type: ignore[arg-type]
-        last = await standing._last(bus, spec, found.subject)  # type: ignore[arg-type]
-        return found if last is None else standing._behind(found, spec, last)  # type: ignore[arg-type]
+        found = await fencing.look_up(bus, spec, template)  # type: ignore[arg-type]
+        last = await fencing._last(bus, spec, found.subject)  # type: ignore[arg-type]
+        return found if last is None else fencing._behind(found, spec, last)  # type: ignore[arg-type]
 
-    return mock.patch("actors.publishing.take_over", take_over)
+    return mock.patch("actors.publisher.sessions.take_over", take_over)
 
 
 def resend_off(scene: Scene) -> AbstractContextManager[object]:

@@ -11,17 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.flow import FlowLimits
-from actors.leg import Leg
-from actors.publisher import Publisher
-from actors.publishing import PublisherSettings
-from actors.stream import StreamRelay
+from actors.publisher.actor import Publisher
+from actors.publisher.dispatcher import FlowLimits
+from actors.publisher.sessions import PublisherSettings
+from actors.standby.leg import Leg
+from actors.stream.relay import StreamRelay
 from relay.config import Config, StreamSettings
-from relay.lane import LaneLimits
-from relay.stats import Assignment, PublisherEndpoint
-from tests.hosts import PlainHost
+from relay.model.assignment import Assignment, PublisherEndpoint
+from relay.publish.lane import LaneLimits
 from tests.simulation.disk import Disk
 from tests.simulation.world import Process, World
+from tests.support.hosts import PlainHost
 
 RESTART_S = (0.3, 2.5)
 

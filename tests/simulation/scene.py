@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from unittest import mock
 
-from relay import journal as journal_module
 from relay.config import Config, parse_config
 from relay.errors import SluiceError
-from relay.journal import Journal
+from relay.journal import journal as journal_module
+from relay.journal.journal import Journal
 from tests.simulation import verdict
 from tests.simulation.disk import Disk
 from tests.simulation.exchange_model import BOOK, DEPTH, TRADE, ExchangeModel, Market

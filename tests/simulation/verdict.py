@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from relay.batch import Kind, decode
-from relay.window import Window
+from relay.delivery.window import Window
+from relay.model.record_batch import Kind, decode
 from tests.simulation.disk import Disk
 from tests.simulation.exchange_model import Market
 from tests.simulation.nats_model import Message, NatsModel

@@ -1,0 +1,283 @@
+"""The status page's server: a thread of its own in the controller's process; neither waits for the other.
+
+What a request may do is decided in relay/observability/page_requests.py; here it is read, done and answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+
+from relay.config import PageConfig
+from relay.config.listen_address import Listen, listen, url
+from relay.errors import SluiceError, UsageError
+from relay.model.stats import Health, PageStatus, RelayStatus, ScaleStatus
+from relay.observability import page_requests
+from relay.observability.page_requests import (
+    MAX_BODY_BYTES,
+    MAX_CONNECTIONS,
+    MAX_LINE_BYTES,
+    MAX_TOKEN_BYTES,
+    Answer,
+    Command,
+    DrainPublisher,
+    Look,
+    Request,
+    ResumeStream,
+    Scale,
+    StopStream,
+    Unlock,
+    decide,
+    health_answer,
+    page_answer,
+    refusal,
+    safe_headers,
+    signed,
+    usable_token,
+)
+from relay.observability.status_json import encoded
+
+_log = logging.getLogger(__name__)
+
+HTML_FILE = Path(page_requests.__file__).with_name("page.html")
+RETRY_S = 5.0
+# Binding an address takes no time; this is for a machine that hardly runs.
+START_S = 5.0
+IDLE_S = 30.0
+# For answers that are being written. aiohttp takes 0 for "as long as the client likes".
+CLOSE_S = 0.2
+
+
+class Desk(Protocol):
+    """What the page asks the controller for; each may be called from any thread."""
+
+    def status(self) -> RelayStatus: ...
+
+    def health(self) -> Health: ...
+
+    def history(self, after: int) -> bytes: ...
+
+    def scale(self, count: int | None, who: str) -> ScaleStatus: ...
+
+    def drain_publisher(self, name: str, who: str) -> None: ...
+
+    def stop_stream(self, stream: str, who: str) -> str: ...
+
+    def resume_stream(self, stream: str, who: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    config: PageConfig
+    token_file: Path | None
+
+
+class PageKeeper:
+    """Has the page served where it is wanted, and tries again where it cannot be. Use from one thread.
+
+    `status` is None while no page is served; `problem` says why that is, where it should be.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.status: PageStatus | None = None
+        self.problem = ""
+        self._desk = desk
+        self._wanted: _Wanted | None = None
+        self._server: PageServer | None = None
+        self._retry_at = 0.0
+
+    def keep(self, config: PageConfig, token_file: Path | None, now: float) -> None:
+        wanted = _Wanted(config, token_file)
+        if wanted != self._wanted:
+            self.close()
+            self._wanted, self._retry_at = wanted, now
+        elif self._server is not None and not self._server.alive:
+            self.close()
+        where = listen(config.listen)
+        if self._server is None and where is not None and now >= self._retry_at:
+            self._start(where, wanted, now)
+
+    def _start(self, where: Listen, wanted: _Wanted, now: float) -> None:
+        try:
+            self._server = PageServer(self._desk, where, wanted.config.names, wanted.token_file)
+        except OSError as error:
+            self._retry_at = now + RETRY_S
+            reason = error.strerror or error
+            self.problem = f"the status page cannot listen on {wanted.config.listen}: {reason}"
+            return
+        self.problem = ""
+        token_file = str(wanted.token_file) if wanted.token_file else None
+        self.status = PageStatus(url=self._server.url, token_file=token_file)
+        _log.info("status page: %s", self._server.url)
+
+    def close(self) -> None:
+        self.status, self.problem = None, ""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+class PageServer:
+    """Listens from the start on; raises OSError where it cannot."""
+
+    def __init__(self, desk: Desk, where: Listen, names: tuple[str, ...], token_file: Path | None) -> None:
+        self._desk = desk
+        self._names = names
+        self._token_file = token_file
+        self._page = page_answer(HTML_FILE.read_bytes())
+        listener = _listening(where)
+        host, port = listener.getsockname()[:2]
+        self.url = url(host, port)
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(listener, started), name="page", daemon=True)
+        self._thread.start()
+        started.result(START_S)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(START_S)
+
+    def _run(self, listener: socket.socket, started: Future[None]) -> None:
+        """A failure ends this thread alone, and the keeper starts another server."""
+        try:
+            self._loop.run_until_complete(self._serve(listener, started))
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    async def _serve(self, listener: socket.socket, started: Future[None]) -> None:
+        server = web.Server(
+            self._handle,
+            access_log=None,
+            keepalive_timeout=IDLE_S,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            max_headers=64,
+        )
+
+        def protocol() -> asyncio.BaseProtocol:
+            return server() if len(server.connections) < MAX_CONNECTIONS else _Refuser()
+
+        listening = await self._loop.create_server(protocol, sock=listener)
+        started.set_result(None)
+        await self._stop.wait()
+        listening.close()
+        await server.shutdown(CLOSE_S)
+        # The transports' last callbacks are due in the next turn of the loop.
+        await asyncio.sleep(0)
+
+    async def _handle(self, asked: web.BaseRequest) -> web.StreamResponse:
+        request = await _read(asked)
+        answer = request if isinstance(request, Answer) else await self._answer(request, asked.remote or "")
+        return web.Response(status=answer.status, body=answer.body, headers=safe_headers(answer))
+
+    async def _answer(self, request: Request, address: str) -> Answer:
+        decided = decide(request, self._names, self._token())
+        if isinstance(decided, Answer):
+            return decided
+        try:
+            if isinstance(decided, Look):
+                return self._look(decided)
+            return await asyncio.to_thread(self._act, decided, address)
+        except UsageError as error:
+            return refusal(409, str(error))
+        except SluiceError as error:
+            return refusal(503, str(error))
+
+    def _look(self, look: Look) -> Answer:
+        match look.what:
+            case "page":
+                return self._page
+            case "status":
+                return Answer(200, encoded(self._desk.status()))
+            case "history":
+                return Answer(200, self._desk.history(look.after))
+            case "ready":
+                return health_answer("ready", self._desk.health().not_ready)
+            case _:
+                return health_answer("healthy", self._desk.health().unhealthy)
+
+    def _act(self, command: Command, address: str) -> Answer:
+        who = signed(command.who, address)
+        match command:
+            case Scale(count):
+                self._desk.scale(count, who)
+            case DrainPublisher(name):
+                self._desk.drain_publisher(name, who)
+            case StopStream(key):
+                self._desk.stop_stream(key, who)
+            case ResumeStream(key):
+                self._desk.resume_stream(key, who)
+            case Unlock():
+                pass
+        return Answer(200, b'{"done":true}')
+
+    def _token(self) -> bytes | None:
+        """Read each time: a mounted secret may change."""
+        if self._token_file is None:
+            return None
+        try:
+            with self._token_file.open("rb") as file:
+                return usable_token(file.read(MAX_TOKEN_BYTES + 2))
+        except OSError as error:
+            _log.warning("%s cannot be read: %s", self._token_file, error.strerror)
+            return None
+
+
+class _Refuser(asyncio.Protocol):
+    """For a connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _listening(where: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        return socket.create_server((where.host, where.port), family=family)
+    except OSError:
+        if not where.fallback:
+            raise
+    return socket.create_server((where.host, 0), family=family)
+
+
+async def _read(asked: web.BaseRequest) -> Request | Answer:
+    """An Answer refuses what is too long."""
+    if (asked.content_length or 0) > MAX_BODY_BYTES:
+        return _too_long(asked)
+    body = bytearray()
+    async for part in asked.content.iter_any():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            return _too_long(asked)
+    headers = asked.headers
+    return Request(
+        method=asked.method,
+        path=asked.path,
+        query=dict(asked.query),
+        host=headers.get("Host", ""),
+        origin=headers.get("Origin", ""),
+        content_type=headers.get("Content-Type", ""),
+        authorization=headers.get("Authorization", ""),
+        body=bytes(body),
+    )
+
+
+def _too_long(asked: web.BaseRequest) -> Answer:
+    return refusal(413, f"the body is longer than {MAX_BODY_BYTES} bytes", Connection="close")

@@ -1,0 +1,252 @@
+"""Records to NATS in fair turns, and acknowledgements back: what a publisher does all the time.
+
+A stream's records pass through callbacks and no task. What comes after a pause is written at once. Else a
+turn in the next iteration of the event loop writes what may go out, all streams' together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from actors.publisher.gauges import PublisherGauges
+from actors.publisher.session import Served
+from relay.adapters.nats.connection import Connection
+from relay.delivery import link_codec
+from relay.primitives.deficit_round_robin import DeficitRoundRobin
+from relay.publish.chain import Refusal, Sent, read_reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowLimits:
+    """A quantum is some forty calm events, 0.2 ms of this process: what a stream waits for each busy one."""
+
+    quantum_bytes: int = 16 * 1024
+    turn_bytes: int = 64 * 1024
+    # After a pause of this length nobody else is likely to have something: what comes goes out at once.
+    pause_s: float = 0.0005
+    # What the kernel has not taken yet waits behind nobody's turn, so little may wait there.
+    unsent_bytes: int = 256 * 1024
+    # Waking a calm stream costs more than what it hears: it hears after this long, or when so many
+    # acknowledgements have gathered.
+    tell_s: float = 0.02
+    untold_messages: int = 128
+    # Without progress for this long a stream's messages, or the connection, count as lost.
+    stall_s: float = 2.0
+
+
+class Flow:
+    """Over one NATS connection at a time; `on_doubt` is told which session must end, by a code and a text.
+
+    With `confirms`, which is core delivery, a PONG acknowledges all before its PING; else each is answered.
+    """
+
+    def __init__(
+        self,
+        limits: FlowLimits,
+        gauges: PublisherGauges,
+        *,
+        confirms: bool,
+        on_doubt: Callable[[Served, str, str], None],
+    ) -> None:
+        self._limits = limits
+        self._gauges = gauges
+        self._confirms = confirms
+        self._on_doubt = on_doubt
+        self._connection: Connection | None = None
+        self._sessions: dict[int, Served] = {}
+        self._scheduler = DeficitRoundRobin[Served](limits.quantum_bytes)
+        self._untold: dict[Served, None] = {}
+        self._telling_is_due = False
+        self._turn_is_due = False
+        self._turned_at = 0.0
+        self._is_confirming = False
+        self._acknowledged_at = 0.0
+
+    def connected(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_confirming = False
+        self._acknowledged_at = time.monotonic()
+
+    def disconnected(self) -> None:
+        """Every session must have been ended."""
+        self._connection = None
+
+    def begin(self, served: Served) -> None:
+        """The lane's session has begun."""
+        self._sessions[served.lane.session] = served
+
+    def end(self, served: Served) -> None:
+        """Forget the lane's session; answers that come for it later are ignored."""
+        self._sessions.pop(served.lane.session, None)
+        self._scheduler.discard(served)
+        self._tell(served, time.monotonic())
+        served.lane.end()
+
+    def offer(self, served: Served) -> None:
+        """The lane has new records."""
+        if not served.lane.ready:
+            return
+        now, connection = time.monotonic(), self._connection
+        if connection is None or self._turn_is_due or now - self._turned_at <= self._limits.pause_s:
+            self._scheduler.add(served)
+            self._call_turn()
+            return
+        self._turned_at = now
+        out: list[bytes] = []
+        served.lane.publish(self._limits.quantum_bytes, out, now)
+        self._write(connection, out)
+        self._after(served, now)
+
+    def on_reply(self, subject: bytes, data: bytes, header_block: bytes | None) -> None:
+        """An answer to `<inbox>.<session>.<number>`."""
+        _, session, number = subject.rsplit(b".", 2)
+        if not (session.isdigit() and number.isdigit()):
+            return
+        served = self._sessions.get(int(session))
+        if served is None:
+            return
+        reply = read_reply(data, _status(header_block))
+        if isinstance(reply, Refusal):
+            self._on_doubt(served, str(reply.code), str(reply))
+            return
+        now = time.monotonic()
+        sent = served.lane.chain.acknowledge(int(number), now)
+        if sent is not None:
+            self._gauges.duplicates += reply
+            self._count(sent, now)
+            self._advance(served, now)
+
+    def watch(self, now: float) -> None:
+        """A few times a second: whatever makes no progress ends."""
+        if self._connection is None:
+            return
+        limit_s = self._limits.stall_s
+        self._connection.watch(now, limit_s)
+        stalled = [served for served in self._sessions.values() if served.lane.chain.stalled(now, limit_s)]
+        reason = f"no acknowledgement for {limit_s:g} s"
+        if stalled and now - self._acknowledged_at > limit_s:
+            # Nobody gets answers, though this server may be well: it may be cut off from the others.
+            self._connection.abort(reason)
+            return
+        for served in stalled:
+            self._on_doubt(served, "timeout", reason)
+        self._call_turn()
+
+    def _call_turn(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_is_due = False
+        self._turned_at = now = time.monotonic()
+        connection = self._connection
+        if connection is None:
+            return
+        out: list[bytes] = []
+        if self._scheduler and connection.unsent_bytes <= self._limits.unsent_bytes:
+            self._take_turns(out, now)
+        self._write(connection, out)
+        if self._scheduler:
+            self._call_turn()
+
+    def _take_turns(self, out: list[bytes], now: float) -> None:
+        room_bytes = self._limits.turn_bytes
+        while room_bytes > 0 and self._scheduler:
+            served, budget_bytes = self._scheduler.turn()
+            used_bytes = served.lane.publish(budget_bytes, out, now)
+            self._scheduler.settle(used_bytes, more=served.lane.ready)
+            room_bytes -= used_bytes
+            if served.lane.refused:
+                self._refuse(served, now)
+
+    def _after(self, served: Served, now: float) -> None:
+        """A lane has published without a turn."""
+        if served.lane.refused:
+            self._refuse(served, now)
+        if served.lane.ready:
+            self._scheduler.add(served)
+            self._call_turn()
+
+    def _write(self, connection: Connection, out: list[bytes]) -> None:
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            self._gauges.written_bytes += len(data)
+            connection.write(data)
+        if self._confirms and not self._is_confirming:
+            self._confirm(connection)
+
+    def _refuse(self, served: Served, now: float) -> None:
+        lane = served.lane
+        for offset, reason in lane.refused:
+            self._gauges.error("max_payload", f"{lane.spec.key}: {reason}")
+            served.link.send(link_codec.refused(link_codec.Refused(lane.session, offset, reason)))
+        lane.refused.clear()
+        self._advance(served, now)
+
+    def _confirm(self, connection: Connection) -> None:
+        """A PING behind everything written so far; the next one when its PONG is here."""
+        marks = [
+            (served, served.lane.session, served.lane.chain.last_number)
+            for served in self._sessions.values()
+            if served.lane.chain.messages
+        ]
+        if marks:
+            self._is_confirming = True
+            connection.ping(lambda: self._confirmed(connection, marks))
+
+    def _confirmed(self, connection: Connection, marks: list[tuple[Served, int, int]]) -> None:
+        if self._connection is not connection:
+            return
+        self._is_confirming = False
+        now = time.monotonic()
+        for served, session, last_number in marks:
+            if served.lane.session == session:
+                for sent in served.lane.chain.acknowledge_through(last_number, now):
+                    self._count(sent, now)
+                self._advance(served, now)
+        # What was written behind the PING waits for one of its own.
+        self._call_turn()
+
+    def _count(self, sent: Sent, now: float) -> None:
+        self._acknowledged_at = now
+        self._gauges.acknowledged += sent.messages
+        self._gauges.latency.add_many(int((now - sent.sent_at) * 1e9), sent.messages)
+
+    def _advance(self, served: Served, now: float) -> None:
+        """Acknowledgements came: the stream hears of them soon, and there may be room for more."""
+        lane = served.lane
+        last = lane.chain.advance()
+        if last is not None:
+            served.untold.append((last.offset, now, last.sent_at))
+            self._untold[served] = None
+            if last.offset - served.told >= self._limits.untold_messages:
+                self._tell(served, now)
+            elif not self._telling_is_due:
+                self._telling_is_due = True
+                asyncio.get_running_loop().call_later(self._limits.tell_s, self._tell_all)
+        if lane.ready:
+            self._scheduler.add(served)
+            self._call_turn()
+
+    def _tell_all(self) -> None:
+        self._telling_is_due = False
+        now = time.monotonic()
+        for served in tuple(self._untold):
+            self._tell(served, now)
+
+    def _tell(self, served: Served, now: float) -> None:
+        if served in self._untold:
+            del self._untold[served]
+            served.tell(now)
+
+
+def _status(header_block: bytes | None) -> int:
+    """Of `NATS/1.0 503`; 0 if there is none."""
+    if not header_block:
+        return 0
+    words = header_block.split(b"\r\n", 1)[0].split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0

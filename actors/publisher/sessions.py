@@ -1,0 +1,283 @@
+"""A publisher's data plane: the streams that are linked, and the sessions in which their records flow.
+
+A session is the unit of trust. It opens when the publisher knows where the stream stands in NATS, and any
+doubt ends it: a refusal, silence, a lost connection. Then the stream is told anew where to go on. Tasks exist
+for opening sessions alone; see `actors/publisher/dispatcher.py` for what happens inside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+from actors.publisher.dispatcher import Flow, FlowLimits
+from actors.publisher.gauges import PublisherGauges
+from actors.publisher.peer_relay import Switchboard
+from actors.publisher.session import Served
+from relay.adapters.link_server import PublishLink
+from relay.adapters.nats.connection import Bus, Connection
+from relay.adapters.nats.fencing import Standing, look_up, take_over
+from relay.binance.streams import StreamSpec, Venue, parse_stream
+from relay.config import NatsConfig
+from relay.delivery import link_codec
+from relay.errors import BusError, ConfigError, FencedError, LinkError
+from relay.model.choices import Delivery
+from relay.model.record_batch import Batch
+from relay.publish.encoder import Route
+from relay.publish.lane import Lane, LaneLimits
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherSettings:
+    """What a publisher needs to know; all about a stream comes with its link."""
+
+    nats: NatsConfig
+    lane: LaneLimits = field(default_factory=LaneLimits)
+    flow: FlowLimits = field(default_factory=FlowLimits)
+
+
+class Publishing:
+    """Owner of the links and of the NATS connection. Use from one event loop."""
+
+    def __init__(self, name: str, settings: PublisherSettings, gauges: PublisherGauges) -> None:
+        self.draining = False
+        self.lively: dict[str, int] = {}
+        self._settings = settings
+        self._gauges = gauges
+        self._chained = settings.nats.delivery is Delivery.JETSTREAM
+        self._links: dict[PublishLink, Served] = {}
+        self._streams: dict[str, Served] = {}
+        self._switchboard = Switchboard()
+        self._last_session = 0
+        self._emptied = asyncio.Event()
+        self._flow = Flow(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
+        self.bus = Bus(
+            settings.nats,
+            f"sluice publisher {name}",
+            on_open=self._on_open,
+            on_lost=self._on_lost,
+            on_reply=self._flow.on_reply,
+            on_error=self._on_error,
+        )
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Their keys, once each."""
+        return tuple(sorted(self._streams))
+
+    @property
+    def queued(self) -> int:
+        return sum(served.lane.queued for served in self._links.values())
+
+    @property
+    def in_flight(self) -> int:
+        return sum(served.lane.chain.messages for served in self._links.values())
+
+    def waiting_s(self, now: float) -> float:
+        """How long the oldest message that NATS has not answered has been on its way."""
+        oldest = [served.lane.chain.oldest_sent_at for served in self._links.values()]
+        return max((now - at for at in oldest if at is not None), default=0.0)
+
+    def measure(self) -> None:
+        """Which streams sent events since the last call."""
+        self.lively = {key: served.lane.epoch for key, served in self._streams.items() if served.heard}
+        for served in self._streams.values():
+            served.heard = False
+
+    async def drain(self) -> None:
+        """Take no more streams and wait until the last one has left."""
+        self.draining = True
+        if self._streams:
+            await self._emptied.wait()
+
+    def watch(self, now: float) -> None:
+        self._flow.watch(now)
+        self._switchboard.say_alive(link_codec.alive(self.bus.connection is not None))
+
+    def say_alive(self) -> None:
+        message = link_codec.alive(self.bus.connection is not None)
+        for link in tuple(self._links):
+            link.send(message)
+
+    def close_links(self, reason: str) -> None:
+        for link in (*self._links, *self._switchboard.links):
+            link.close(reason)
+
+    def arrived(self, link: PublishLink, hello: link_codec.Hello) -> None:
+        spec = _spec(hello.stream)
+        if self.draining:
+            raise LinkError("the publisher is draining")
+        other = self._streams.get(spec.key)
+        if other is not None and hello.epoch < other.lane.epoch:
+            _fence_out(link, other.lane.epoch)
+            return
+        known = self._switchboard.epoch_of(spec.key)
+        if hello.epoch < known:
+            _fence_out(link, known)
+            return
+        if other is not None:
+            other.link.close("the stream has opened another link")
+            self._forget(other)
+        served = Served(link, Lane(spec, hello.epoch, self._settings.lane), hello.tip)
+        self._links[link] = self._streams[spec.key] = served
+        self._emptied.clear()
+        self._open(served)
+
+    def joined(self, link: PublishLink, hello: link_codec.Hello) -> None:
+        if self.draining:
+            raise LinkError("the publisher is draining")
+        self._switchboard.join(link, _spec(hello.stream).key, hello.epoch)
+
+    def said(self, link: PublishLink, word: bytes) -> None:
+        key = self._switchboard.pass_on(link, word)
+        served = self._streams.get(key)
+        if served is not None and served.lane.epoch < (epoch := self._switchboard.epoch_of(key)):
+            _fence_out(served.link, epoch)
+
+    def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None:
+        served = self._links.get(link)
+        if served is None:
+            raise LinkError("a leg sent events on its line")
+        served.heard = True
+        # What the stream sent before it heard of a new session it sends again in the new one.
+        if served.lane.open and served.lane.session == session:
+            self._gauges.batches += len(batches)
+            served.lane.accept(batches, skip)
+            self._flow.offer(served)
+
+    def left(self, link: PublishLink, reason: str) -> None:
+        self._switchboard.leave(link)
+        served = self._links.get(link)
+        if served is not None:
+            _log.info("the link of %s ended: %s", served.lane.spec.key, reason)
+            self._forget(served)
+
+    def turned_away(self, reason: str) -> None:
+        self._gauges.error("link", f"a peer was turned away: {reason}")
+        _log.warning("a peer was turned away: %s", reason)
+
+    def _forget(self, served: Served) -> None:
+        self._end(served)
+        del self._links[served.link]
+        del self._streams[served.lane.spec.key]
+        if not self._streams:
+            self._emptied.set()
+
+    def _open(self, served: Served) -> None:
+        connection = self.bus.connection
+        if connection is None:
+            return
+        if self._chained:
+            served.opening = asyncio.create_task(self._keep_opening(served, connection))
+            served.opening.add_done_callback(_raise_failure)
+        else:
+            subject = served.lane.spec.subject(self._settings.nats.subject)
+            # What is stored nobody knows: the stream goes on after what it saw acknowledged.
+            self._begin(served, connection, Standing(subject, 0))
+
+    async def _keep_opening(self, served: Served, connection: Connection) -> None:
+        """Until a session is open, however long that takes; cancelled with the link or the connection."""
+        while True:
+            await asyncio.sleep(served.next_try_s(time.monotonic()))
+            try:
+                await self._open_chained(served, connection)
+            except FencedError as error:
+                _fence_out(served.link, error.epoch)
+            except BusError as error:
+                self._on_error(f"{served.lane.spec.key} cannot be published: {error}")
+                continue
+            return
+
+    async def _open_chained(self, served: Served, connection: Connection) -> None:
+        lane, template = served.lane, self._settings.nats.subject
+        if served.tip:
+            # The last id that the stream saw acknowledged. If it is not the last one stored, NATS refuses.
+            tip, served.tip = served.tip, ""
+            standing = await look_up(connection, lane.spec, template)
+            self._begin(served, connection, standing)
+            lane.chain.expect(standing.last_sequence, tip.encode())
+        else:
+            standing = await take_over(connection, lane.spec, template, lane.epoch)
+            self._begin(served, connection, standing)
+            lane.chain.expect(standing.last_sequence)
+
+    def _begin(self, served: Served, connection: Connection, standing: Standing) -> None:
+        self._last_session = session = self._last_session + 1
+        route = Route(
+            subject=standing.subject,
+            repair_subject=served.lane.spec.repair_subject(self._settings.nats.subject),
+            reply_prefix=f"{connection.inbox}.{session}." if self._chained else "",
+            with_headers=self._settings.nats.headers,
+            max_payload=connection.max_payload,
+        )
+        served.opening = None
+        served.lane.begin(session, route)
+        self._flow.begin(served)
+        limits = self._settings.lane
+        message = link_codec.Resume(
+            session,
+            standing.epoch,
+            standing.seq,
+            limits.credit_messages,
+            limits.credit_bytes,
+            standing.event_id,
+            standing.recv_ns,
+            standing.digest,
+            standing.sent_ns,
+        )
+        served.link.send(link_codec.resume(message))
+
+    def _end(self, served: Served) -> None:
+        if served.opening is not None:
+            served.opening.cancel()
+            served.opening = None
+        self._flow.end(served)
+
+    def _doubt(self, served: Served, code: str, text: str) -> None:
+        """End the session and ask NATS where the stream stands; its records come again."""
+        self._gauges.error(code, f"{served.lane.spec.key}: {text}")
+        _log.warning("%s: %s; asking NATS where it stands", served.lane.spec.key, text)
+        self._end(served)
+        self._open(served)
+
+    def _on_open(self, connection: Connection) -> None:
+        self._flow.connected(connection)
+        for served in self._links.values():
+            served.paced_until = 0.0
+            self._open(served)
+        self.say_alive()
+
+    def _on_lost(self, reason: str) -> None:
+        self._gauges.last_error = reason
+        for served in self._links.values():
+            self._end(served)
+        self._flow.disconnected()
+        self.say_alive()
+
+    def _on_error(self, text: str) -> None:
+        self._gauges.error("nats", text)
+        _log.warning("%s", text)
+
+
+def _fence_out(link: PublishLink, epoch: int) -> None:
+    link.send(link_codec.fenced(epoch))
+    link.close(f"fenced by epoch {epoch}")
+
+
+def _spec(key: str) -> StreamSpec:
+    """Raises LinkError for what is no stream."""
+    venue, _, name = key.partition(":")
+    try:
+        return parse_stream(Venue(venue), name)
+    except (ValueError, ConfigError) as error:
+        raise LinkError(f"{key!r} is no stream: {error}") from error
+
+
+def _raise_failure(task: asyncio.Task[None]) -> None:
+    """A failure that nobody expected belongs to the loop, which ends the process."""
+    if not task.cancelled():
+        task.result()

@@ -1,0 +1,177 @@
+"""A leg's line: a connection to every publisher that its stream may use, over which it hears the other leg.
+
+It is apart from the link on which events travel, so it says who is there whoever serves the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from functools import partial
+from typing import cast
+
+from relay.adapters.link_client import SILENCE_S, connect
+from relay.delivery import link_codec
+from relay.errors import LinkError
+from relay.model.assignment import Assignment, PublisherEndpoint
+from relay.ports import Host
+from relay.standby.election import Vigil
+from relay.standby.peer_status import Word, encode_word, read_leg, read_word
+
+CHECK_EVERY_S = 0.25
+RETRY_S = (0.05, 0.25)
+
+
+class LineLink(asyncio.Protocol):
+    """To one publisher. `closed` is set once it is over."""
+
+    def __init__(self, line: Line, name: str) -> None:
+        self.closed = asyncio.Event()
+        self.joined = False
+        self._line = line
+        self._name = name
+        self._heard_at = time.monotonic()
+        self._splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports keep asyncio's contract without inheriting from it.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        try:
+            for kind, body in self._splitter.feed(data):
+                self._take(kind, body)
+        except LinkError:
+            self.close()
+
+    def _take(self, kind: int, body: bytes) -> None:
+        if self.closed.is_set():
+            return
+        if kind == link_codec.CHALLENGE:
+            self.joined = True
+            self._line.joined(self, self._name, body)
+        elif kind == link_codec.ALIVE:
+            self._line.vigil.alive(self._name)
+        elif kind == link_codec.HEARD:
+            self._line.vigil.heard(self._name, read_word(body))
+        elif kind == link_codec.PARTED:
+            self._line.vigil.parted(self._name, read_leg(body), time.monotonic())
+        else:
+            raise LinkError(f"the publisher sent a message of unknown type {kind}")
+
+    def silent(self, now: float) -> bool:
+        return now - self._heard_at > SILENCE_S
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+
+    def close(self) -> None:
+        self.closed.set()
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Line:
+    """Of the leg named `leg` of the stream `key`; what it hears goes to `vigil`. Use from one event loop."""
+
+    def __init__(self, key: str, leg: int, host: Host, vigil: Vigil) -> None:
+        self.vigil = vigil
+        self.assignment: Assignment | None = None
+        self._key = key
+        self._leg = leg
+        self._host = host
+        self._word = encode_word(Word(leg, hot=False))
+        self._links: dict[str, LineLink] = {}
+        self._keepers: dict[PublisherEndpoint, asyncio.Task[None]] = {}
+        self._opened = 0
+        self._changed = asyncio.Event()
+
+    def assign(self, assignment: Assignment) -> None:
+        if self.assignment is None or assignment.version >= self.assignment.version:
+            self.assignment = assignment
+            self._changed.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    if self.assignment is None:
+                        await self._look_up_assignment()
+                    self._keep(group)
+                    self._changed.clear()
+                    await self._wait_for_change()
+        finally:
+            self.close()
+
+    async def _look_up_assignment(self) -> None:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(None, self._host.assignment, self._key)
+        if found is not None:
+            self.assign(found)
+
+    async def _wait_for_change(self) -> None:
+        try:
+            async with asyncio.timeout(None if self.assignment else random.uniform(*RETRY_S)):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _keep(self, group: asyncio.TaskGroup) -> None:
+        wanted = self.assignment.endpoints if self.assignment else ()
+        for endpoint in [one for one in self._keepers if one not in wanted]:
+            self._keepers.pop(endpoint).cancel()
+        for endpoint in wanted:
+            if endpoint not in self._keepers:
+                self._keepers[endpoint] = group.create_task(self._stay_connected(endpoint))
+
+    async def _stay_connected(self, endpoint: PublisherEndpoint) -> None:
+        while True:
+            self._opened += 1
+            name = f"{endpoint.publisher}#{self._opened}"
+            try:
+                link = await connect(endpoint, self._host.node, partial(LineLink, self, name))
+            except LinkError:
+                await asyncio.sleep(random.uniform(*RETRY_S))
+                continue
+            try:
+                await self._attend(link)
+            finally:
+                link.close()
+                self._links.pop(name, None)
+                self.vigil.ended(name, time.monotonic())
+            # One that drains takes a connection and ends it again.
+            await asyncio.sleep(random.uniform(*RETRY_S))
+
+    async def _attend(self, link: LineLink) -> None:
+        """Until it is over, or silent."""
+        while not link.closed.is_set():
+            try:
+                async with asyncio.timeout(CHECK_EVERY_S):
+                    await link.closed.wait()
+            except TimeoutError:
+                if link.silent(time.monotonic()):
+                    return
+
+    def joined(self, link: LineLink, name: str, nonce: bytes) -> None:
+        hello = link_codec.Hello(stream=self._key, epoch=self._leg, tip="")
+        link.send(link_codec.join(hello, self._host.secret, nonce))
+        link.send(link_codec.frame(link_codec.WORD, self._word))
+        self._links[name] = link
+        self.vigil.opened(name)
+
+    def say(self, word: Word) -> None:
+        self._word = encode_word(word)
+        for link in tuple(self._links.values()):
+            link.send(link_codec.frame(link_codec.WORD, self._word))
+
+    def close(self) -> None:
+        for link in tuple(self._links.values()):
+            link.close()

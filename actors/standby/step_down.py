@@ -1,0 +1,53 @@
+"""A hot leg whose socket ended, and what it reads until it knows whether the other one has its own still."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from relay.errors import SteppedAsideError
+from relay.standby.peer_status import WORD_EVERY_S
+
+if TYPE_CHECKING:
+    from actors.stream.relay import StreamRelay
+
+_log = logging.getLogger(__name__)
+
+# The other leg has said a word since, and said it after its own socket would have ended with this one.
+SETTLED_S = WORD_EVERY_S + 0.1
+
+
+class Aside:
+    """Made when the socket ended. Nothing that the next one brings is accepted before it is decided: accepted
+    behind a hole, it could not be stored behind what the other leg remembers of that hole."""
+
+    def __init__(self, relay: StreamRelay) -> None:
+        self._relay = relay
+        self._since = time.monotonic()
+        # In order; None where a connection ended.
+        self._held: list[tuple[list[bytes], int] | None] = [None]
+
+    def hold(self, payloads: list[bytes], recv_ns: int) -> None:
+        self._held.append((payloads, recv_ns))
+
+    def broke(self) -> None:
+        """The next connection has ended as well."""
+        self._held.append(None)
+
+    def settled(self, now: float) -> bool:
+        return now - self._since >= SETTLED_S
+
+    def leave(self) -> None:
+        """Raises SteppedAsideError, which ends the leg; the other one goes on, and it comes back as warm."""
+        stream = self._relay.settings.spec.key
+        _log.warning("the socket of %s ended and the warm leg has one: stepping aside for it", stream)
+        raise SteppedAsideError(stream)
+
+    def stay(self) -> None:
+        """Go on with a hole, as a stream with one leg does."""
+        for read in self._held:
+            if read is None:
+                self._relay.intake.disconnected()
+            else:
+                self._relay.take(*read)

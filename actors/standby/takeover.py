@@ -1,0 +1,183 @@
+"""How a warm leg goes on where the hot one left off: as the next incarnation, fed from what it remembers.
+
+Three things have to meet: what is stored, what the journal of this node holds behind it, and what was read
+here. The last event that was accepted before is the seam. If the hot leg had its journal here, the journal
+names it, and nothing waits for NATS; else NATS does, once the fence keeps the hot leg from storing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from actors.standby.replay_memory import WarmMemory
+from relay.binance.classifier import classify
+from relay.delivery.link_codec import Resume
+from relay.model.position import Point, point_of
+from relay.model.record_batch import NO_EVENT_ID, Batch
+from relay.standby.peer_status import Word
+from relay.standby.replay_buffer import BREAK, Entry, Place, Seam
+
+if TYPE_CHECKING:
+    from actors.stream.feed_keeper import FeedKeeper
+    from actors.stream.relay import StreamRelay
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.02
+# The event at the seam may still be on its way to this leg's socket. Where it has no id, another one that is
+# equal may never come; where it has one, a later one always does, unless the exchange counts anew.
+LAG_S, NUMBERED_LAG_S = 1.0, 10.0
+# NATS answers within milliseconds, if at all.
+NATS_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The event at the seam. `event` is it itself, where the journal has it."""
+
+    point: Point
+    event: Batch | None = None
+
+
+class Takeover:
+    """`hot` is the last word of the leg that is taken over from, None if there was none.
+
+    Once it has `joined`, all that was remembered is accepted, and what is read from then on is the relay's.
+    Use from one event loop.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        hot: Word | None,
+        memory: WarmMemory,
+        feed: FeedKeeper,
+        feeding: asyncio.Task[None],
+    ) -> None:
+        self.epoch = epoch
+        self.feed = feed
+        self.joined = False
+        self.silent_since = time.monotonic()
+        self._hot = hot
+        self._memory = memory
+        self._feeding = feeding
+        self._found: Batch | None = None
+        # Set when events are accepted before NATS has told.
+        self._accepted_behind: Point | None = None
+        self._told: asyncio.Future[Point] = asyncio.get_running_loop().create_future()
+
+    @property
+    def stored(self) -> Point:
+        """The last event that is known to be stored, as long as this incarnation has stored none."""
+        if self._told.done():
+            return self._told.result()
+        return self._hot.stored if self._hot else Point()
+
+    def found(self, last: Batch | None) -> None:
+        """The last event in the journal of this node."""
+        self._found = last
+
+    def told(self, message: Resume) -> int:
+        """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged.
+
+        Returns how many events that are accepted here already the hot leg has stored after all; where events
+        have ids, these tell.
+        """
+        if self._told.done():
+            return 0
+        point = Point(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
+        self._told.set_result(point if message.epoch else self.stored)
+        before = self._accepted_behind
+        if before is None or self._memory.numbered or before.epoch != message.epoch:
+            return 0
+        return max(0, message.seq - before.seq)
+
+    async def _seam(self) -> _Before:
+        """The last event that was accepted before."""
+        found, hot = self._found, self._hot
+        is_hot_legs = found is not None and hot is not None and found.epoch >= hot.epoch
+        await asyncio.wait({self._told}, timeout=NATS_S if is_hot_legs else None)
+        stored = self.stored
+        if found is not None and (found.epoch, found.seq) > stored.position:
+            return _Before(point_of(found), found)
+        return _Before(stored)
+
+    async def run(self, relay: StreamRelay) -> None:
+        """Join, then read on, for ever."""
+        before = await self._seam()
+        place = await self._place(before.point)
+        self._accepted_behind = None if self._told.done() else before.point
+        self._follow(relay, before, place)
+        events = await self._recall(relay, place)
+        self._tell(relay, events, place.seam)
+        await self._feeding
+
+    async def _place(self, point: Point) -> Place:
+        lag_s = NUMBERED_LAG_S if self._memory.numbered else LAG_S
+        deadline = time.monotonic() + lag_s
+        while time.monotonic() < deadline:
+            place = await self._memory.place_after(point)
+            if place is not None:
+                return place
+            await asyncio.sleep(LOOK_EVERY_S)
+        return await self._memory.place_by_time(point)
+
+    def _follow(self, relay: StreamRelay, before: _Before, place: Place) -> None:
+        point = before.point
+        if not point.seq:
+            relay.intake.follow(NO_EVENT_ID, NO_EVENT_ID, 0, seamless=True)
+            return
+        payload = before.event.payloads[0] if before.event else self._memory.payload_before(place)
+        link_id = point.event_id
+        if place.seam is Seam.EXACT and payload:
+            verdict = classify(relay.settings.spec, payload)
+            link_id = max(verdict.event_id, verdict.link_id)
+        seamless = place.seam is Seam.EXACT
+        relay.intake.follow(point.event_id, link_id, point.recv_ns, seamless=seamless)
+
+    async def _recall(self, relay: StreamRelay, place: Place) -> int:
+        events = 0
+        async for entries in self._memory.recall(place.at):
+            for read in _reads(entries):
+                events += sum(entry.is_event for entry in read)
+                if read[0].name == BREAK:
+                    relay.intake.disconnected()
+                else:
+                    relay.take([entry.payload for entry in read], read[0].recv_ns)
+        self.joined = True
+        return events
+
+    def _tell(self, relay: StreamRelay, events: int, seam: Seam) -> None:
+        recovered, lost = relay.window.books.recovered, relay.intake.lost
+        if self._hot is None:
+            _log.info("hot, as nobody was: %d events from the journal, %d remembered", recovered, events)
+            return
+        hole = relay.intake.hole
+        torn = seam is Seam.BY_TIME or relay.intake.losses > lost
+        _log.warning(
+            "took over from epoch %d, %.2f s after its last word: %d events from its journal, %d remembered;"
+            " %d lost%s%s",
+            self._hot.epoch,
+            time.monotonic() - self.silent_since,
+            recovered,
+            events,
+            lost,
+            f"; ids {hole.first_id} to {hole.last_id} are missing and asked for" if hole else "",
+            "; events without ids may be missing or repeated" if torn else "",
+        )
+
+
+def _reads(entries: list[Entry]) -> list[list[Entry]]:
+    """What was read together, in order; each break is alone."""
+    reads: list[list[Entry]] = []
+    for entry in entries:
+        fits = reads and entry.name != BREAK and reads[-1][0].name != BREAK
+        if fits and reads[-1][0].recv_ns == entry.recv_ns:
+            reads[-1].append(entry)
+        else:
+            reads.append([entry])
+    return reads

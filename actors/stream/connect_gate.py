@@ -1,0 +1,102 @@
+"""Waits for a stream's turn to connect: the node's budget, or, when that cannot be had, a safe part of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+from relay.binance.connect_budget import REPORT_S, WINDOW_S, Claim, ConnectLog, Outcome
+from relay.binance.connect_budget_file import ConnectLedger
+from relay.errors import FeedError
+from relay.primitives.rate_limit import ConnectBudget
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# Attempts of others settle meanwhile, so the budget may have room sooner than it says.
+ASK_AGAIN_S = 1.0
+# Others hold the lock for well under a millisecond; one that was stopped holds it for ever.
+LOCK_TRIES, LOCK_PAUSE_S = 30, 0.01
+
+
+class Permit(NamedTuple):
+    """One attempt; `number` is None if it is not in the node's log."""
+
+    number: int | None
+
+
+class ConnectGate:
+    """Of one stream."""
+
+    def __init__(self, ledger: ConnectLedger, claim: Claim) -> None:
+        self._ledger = ledger
+        self._claim = claim
+        self._alone = ConnectBudget(claim.alone, WINDOW_S)
+        self._reported_at = float("-inf")
+
+    async def admit(self, *, spare: bool) -> Permit:
+        """Returns when an attempt may be made; it has to follow at once.
+
+        Raises FeedError if the budget has nothing left for an attempt that can wait (`spare`).
+        """
+        while True:
+            wait_s, permit = await self._ask(spare)
+            if permit is not None:
+                await asyncio.sleep(wait_s)
+                return permit
+            if spare:
+                raise FeedError("the connect budget has no room for a second connection now")
+            _log.info("the connect budget is used up; asking again for up to %.0f s", wait_s)
+            await asyncio.sleep(min(wait_s, ASK_AGAIN_S) * random.uniform(0.5, 1.0))
+
+    async def _ask(self, spare: bool) -> tuple[float, Permit | None]:
+        def ask(log: ConnectLog) -> tuple[float, Permit | None]:
+            wait_s = log.ask(self._claim, time.monotonic(), spare=spare)
+            return wait_s, None if wait_s else Permit(log.granted)
+
+        try:
+            return await self._in_log(ask)
+        except OSError as error:
+            _log.warning("no connect budget (%s): connecting within this stream's own part of it", error)
+        return (WINDOW_S, None) if spare else (self._alone.reserve(time.monotonic()), Permit(None))
+
+    async def settle(self, permit: Permit, error: FeedError | None) -> None:
+        """How the attempt ended. What cannot be written now counts as failed, which is the safe side."""
+        number = permit.number
+        if number is None:
+            return
+
+        def settle(log: ConnectLog) -> None:
+            now = time.monotonic()
+            log.settle(number, Outcome.FAILED if error else Outcome.OPENED)
+            if error is not None and error.retry_after_s is not None:
+                log.close(now + error.retry_after_s, now)
+
+        try:
+            await self._in_log(settle)
+        except OSError as problem:
+            _log.info("an attempt stays open in the connect budget: %s", problem)
+
+    async def _in_log(self, act: Callable[[ConnectLog], _T]) -> _T:
+        """Raises OSError."""
+        for _ in range(LOCK_TRIES):
+            with suppress(BlockingIOError), self._ledger.opened() as log:
+                return act(log)
+            await asyncio.sleep(LOCK_PAUSE_S * random.uniform(0.5, 1.5))
+        raise TimeoutError("another process holds its lock")
+
+    def report(self, now: float) -> None:
+        """Call about once a second; says now and then that the stream is here."""
+        if now - self._reported_at < REPORT_S:
+            return
+        try:
+            with self._ledger.opened() as log:
+                log.report(self._claim, now)
+            self._reported_at = now
+        except OSError as problem:
+            _log.debug("not reported to the connect budget: %s", problem)

@@ -1,0 +1,77 @@
+"""`apply`: change the relay that runs to what a configuration says, and tell what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import Namespace
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from cli.connect import joined
+from cli.display.rollout import lines
+from cli.operator_name import person
+from relay.config import Config, load_config
+from relay.control.rollout import Effect, effect
+from relay.errors import ClusterError
+from relay.model.stats import RelayStatus
+
+if TYPE_CHECKING:
+    from actors.client import Connection
+
+LOOK_EVERY_S = 0.2
+SAY_EVERY_S = 5.0
+# A line for people; `status` has the rest.
+SHOWN_AT_MOST = 5
+
+
+def run(args: Namespace) -> int:
+    config = load_config(args.config, os.environ)
+    with closing(joined(args.address)) as cluster:
+        found = cluster.differences(config)
+        for difference in found:
+            print(difference, flush=True)
+        if not found:
+            print("nothing to change")
+        elif args.dry_run:
+            print("nothing was changed; leave out --dry-run to apply this")
+        else:
+            _apply(cluster, config, None if args.no_wait else args.deadline)
+    return 0
+
+
+def _apply(cluster: Connection, config: Config, deadline_s: float | None) -> None:
+    """Without a deadline it does not wait."""
+    before, begun = cluster.status(), time.monotonic()
+    cluster.bring_up(config, person())
+    if deadline_s is None:
+        print("applied; `driver.py status` shows how far it is")
+        return
+    for line in lines(_await_effect(cluster, before, config, deadline_s)):
+        print(line)
+    print(f"in force after {time.monotonic() - begun:.1f} s")
+
+
+def _await_effect(cluster: Connection, before: RelayStatus, config: Config, deadline_s: float) -> Effect:
+    """Raises ClusterError if that takes too long."""
+    begun = said_at = time.monotonic()
+    while True:
+        status = cluster.status()
+        found = effect(before, status, config)
+        if not found.waiting:
+            return found
+        if time.monotonic() - begun > deadline_s:
+            problems = "".join(f"; {problem}" for problem in status.problems)
+            raise ClusterError(
+                f"after {deadline_s:g} s still waiting for {_shown(found)}{problems};"
+                " the relay goes on bringing it about: see `driver.py status`"
+            )
+        if time.monotonic() - said_at > SAY_EVERY_S:
+            said_at = time.monotonic()
+            print(f"waiting for {_shown(found)}", flush=True)
+        time.sleep(LOOK_EVERY_S)
+
+
+def _shown(found: Effect) -> str:
+    more = len(found.waiting) - SHOWN_AT_MOST
+    return ", ".join(found.waiting[:SHOWN_AT_MOST]) + (f" and {more} more" if more > 0 else "")

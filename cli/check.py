@@ -1,0 +1,92 @@
+"""`check`: is the configuration right, and with `--live`, does data come on every stream?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from cli.display.terminal import Tone
+from cli.screen import Screen
+from relay.binance.classifier import Outcome, classify
+from relay.config import StreamSettings, load_config
+
+# Binance counts 300 connection attempts in five minutes for each address; what runs already needs some.
+AT_ONCE = 50
+
+
+def run(args: Namespace) -> int:
+    streams = load_config(args.config, os.environ).streams
+    screen = Screen()
+    widths = [max(len(text) for text in column) for column in zip(*map(_texts, streams), strict=True)]
+    for settings in streams:
+        columns = (text.ljust(width) for text, width in zip(_texts(settings), widths, strict=True))
+        screen.say("  ".join(columns).rstrip())
+    if not args.live:
+        screen.say(f"{args.config} is valid: {len(streams)} streams", Tone.GOOD)
+        return 0
+    return asyncio.run(_prove(streams, args.deadline, screen))
+
+
+def _texts(settings: StreamSettings) -> tuple[str, ...]:
+    return settings.spec.name, settings.url, settings.subject, "critical" if settings.critical else ""
+
+
+async def _prove(streams: Sequence[StreamSettings], deadline_s: float, screen: Screen) -> int:
+    """Says each finding as it comes; 1 if a stream has none of the data that it must have."""
+    turns = asyncio.Semaphore(AT_ONCE)
+    screen.say(f"waiting up to {deadline_s:g} s for first data on {len(streams)} streams")
+    failures = await asyncio.gather(*(_prove_one(one, deadline_s, turns, screen) for one in streams))
+    failed = sum(failures)
+    screen.say(
+        f"{failed} of {len(streams)} streams gave no data"
+        if failed
+        else f"data on all {len(streams)} streams",
+        Tone.BAD if failed else Tone.GOOD,
+    )
+    return 1 if failed else 0
+
+
+async def _prove_one(
+    settings: StreamSettings, deadline_s: float, turns: asyncio.Semaphore, screen: Screen
+) -> bool:
+    """Whether it failed."""
+    async with turns:
+        begun = time.monotonic()
+        problem = await _first_event(settings, deadline_s)
+    name = settings.spec.name
+    if not problem:
+        screen.say(f"{name}: data after {time.monotonic() - begun:.2f} s")
+        return False
+    if problem == _SILENT and settings.spec.silence_limit_s is None:
+        screen.say(f"{name}: connected; this kind of stream may be silent for days", Tone.WARN)
+        return False
+    screen.say(f"{name}: {problem}", Tone.BAD)
+    return True
+
+
+_SILENT = "connected, but no data came; Binance is silent on a wrong symbol or route"
+
+
+async def _first_event(settings: StreamSettings, deadline_s: float) -> str:
+    """Empty once an event of the stream has come, else what went wrong."""
+    connected = False
+    try:
+        async with asyncio.timeout(deadline_s), connect(settings.url, max_size=None) as socket:
+            connected = True
+            async for frame in socket:
+                verdict = classify(settings.spec, frame if isinstance(frame, bytes) else frame.encode())
+                if verdict.outcome is Outcome.ACCEPTED:
+                    return ""
+                if verdict.outcome is Outcome.REJECTED:
+                    return f"the first data is not this stream's: {verdict.reason}"
+    except TimeoutError:
+        return _SILENT if connected else f"no connection to {settings.url} within {deadline_s:g} s"
+    except (OSError, WebSocketException) as error:
+        return f"cannot connect to {settings.url}: {error}"
+    return "the exchange closed the connection before any data"

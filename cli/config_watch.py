@@ -1,0 +1,92 @@
+"""Applies a configuration file, such as a mounted ConfigMap, whenever it changes, and tells the effect."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.display.rollout import lines
+from cli.display.terminal import Tone
+from cli.operator_name import person
+from cli.screen import Screen
+from relay.config import Config, load_config
+from relay.config.yaml_file import MAX_FILE_BYTES
+from relay.control.rollout import effect
+from relay.errors import ClusterError, ConfigError, UsageError
+from relay.model.stats import RelayStatus
+from relay.primitives.stable_change import ChangedFile
+
+if TYPE_CHECKING:
+    from actors.client import Connection
+
+
+class Follower:
+    """`look` once a second. A wrong file changes nothing; `fit` makes of each configuration what is run.
+
+    `known` is the digest of what runs, taken before it was read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        known: bytes | None,
+        fit: Callable[[Config], Config],
+        cluster: Connection,
+        screen: Screen,
+    ) -> None:
+        self._path = path
+        self._fit = fit
+        self._cluster = cluster
+        self._screen = screen
+        self._file = ChangedFile(known)
+        self._applied: tuple[RelayStatus, Config] | None = None
+
+    def look(self) -> None:
+        try:
+            if self._file.look(digest(self._path)):
+                self._apply()
+        except (ConfigError, UsageError) as error:
+            text = f"{self._path} has changed and is not applied: {error}; the relay goes on as before"
+            self._screen.say(text, Tone.BAD)
+        except ClusterError as error:
+            self._file.forget()
+            self._screen.say(f"{self._path} is not applied yet: {error}", Tone.WARN)
+        # The watch around this one tells of a controller that does not answer.
+        with suppress(ClusterError):
+            self._tell_effect()
+
+    def _apply(self) -> None:
+        config = self._fit(load_config(self._path, os.environ))
+        before = self._cluster.status()
+        found = self._cluster.bring_up(config, f"{person()}, --watch").differences
+        if not found:
+            self._screen.say(f"{self._path} has changed, and comes to the same relay")
+            return
+        self._applied = before, config
+        self._screen.say(f"{self._path} has changed and is applied")
+        for difference in found:
+            self._screen.say(f"  {difference}")
+
+    def _tell_effect(self) -> None:
+        """Once it is complete; until then the usual lines tell how the streams are."""
+        if self._applied is None:
+            return
+        before, config = self._applied
+        found = effect(before, self._cluster.status(), config)
+        if not found.waiting:
+            self._applied = None
+            for line in lines(found):
+                self._screen.say(f"  {line}")
+
+
+def digest(path: Path) -> bytes | None:
+    """None if it cannot be read. Follows links: the kubelet swaps the one that leads to a ConfigMap."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(MAX_FILE_BYTES + 1)).digest()
+    except OSError:
+        return None

@@ -1,0 +1,49 @@
+"""What applying a configuration came to, as lines for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from relay.control.rollout import Effect, _by_key
+from relay.model.stats import StreamStats
+from relay.primitives.text import count
+
+
+def lines(done: Effect) -> Iterator[str]:
+    """For people: every stream that was touched, then the publishers before and after."""
+    new, old = _by_key(done.now), _by_key(done.before)
+    ended = {one.key: one for one in done.now.ended}
+    for key in old:
+        if key not in new:
+            yield f"{key}: {parting(ended.get(key))}"
+    for key in done.renewed:
+        if key in new:
+            yield f"{key}: {arrival(new[key])}"
+    kept = [key for key in new if key in old and key not in done.renewed]
+    yield f"{len(kept)} stream{'s' if len(kept) != 1 else ''} not touched"
+    yield f"before: {done.before.scale.summary}"
+    yield f"after:  {done.now.scale.summary}: {done.now.scale.reason}"
+
+
+def arrival(stats: StreamStats) -> str:
+    if not stats.subscribed_at_ns:
+        return "not subscribed yet"
+    subscribed = f"subscribed at {_clock(stats.subscribed_at_ns)}"
+    if not stats.first_data_at_ns:
+        return f"{subscribed}, no data yet"
+    later_s = max(0, stats.first_data_at_ns - stats.subscribed_at_ns) / 1e9
+    return f"{subscribed}, first data at {_clock(stats.first_data_at_ns)}, {later_s:.2f} s later"
+
+
+def parting(stats: StreamStats | None) -> str:
+    if stats is None:
+        return "removed; it gave no final figures, and its journal holds what it had"
+    if stats.backlog_count:
+        return f"drained; {count(stats.backlog_count)} events are left, in its journal where it has one"
+    return f"drained; {count(stats.acknowledged)} events acknowledged, none left"
+
+
+def _clock(at_ns: int) -> str:
+    """UTC, as in the envelope."""
+    return f"{datetime.fromtimestamp(at_ns / 1e9, UTC):%H:%M:%S.%f}"[:-3] + "Z"

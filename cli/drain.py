@@ -1,0 +1,96 @@
+"""`drain` and `resume`: take one publisher or one stream out of the relay that runs, and put it back."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from cli.connect import joined
+from cli.display.rollout import arrival, parting
+from cli.operator_name import person
+from relay.errors import ClusterError
+from relay.model.stats import RelayStatus, StreamStats
+
+if TYPE_CHECKING:
+    from actors.client import Connection
+
+LOOK_EVERY_S = 0.2
+# Data of most streams comes within a second; some are silent for days.
+FIRST_DATA_S = 5.0
+
+
+def drain(args: Namespace) -> int:
+    with closing(joined(args.address)) as cluster:
+        drain_one = drain_publisher if args.kind == "publisher" else stop_stream
+        drain_one(cluster, args.name, args.deadline)
+    return 0
+
+
+def resume(args: Namespace) -> int:
+    with closing(joined(args.address)) as cluster:
+        resume_stream(cluster, args.stream, args.deadline)
+    return 0
+
+
+def drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
+    before = cluster.status()
+    moved = [one.key for one in before.streams if one.publisher == name]
+    print(f"before: {before.scale.summary}; {name} has {len(moved)} streams", flush=True)
+    cluster.drain_publisher(name, person())
+
+    def gone(status: RelayStatus) -> bool:
+        scale = status.scale
+        return name not in _publishers(status) and scale.actual == scale.wanted and not status.pending
+
+    after = _await(cluster, gone, name, deadline_s)
+    homes = sorted({one.publisher or "nobody" for one in after.streams if one.key in moved})
+    print(f"after:  {after.scale.summary}; the streams are with {', '.join(homes) or 'nobody'}")
+
+
+def stop_stream(cluster: Connection, name: str, deadline_s: float) -> None:
+    key = cluster.stop_stream(name, person())
+    after = _await(cluster, lambda status: _stream(status, key) is None, key, deadline_s)
+    ended = next((one for one in after.ended if one.key == key), None)
+    print(f"{key}: {parting(ended)}; `driver.py resume {name}` starts it again")
+
+
+def resume_stream(cluster: Connection, name: str, deadline_s: float) -> None:
+    key = cluster.resume_stream(name, person())
+    begun = time.monotonic()
+
+    def back(status: RelayStatus) -> bool:
+        found = _stream(status, key)
+        if found is None or not found.linked or not found.subscribed_at_ns:
+            return False
+        return bool(found.first_data_at_ns) or time.monotonic() - begun > FIRST_DATA_S
+
+    found = _stream(_await(cluster, back, key, deadline_s), key)
+    assert found is not None
+    print(f"{key}: {arrival(found)}")
+
+
+def _await(
+    cluster: Connection, met: Callable[[RelayStatus], bool], what: str, deadline_s: float
+) -> RelayStatus:
+    """The first status that will do. Raises ClusterError if that takes too long."""
+    begun = time.monotonic()
+    while not met(status := cluster.status()):
+        if time.monotonic() - begun > deadline_s:
+            waiting = f"; pending: {', '.join(status.pending)}" if status.pending else ""
+            raise ClusterError(
+                f"{what} is not done after {deadline_s:g} s{waiting};"
+                " the relay goes on bringing it about: see `driver.py status`"
+            )
+        time.sleep(LOOK_EVERY_S)
+    return status
+
+
+def _publishers(status: RelayStatus) -> set[str]:
+    return {one.publisher for one in status.publishers}
+
+
+def _stream(status: RelayStatus, key: str) -> StreamStats | None:
+    return next((one for one in status.streams if one.key == key), None)

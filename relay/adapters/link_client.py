@@ -1,0 +1,163 @@
+"""The stream actor's end of the link: one ordered connection to one publisher.
+
+It shakes hands, then hands what the publisher says to its owner, synchronously from the transport's callback,
+and takes batches. It holds no records: the window does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar, cast
+
+from relay.adapters.direct_writer import DirectWriter
+from relay.delivery import link_codec
+from relay.errors import LinkError
+from relay.model.assignment import PublisherEndpoint
+
+P = TypeVar("P", bound=asyncio.Protocol)
+CONNECT_TIMEOUT_S = 1.0
+# The publisher says that it is alive twice a second; three missed words mean that it is stopped.
+SILENCE_S = 1.6
+WRITE_BUFFER_BYTES = 1024 * 1024
+
+
+class LinkOwner(Protocol):
+    """What a stream actor does about its link; called from the event loop, must not block or raise."""
+
+    def hello(self) -> link_codec.Hello: ...
+
+    def resumed(self, link: Link, message: link_codec.Resume) -> None: ...
+
+    def acknowledged(self, message: link_codec.Ack) -> None: ...
+
+    def refused(self, message: link_codec.Refused) -> None: ...
+
+    def fenced(self, epoch: int) -> None: ...
+
+    def writable(self) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """`closed` resolves to the reason once the link is over; it never raises. `connected` is the publisher's
+    word on its NATS connection, `same_node` whether it has this process's clock."""
+
+    def __init__(self, endpoint: PublisherEndpoint, owner: LinkOwner, secret: bytes) -> None:
+        self.publisher = endpoint.publisher
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.connected = self.same_node = False
+        self.session: int | None = None
+        # Batches may be sent: there is a session, and the socket takes bytes.
+        self.ready = False
+        self.opened_at = self._heard_at = time.monotonic()
+        self._owner = owner
+        self._secret = secret
+        self._splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._writer: DirectWriter | None = None
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports keep asyncio's contract without inheriting from it.
+        self._transport = cast(asyncio.Transport, transport)
+        self.same_node = transport.get_extra_info("socket").family == socket.AF_UNIX
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._writer = DirectWriter(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        try:
+            for kind, body in self._splitter.feed(data):
+                self._take(kind, body)
+        except LinkError as error:
+            self.close(str(error))
+
+    def _take(self, kind: int, body: bytes) -> None:
+        if self.closed.done():
+            return
+        if kind == link_codec.CHALLENGE:
+            self._write(link_codec.hello(self._owner.hello(), self._secret, body))
+            return
+        message = link_codec.read_down(kind, body)
+        match message:
+            case link_codec.Ack():
+                if message.session == self.session:
+                    self._owner.acknowledged(message)
+            case link_codec.Alive():
+                self.connected = message.connected
+            case link_codec.Resume():
+                self.session = message.session
+                self._find_out_ready()
+                self._owner.resumed(self, message)
+            case link_codec.Refused():
+                if message.session == self.session:
+                    self._owner.refused(message)
+            case link_codec.Fenced():
+                self._owner.fenced(message.epoch)
+
+    def send(self, skip: int, encoded: bytes) -> None:
+        """Batches in this session, without the first `skip` records; call only while `ready`."""
+        assert self.session is not None
+        self._write(link_codec.batches(self.session, skip, encoded))
+
+    def _write(self, data: bytes) -> None:
+        if self._writer is not None and self._transport is not None and not self._transport.is_closing():
+            self._writer.write(data)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._find_out_ready()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._find_out_ready()
+        self._owner.writable()
+
+    def _find_out_ready(self) -> None:
+        self.ready = self.session is not None and not self._paused and not self.closed.done()
+
+    def silent(self, now: float) -> bool:
+        return now - self._heard_at > SILENCE_S
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._settle(str(exc) if exc else "the publisher closed the link")
+
+    def bye(self) -> None:
+        """Leave with nothing outstanding."""
+        self._write(link_codec.frame(link_codec.BYE))
+        self._settle("handed over")
+        if self._transport is not None:
+            self._transport.close()
+
+    def close(self, reason: str) -> None:
+        """Leave at once; what is in flight belongs to the window again."""
+        self._settle(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _settle(self, reason: str) -> None:
+        if not self.closed.done():
+            self.closed.set_result(reason)
+        self._find_out_ready()
+
+
+async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkOwner, secret: bytes) -> Link:
+    """Raises LinkError within a second."""
+    return await connect(endpoint, node, lambda: Link(endpoint, owner, secret))
+
+
+async def connect(endpoint: PublisherEndpoint, node: str, make: Callable[[], P]) -> P:
+    """Over a unix socket on the same node, else over TCP. Raises LinkError within a second."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            if endpoint.node == node and endpoint.unix_path:
+                _, protocol = await loop.create_unix_connection(make, endpoint.unix_path)
+            else:
+                host, _, port = endpoint.tcp_address.rpartition(":")
+                _, protocol = await loop.create_connection(make, host.strip("[]"), int(port))
+    except (OSError, ValueError) as error:
+        raise LinkError(f"cannot reach publisher {endpoint.publisher}: {error}") from error
+    return protocol

@@ -1,0 +1,31 @@
+"""Requests to JetStream's API and their answers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import orjson
+
+from relay.errors import BusError, RefusedError
+
+
+class Requests(Protocol):
+    """What is needed of a NATS connection."""
+
+    async def request(
+        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None
+    ) -> bytes: ...
+
+
+async def ask(bus: Requests, call: str, query: bytes = b"") -> dict[str, Any]:
+    """The answer of JetStream's API; raises RefusedError, or BusError for no answer or an unreadable one."""
+    answer = await bus.request(f"$JS.API.{call}", query)
+    try:
+        fields: dict[str, Any] = orjson.loads(answer)
+        error = fields.get("error")
+    except (orjson.JSONDecodeError, AttributeError) as failure:
+        raise BusError(f"the answer to {call} cannot be read") from failure
+    if error is not None:
+        code = int(error.get("err_code", error.get("code", 0)))
+        raise RefusedError(call, code, str(error.get("description", "refused")))
+    return fields

@@ -1,0 +1,88 @@
+"""Sets what an exchange says that it sent against what a consumer found in NATS, and draws both. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from relay.audit.stream_audit import StreamAudit
+from relay.primitives.range_set import Range, RangeSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """On one stream. `conflated` events were left out by the stream's own overflow policy, and counted there.
+
+    `sent` counts what went out on sockets, and what nobody listened to and REST gave all the same;
+    `repaired` events are on the subject of repairs. `bytes_equal` is None where the two sets differ anyway,
+    so that there is nothing to compare.
+    """
+
+    stream: str
+    sent: int
+    stored: int
+    conflated: int
+    duplicated: int
+    out_of_order: int
+    bytes_equal: bool | None
+    p50_ms: float | None
+    p99_ms: float | None
+    healed: int = 0
+    repaired: int = 0
+
+    @property
+    def lost(self) -> int:
+        return max(0, self.sent - self.stored - self.repaired - self.conflated)
+
+    @property
+    def foreign(self) -> int:
+        """Stored, though the exchange never sent that many."""
+        return max(0, self.stored + self.repaired + self.conflated - self.sent)
+
+    @property
+    def good(self) -> bool:
+        faults = self.lost or self.foreign or self.duplicated or self.out_of_order
+        return not faults and self.bytes_equal is not False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the exchange says of one stream; the digest is made as `relay.audit.audit` makes it.
+
+    `unseen` are ids of events that it made while nobody listened, which neither of the others covers.
+    """
+
+    events: int
+    digest: str
+    unseen: tuple[Range, ...] = ()
+
+
+def judge(
+    sent: Mapping[str, Sent], audits: Iterable[StreamAudit], conflated: Mapping[str, int]
+) -> list[Verdict]:
+    """One verdict for each stream that was sent or found, by key; a stream of which nothing came is lost."""
+    found = {audit.stream: audit for audit in audits}
+    return [
+        _verdict(key, sent.get(key, Sent(0, "")), found.get(key), conflated.get(key, 0))
+        for key in sorted(sent.keys() | found.keys())
+    ]
+
+
+def _verdict(key: str, sent: Sent, audit: StreamAudit | None, conflated: int) -> Verdict:
+    stored = audit.stored if audit else 0
+    repaired = audit.repaired if audit else 0
+    unseen = len(RangeSet(audit.mended).common(RangeSet(sent.unseen))) if audit else 0
+    comparable = not unseen and not repaired and stored == sent.events
+    return Verdict(
+        stream=key,
+        sent=sent.events + unseen,
+        stored=stored,
+        conflated=conflated,
+        duplicated=audit.duplicated if audit else 0,
+        out_of_order=audit.out_of_order if audit else 0,
+        bytes_equal=audit.digest == sent.digest if audit and comparable else None,
+        p50_ms=audit.p50_ms if audit else None,
+        p99_ms=audit.p99_ms if audit else None,
+        healed=audit.healed if audit else 0,
+        repaired=repaired,
+    )

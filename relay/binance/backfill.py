@@ -1,0 +1,159 @@
+"""How a hole in the ids of trades is filled over REST: what to ask, and what the answers come to. Pure.
+
+Binance's calls by id, their weights and keys are those of its documentation of 2026. Asked from an id on,
+REST lists rising ids from there. A filling asks from the last id that is known, so that an answer which
+begins with that one proves that REST reaches back far enough; what such an answer passes over is not there.
+Futures list single trades by id to keys alone, but the newest thousand to everybody, which is enough for a
+hole of seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from relay.binance.streams import StreamKind, StreamSpec, Venue
+from relay.errors import UnfitAnswerError
+from relay.model.gap import Fate, Hole, Piece, joined
+
+MAX_ROWS = 1000
+# REST shows a trade some time after the sockets do. Answers without progress before it is given up.
+MAX_STALLS = 12
+_PREFIXES = {Venue.SPOT: "/api/v3", Venue.USDM: "/fapi/v1", Venue.COINM: "/dapi/v1"}
+_AGG_WEIGHTS = {Venue.SPOT: 4, Venue.USDM: 20, Venue.COINM: 20}
+_TRADE_WEIGHTS = {Venue.SPOT: 25, Venue.USDM: 200, Venue.COINM: 200}
+_RECENT_WEIGHT = 5
+# A row's names for what an event of `trade` names otherwise; rows of aggTrade have the event's own names.
+_TRADE_ROW = {"t": "id", "p": "price", "q": "qty", "T": "time", "m": "isBuyerMaker", "M": "isBestMatch"}
+# The same in every event of a stream.
+_CONSTANT = frozenset({"e", "s", "ps", "st"})
+_MAX_ID = 2**63 - 1
+
+
+class Query(NamedTuple):
+    """One GET. `with_key` calls want the header X-MBX-APIKEY."""
+
+    path: str
+    parameters: dict[str, str]
+    weight: int
+    with_key: bool
+
+
+class Filling:
+    """The work on one hole: ask `query`, hand the rows of its answer to `take`, until `done`."""
+
+    def __init__(self, spec: StreamSpec, hole: Hole, *, has_key: bool) -> None:
+        self.hole = hole
+        self.next_id = hole.first_id
+        self._spec = spec
+        self._has_key = has_key
+        self._sample: dict[str, Any] = orjson.loads(hole.sample)
+        single = spec.kind is StreamKind.TRADE and spec.venue is not Venue.SPOT
+        fits = hole.last_id - hole.first_id + 1 < MAX_ROWS
+        self._recent = single and (fits or not has_key)
+        self._stalls = 0
+
+    @property
+    def done(self) -> bool:
+        return self.next_id > self.hole.last_id
+
+    @property
+    def hopeless(self) -> bool:
+        """REST has answered often enough without the next id."""
+        return self._stalls >= MAX_STALLS
+
+    @property
+    def shortage(self) -> str:
+        """Why UNREACHED ids are out of reach."""
+        if self._recent:
+            return f"without exchange.api_key_file REST lists the newest {MAX_ROWS:,} trades alone"
+        return "REST does not have these ids"
+
+    def query(self) -> Query:
+        spec = self._spec
+        parameters = {"symbol": spec.symbol.upper(), "limit": str(MAX_ROWS)}
+        prefix = _PREFIXES[spec.venue]
+        if self._recent:
+            return Query(f"{prefix}/trades", parameters, _RECENT_WEIGHT, with_key=False)
+        parameters["fromId"] = str(max(0, self.next_id - 1))
+        if spec.kind is StreamKind.AGG_TRADE:
+            return Query(f"{prefix}/aggTrades", parameters, _AGG_WEIGHTS[spec.venue], with_key=False)
+        with_key = spec.venue is not Venue.SPOT
+        return Query(f"{prefix}/historicalTrades", parameters, _TRADE_WEIGHTS[spec.venue], with_key)
+
+    def take(self, answer: object) -> list[Piece]:
+        """What the answer to the last query tells, in the order of the ids; raises UnfitAnswerError."""
+        rows = self._read(answer)
+        ids = list(rows)
+        if not ids or ids[-1] < self.next_id:
+            self._stalls += 1
+            return []
+        if self._recent and ids[0] > self.next_id and self._has_key:
+            self._recent = False
+            return []
+        end = min(ids[-1], self.hole.last_id)
+        pieces = list(self._pieces(rows, self.next_id, end))
+        # The newest trades may not reach the end of the hole yet: that is no stall, but waits like one.
+        self._stalls = self._stalls + 1 if self._recent and end < self.hole.last_id else 0
+        self.next_id = end + 1
+        return pieces
+
+    def _pieces(self, rows: Mapping[int, bytes], start: int, end: int) -> list[Piece]:
+        begin = next(iter(rows))
+        pieces: list[Piece] = []
+        for event_id in (*(each for each in rows if start <= each <= end), end + 1):
+            if event_id > start:
+                pieces += self._passed_over(start, event_id - 1, begin)
+            if event_id <= end:
+                pieces.append(Piece(event_id, event_id, Fate.FOUND, (rows[event_id],)))
+            start = event_id + 1
+        return joined(pieces)
+
+    def _passed_over(self, first: int, last: int, begin: int) -> list[Piece]:
+        """Spot numbers its trades without a hole: what is not there is out of reach."""
+        if self._spec.venue is Venue.SPOT or last < begin:
+            return [Piece(first, last, Fate.UNREACHED)]
+        if first < begin:
+            return [Piece(first, begin - 1, Fate.UNREACHED), Piece(begin, last, Fate.ABSENT)]
+        return [Piece(first, last, Fate.ABSENT)]
+
+    def _read(self, answer: object) -> dict[int, bytes]:
+        """The rows as payloads of the stream, by id."""
+        if not isinstance(answer, list):
+            raise UnfitAnswerError("the answer is no list")
+        single = self._spec.kind is StreamKind.TRADE
+        rows: dict[int, bytes] = {}
+        last_id = -1
+        for row in answer:
+            event_id = row.get("id" if single else "a") if isinstance(row, dict) else None
+            if type(event_id) is not int or not last_id < event_id <= _MAX_ID:
+                raise UnfitAnswerError("the ids of its rows do not rise")
+            wanted = self.next_id <= event_id <= self.hole.last_id
+            rows[event_id] = rebuilt(self._sample, row, _TRADE_ROW if single else {}) if wanted else b""
+            last_id = event_id
+        return rows
+
+
+def rebuilt(sample: Mapping[str, Any], row: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
+    """A row of REST in the form of the stream's own events; raises UnfitAnswerError for a row without one.
+
+    REST tells no event time, so `E` is the time of the trade. It lists trades of the order book alone, which
+    are `X: MARKET`. A field of the stream that REST does not tell is left out and never guessed.
+    """
+    found: dict[str, Any] = {key: row[name] for key in sample if (name := names.get(key, key)) in row}
+    texts, time, maker = (found.get("p"), found.get("q")), found.get("T", row.get("time")), found.get("m")
+    if not all(isinstance(text, str) for text in texts) or type(time) is not int or type(maker) is not bool:
+        raise UnfitAnswerError("a row lacks price, quantity, time or side")
+    fields: dict[str, Any] = {}
+    for key, value in sample.items():
+        if key in _CONSTANT:
+            fields[key] = value
+        elif key == "E":
+            fields[key] = time
+        elif key == "X":
+            fields[key] = "MARKET"
+        elif key in found:
+            fields[key] = found[key]
+    return orjson.dumps(fields)

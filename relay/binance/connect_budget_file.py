@@ -1,0 +1,43 @@
+"""The connect budget of one node: a small file that its streams share under a lock, so no process owns it.
+
+A lock ends with the process that holds it, and a log is replaced as a whole, so a kill at any moment leaves
+the one before or the one after.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.binance.connect_budget import ConnectLog
+
+
+class ConnectLedger:
+    """`directory` is the same for all streams of the node, and private to them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._lock = directory / "connects.lock"
+        self._log = directory / "connects"
+
+    @contextmanager
+    def opened(self) -> Iterator[ConnectLog]:
+        """The log, saved afterwards. Raises BlockingIOError while another process has it, and OSError."""
+        lock = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            before = self._log.read_bytes() if self._log.exists() else b""
+            log = ConnectLog.decode(before)
+            yield log
+            after = log.encode()
+            if after != before:
+                self._save(after)
+        finally:
+            os.close(lock)
+
+    def _save(self, encoded: bytes) -> None:
+        new = self._log.with_suffix(".new")
+        new.write_bytes(encoded)
+        new.replace(self._log)

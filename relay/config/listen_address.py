@@ -1,0 +1,98 @@
+"""Where the status page listens, and under which names it may be asked for; pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from relay.errors import ConfigError
+from relay.primitives.text import shown
+
+AUTO, OFF = "auto", "off"
+LOOPBACK = "127.0.0.1"
+# Beside Ray's ports (8265 and upwards for dashboards), and the same on every machine, for bookmarks.
+USUAL_PORT = 8350
+MAX_HEADER_CHARS = 300
+_EXAMPLE = "write auto, off, 127.0.0.1:8350 or the like"
+_ADDRESS = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+)):(\d{1,5})", re.ASCII | re.IGNORECASE)
+_NAMED = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
+_NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63}){0,9}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """`port` 0 takes any; with `fallback` any other one does when `port` is taken."""
+
+    host: str
+    port: int
+    fallback: bool = False
+
+
+def parse_listen(value: object) -> str:
+    """`auto`, `off`, or an address and a port in one form."""
+    if value is False or value == OFF:
+        return OFF
+    if value is None or value == AUTO:
+        return AUTO
+    found = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found[3]) > 65535:
+        raise ConfigError("", f"{shown(value)} is not where a page can listen", _EXAMPLE)
+    host = found[1] or found[2]
+    if host.lower() != "localhost" and not _is_address(host):
+        raise ConfigError("", f"{shown(host)} is not an IP address", _EXAMPLE)
+    return f"{_bracketed(host)}:{int(found[3])}"
+
+
+def parse_name(value: object) -> str:
+    """A name, besides addresses and localhost, that the page may be asked for under."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        remedy = "write one without a port, such as sluice.example.org"
+        raise ConfigError("", f"{shown(value)} is no host name", remedy)
+    return value.lower()
+
+
+def listen(text: str) -> Listen | None:
+    """What `parse_listen` returned, taken apart; None is off."""
+    if text == OFF:
+        return None
+    if text == AUTO:
+        return Listen(LOOPBACK, USUAL_PORT, fallback=True)
+    host, _, port = text.rpartition(":")
+    return Listen(host.strip("[]"), int(port))
+
+
+def url(host: str, port: int) -> str:
+    """To be opened on the machine that listens; an address that means all of them is opened on loopback."""
+    if _is_address(host) and ip_address(host).is_unspecified:
+        host = LOOPBACK
+    return f"http://{_bracketed(host)}:{port}"
+
+
+def may_be_asked(host_header: str, names: tuple[str, ...] = ()) -> bool:
+    """Whether a request with this Host header is meant for us.
+
+    A page of somebody else's can make its own name point here (DNS rebinding), but it cannot make a browser
+    send an address or `localhost` as Host: those always name the server that was really connected to. The
+    port does not matter, so a forwarded one will do.
+    """
+    name = host_of(host_header)
+    return name is not None and (name == "localhost" or _is_address(name) or name in names)
+
+
+def host_of(header: str) -> str | None:
+    """The host without its port, in small letters; None for what is no host."""
+    found = _NAMED.fullmatch(header) if len(header) <= MAX_HEADER_CHARS else None
+    return (found[1] or found[2]).lower() if found else None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,178 @@
+"""The models of the configuration's sections: names, types and defaults; pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from relay.binance.streams import Venue
+from relay.config.values import (
+    AbsolutePath,
+    Cores,
+    Count,
+    Duration,
+    ExchangeUrl,
+    HostName,
+    ListenAddress,
+    NodeLabel,
+    RestUrl,
+    Scale,
+    SecretReference,
+    ServerUrl,
+    SilenceLimit,
+    Size,
+    SubjectTemplate,
+)
+from relay.model.choices import Delivery
+
+MIB = 1024 * 1024
+
+
+class OverflowChoice(StrEnum):
+    """What the file may say; `auto` goes by the stream's kind."""
+
+    AUTO = "auto"
+    SPILL = "spill"
+    CONFLATE = "conflate"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    BLOCK = "block"
+
+
+class Profile(StrEnum):
+    CONSERVATIVE = "conservative"
+    RECOMMENDED = "recommended"
+    AGGRESSIVE = "aggressive"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ExchangeConfig(Section):
+    """`url` replaces Binance's own hosts, `silence_limit_s` the limits by kind; 0, or `off`, is no limit.
+
+    A connection is replaced at the age of `rotate_after_s` or somewhat earlier; Binance cuts it at 24 h.
+    `connects_per_5min` is for the whole cluster, or for each node where nodes have addresses of their own.
+    With `heal` a hole in the ids of trades is filled over REST, at `rest_url` where that is neither Binance's
+    own nor beside `url`; the key in `api_key_file` lets futures give single trades of any age.
+    """
+
+    venue: Venue = Venue.USDM
+    url: ExchangeUrl = None
+    silence_limit_s: SilenceLimit = None
+    rotate_after_s: Duration = 23 * 3600.0
+    connects_per_5min: Count = 150
+    nodes_share_address: bool = True
+    heal: bool = True
+    rest_url: RestUrl = None
+    api_key_file: AbsolutePath | None = None
+
+
+class JetStreamConfig(Section):
+    """Limits of each JetStream stream; there is one for each Binance stream."""
+
+    max_bytes: Size = 256 * MIB
+    max_age_s: Duration = 86400.0
+    duplicate_window_s: Duration = 120.0
+    replicas: Count = 1
+
+
+class NatsConfig(Section):
+    """At most one way to log in. The files are read where publishers run."""
+
+    servers: tuple[ServerUrl, ...] = ("nats://127.0.0.1:4222",)
+    delivery: Delivery = Delivery.JETSTREAM
+    subject: SubjectTemplate = "binance.{venue}.{symbol}.{channel}"
+    headers: bool = True
+    stream: JetStreamConfig = JetStreamConfig()
+    user: str | None = None
+    password: SecretReference | None = None
+    password_file: AbsolutePath | None = None
+    token: SecretReference | None = None
+    token_file: AbsolutePath | None = None
+    creds_file: AbsolutePath | None = None
+    nkey_file: AbsolutePath | None = None
+    tls_ca_file: AbsolutePath | None = None
+    tls_handshake_first: bool = False
+
+
+class PublishersConfig(Section):
+    min: Count = 1
+    max: Count = 6
+    scale: Scale = "auto"
+
+
+class QueueConfig(Section):
+    max_messages: Count = 5000
+    max_bytes: Size = 16 * MIB
+    overflow: OverflowChoice = OverflowChoice.AUTO
+
+
+class JournalConfig(Section):
+    """`max_bytes` counts for each stream. `journal: off` is short for `enabled: false`."""
+
+    directory: AbsolutePath
+    enabled: bool = True
+    max_bytes: Size = 1024 * MIB
+
+
+class ResourcesConfig(Section):
+    """CPU cores that Ray sets aside for each actor, and what a node's Ray label `sluice` must be to take it;
+    None is any node. The controller goes where the streams go. A critical stream's second actor takes as much
+    as the first; None for its nodes is those of the streams."""
+
+    stream_cpus: Cores = 0.1
+    publisher_cpus: Cores = 0.1
+    stream_nodes: NodeLabel = None
+    twin_nodes: NodeLabel = None
+    publisher_nodes: NodeLabel = None
+
+
+class PageConfig(Section):
+    """The status page, served where the controller runs. `page: off` is short for `listen: off`.
+
+    `auto` is 127.0.0.1:8350, or any port there where that one is taken. `names` are those, besides addresses
+    and localhost, under which browsers reach it. Who sends the token in `token_file`, which is read where the
+    controller runs, may scale and drain; without the file nobody may, save on a Ray that `run` started: it
+    makes a token.
+    """
+
+    listen: ListenAddress = "auto"
+    names: tuple[HostName, ...] = ()
+    token_file: AbsolutePath | None = None
+
+
+class ExchangeOverride(Section):
+    venue: Venue | None = None
+    url: ExchangeUrl = None
+    silence_limit_s: SilenceLimit = None
+    rest_url: RestUrl = None
+
+
+class QueueOverride(Section):
+    max_messages: Count | None = None
+    max_bytes: Size | None = None
+    overflow: OverflowChoice | None = None
+
+
+class JournalOverride(Section):
+    directory: AbsolutePath | None = None
+    enabled: bool | None = None
+    max_bytes: Size | None = None
+
+
+class ShardConfig(Section):
+    """One stream; what is None here counts as the top level says. `venue` is short for `exchange.venue`.
+
+    A `critical` stream is read twice, by two actors on two nodes where there are two; the second takes over
+    when the first dies or stops.
+    """
+
+    stream: str
+    venue: Venue | None = None
+    critical: bool = False
+    exchange: ExchangeOverride = ExchangeOverride()
+    queue: QueueOverride = QueueOverride()
+    journal: JournalOverride = JournalOverride()

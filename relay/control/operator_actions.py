@@ -1,0 +1,61 @@
+"""What people may change on a running relay, checked and put into words: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from relay.control.store import CHANGES_KEPT
+from relay.errors import UsageError
+from relay.model.stats import Change, StoppedStream
+from relay.primitives.text import clip
+
+MAX_WHO_CHARS = 80
+MAX_WHAT_CHARS = 300
+# Of the differences of a configuration; the rest is in the log.
+_SHOWN_AT_MOST = 4
+
+
+def named(who: str) -> str:
+    """A name as it may be shown and kept: one printable line, never empty."""
+    return clip(who, MAX_WHO_CHARS).strip() or "somebody"
+
+
+def noted(changes: Sequence[Change], who: str, what: str, at_ns: int) -> tuple[Change, ...]:
+    """The changes with one more at their end, as many as are kept."""
+    change = Change(at_ns=at_ns, who=named(who), what=clip(what, MAX_WHAT_CHARS))
+    return (*changes, change)[-CHANGES_KEPT:]
+
+
+def configured(differences: Sequence[str]) -> str:
+    """The change that a configuration with these differences is."""
+    more = len(differences) - _SHOWN_AT_MOST
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"configuration applied: {'; '.join(differences[:_SHOWN_AT_MOST])}{rest}"
+
+
+def stream_key(text: str, keys: Collection[str]) -> str:
+    """The one of `keys` that is meant, with or without its venue. Raises UsageError."""
+    found = [key for key in keys if text in (key, key.partition(":")[2])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{text} is a stream of more than one venue; write {' or '.join(found)}")
+    raise UsageError(f"there is no stream {clip(text, 60)}; there are {_few(sorted(keys))}")
+
+
+def publisher_name(text: str, names: Collection[str]) -> str:
+    if text in names:
+        return text
+    raise UsageError(f"there is no publisher {clip(text, 60)}; there are {_few(sorted(names))}")
+
+
+def still_stopped(
+    stopped: Mapping[str, StoppedStream], untouched: Collection[str]
+) -> dict[str, StoppedStream]:
+    """After another configuration: a stream that it names otherwise, or not at all, is as the file says."""
+    return {key: one for key, one in stopped.items() if key in untouched}
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - 20
+    return (", ".join(names[:20]) or "none") + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,241 @@
+"""What to do next so that the observed actors become the desired ones: pure, and safe to repeat.
+
+Nothing waits in here: what takes time (a start, a drain) shows in the next observation. A stream whose
+settings changed is drained, removed, missed and created; a mute actor is removed, missed and created.
+
+A critical stream has two legs, its actor and a twin. Of two that leave, the warm one goes first, or it would
+take over from the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from relay.model.actors import ActorId, Role, Silence
+from relay.model.assignment import Assignment
+
+# Three looks of a second. A stopped process holds a stream up, a replacement costs it a reconnect.
+MUTE_LIMIT_S = 3.0
+# A stream that does not leave a retired publisher by itself is cut off after this long.
+RETIRE_PATIENCE_S = 10.0
+# One that has not started for so long waits for room, and those that it is to replace may take up that room.
+NO_ROOM_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedStream:
+    """A leg of a stream. `drained` is None when no drain was begun, else whether it is over. `stopped` ones
+    never go on."""
+
+    revision: str
+    silence: Silence | None = None
+    mute_s: float = 0.0
+    drained: bool | None = None
+    stopped: bool = False
+    publisher: str | None = None
+    assignment_version: int = 0
+    warm: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedPublisher:
+    """`retired_s` is how long it has been leaving, None when it stays; `starting_s` is 0 once it runs."""
+
+    revision: str
+    silence: Silence | None = None
+    mute_s: float = 0.0
+    drained: bool | None = None
+    retired_s: float | None = None
+    starting_s: float = 0.0
+    demand_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Actors that are dead for good are missing here. `not_before` holds back what failed lately."""
+
+    streams: Mapping[str, ObservedStream]
+    publishers: Mapping[str, ObservedPublisher]
+    not_before: Mapping[ActorId, float] = field(default_factory=dict)
+    twins: Mapping[str, ObservedStream] = field(default_factory=dict)
+
+    def legs(self) -> Iterator[tuple[Role, str, ObservedStream]]:
+        """Of every stream: its actor, and its twin if there is one."""
+        for role, found in ((Role.STREAM, self.streams), (Role.TWIN, self.twins)):
+            for key, leg in found.items():
+                yield role, key, leg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """`streams` gives the revision of each stream's settings; the `critical` ones among them have twins."""
+
+    streams: Mapping[str, str]
+    publishers: int
+    critical: frozenset[str] = frozenset()
+    publisher_revision: str = ""
+    assignments: Mapping[str, Assignment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    actor: ActorId
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Give the publisher no streams any more, and let those that it has go elsewhere."""
+
+    publisher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    actor: ActorId
+
+
+Instruction = Create | Assign | Retire | Drain | Remove
+
+
+def reconcile(desired: Desired, observed: Observed, now: float) -> list[Instruction]:
+    """Empty when the observed is the desired, or when there is nothing to do but wait."""
+    # Publishers first: actors start one after the other, and streams alone only gather a backlog.
+    creations = [*_missing_publishers(desired, observed), *_missing_streams(desired, observed)]
+    due = [one for one in creations if now >= observed.not_before.get(one.actor, now)]
+    return [
+        *due,
+        *_streams(desired, observed),
+        *_retirements(desired, observed),
+        *_leavers(desired, observed),
+    ]
+
+
+def unsettled(desired: Desired, observed: Observed) -> tuple[ActorId, ...]:
+    """The actors that are not yet, or no longer, what is desired; empty once a change is complete."""
+    created = [
+        one.actor for one in (*_missing_publishers(desired, observed), *_missing_streams(desired, observed))
+    ]
+    streams = [
+        ActorId(role, key)
+        for role, key, leg in observed.legs()
+        if not _is_wanted(role, key, leg, desired) or leg.silence is not None or leg.stopped
+    ]
+    leaving = {one.publisher for one in _retirements(desired, observed)}
+    staying = set(_staying(desired, observed)) - leaving
+    publishers = [
+        ActorId(Role.PUBLISHER, name)
+        for name, publisher in observed.publishers.items()
+        if name not in staying or publisher.silence is not None
+    ]
+    return (*created, *streams, *publishers)
+
+
+def _missing_streams(desired: Desired, observed: Observed) -> Iterator[Create]:
+    for key in desired.streams:
+        if key not in observed.streams:
+            yield Create(ActorId(Role.STREAM, key))
+        if key in desired.critical and key not in observed.twins:
+            yield Create(ActorId(Role.TWIN, key))
+
+
+def _is_wanted(role: Role, key: str, leg: ObservedStream, desired: Desired) -> bool:
+    return desired.streams.get(key) == leg.revision and (role is Role.STREAM or key in desired.critical)
+
+
+def _streams(desired: Desired, observed: Observed) -> Iterator[Instruction]:
+    for role, key, leg in observed.legs():
+        if _is_wanted(role, key, leg, desired):
+            one = _kept(role, key, leg, desired)
+        elif leg.warm or not _warm_one_leaves(role, key, desired, observed):
+            one = _leave(ActorId(role, key), leg)
+        else:
+            one = None
+        if one is not None:
+            yield one
+
+
+def _warm_one_leaves(role: Role, key: str, desired: Desired, observed: Observed) -> bool:
+    """Beside this leg, which waits until that is gone."""
+    other_role = Role.STREAM if role is Role.TWIN else Role.TWIN
+    other = (observed.twins if role is Role.STREAM else observed.streams).get(key)
+    return other is not None and other.warm and not _is_wanted(other_role, key, other, desired)
+
+
+def _kept(role: Role, key: str, leg: ObservedStream, desired: Desired) -> Instruction | None:
+    if leg.mute_s >= MUTE_LIMIT_S or (leg.stopped and leg.drained is not False):
+        return Remove(ActorId(role, key))
+    assignment = desired.assignments.get(key)
+    if assignment is None or leg.silence is not None or leg.assignment_version == assignment.version:
+        return None
+    return Assign(ActorId(role, key), assignment)
+
+
+def _leave(actor: ActorId, found: ObservedStream | ObservedPublisher) -> Instruction | None:
+    """Drain what can drain, remove the rest."""
+    if found.drained or found.silence is Silence.STARTING or found.mute_s >= MUTE_LIMIT_S:
+        return Remove(actor)
+    return Drain(actor) if found.drained is None else None
+
+
+def _staying(desired: Desired, observed: Observed) -> list[str]:
+    """Publishers that neither leave nor were made for other settings."""
+    return [
+        name
+        for name, publisher in observed.publishers.items()
+        if publisher.retired_s is None and publisher.revision == desired.publisher_revision
+    ]
+
+
+def _missing_publishers(desired: Desired, observed: Observed) -> Iterator[Create]:
+    missing = desired.publishers - len(_staying(desired, observed))
+    free = (name for name in (f"p{number}" for number in count()) if name not in observed.publishers)
+    for _ in range(missing):
+        yield Create(ActorId(Role.PUBLISHER, next(free)))
+
+
+def _retirements(desired: Desired, observed: Observed) -> Iterator[Retire]:
+    staying = _staying(desired, observed)
+    serving = [name for name in staying if observed.publishers[name].silence is None]
+    by_use = sorted(staying, key=lambda name: _use(name, observed.publishers[name]))
+    for name in by_use[: max(0, len(staying) - desired.publishers)]:
+        yield Retire(name)
+    no_room = any(observed.publishers[name].starting_s >= NO_ROOM_S for name in staying)
+    if len(serving) < desired.publishers and not (serving and no_room):
+        return
+    for name, publisher in observed.publishers.items():
+        outdated = publisher.revision != desired.publisher_revision
+        if outdated and publisher.retired_s is None:
+            yield Retire(name)
+
+
+def _use(name: str, publisher: ObservedPublisher) -> tuple[bool, float, int, str]:
+    """The smallest goes first: one that does not serve yet, then the least used, then the newest name."""
+    number = int(name[1:]) if name[1:].isdigit() else 0
+    return publisher.silence is None, publisher.demand_per_s, -number, name
+
+
+def _leavers(desired: Desired, observed: Observed) -> Iterator[Instruction]:
+    used = {leg.publisher for legs in (observed.streams, observed.twins) for leg in legs.values()}
+    used |= {assignment.publisher for assignment in desired.assignments.values()}
+    for name, publisher in observed.publishers.items():
+        actor = ActorId(Role.PUBLISHER, name)
+        if publisher.retired_s is None:
+            if publisher.mute_s >= MUTE_LIMIT_S:
+                yield Remove(actor)
+        elif name not in used or publisher.retired_s >= RETIRE_PATIENCE_S or publisher.silence is not None:
+            one = _leave(actor, publisher)
+            if one is not None:
+                yield one

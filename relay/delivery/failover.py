@@ -1,0 +1,50 @@
+"""Which publisher a stream talks to: the assigned one, or another one for as long as that one fails."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from relay.model.assignment import Assignment, PublisherEndpoint
+
+# Ray brings a killed publisher back in about 2 s. A silent one may stay stopped: every trial of it costs its
+# streams the link's silence limit, so it is left alone for longer.
+AVOID_S = 1.0
+AVOID_SILENT_S = 8.0
+AVOID_MAX_S = 30.0
+
+
+class Failover:
+    """Pure: `now` is monotonic seconds. Streams that lose one publisher spread over the others.
+
+    Each failure in a row doubles the time for which a publisher is avoided; with nobody else to turn to, the
+    one that may be tried soonest is tried at once.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._avoid_until: dict[str, float] = {}
+        self._avoid_s: dict[str, float] = {}
+
+    def failed(self, publisher: str, now: float, *, silent: bool = False) -> None:
+        first_s = AVOID_SILENT_S if silent else AVOID_S
+        avoid_s = max(first_s, min(AVOID_MAX_S, 2 * self._avoid_s.get(publisher, 0.0)))
+        self._avoid_s[publisher] = avoid_s
+        self._avoid_until[publisher] = now + avoid_s
+
+    def worked(self, publisher: str) -> None:
+        self._avoid_s.pop(publisher, None)
+        self._avoid_until.pop(publisher, None)
+
+    def choose(self, assignment: Assignment | None, now: float) -> PublisherEndpoint | None:
+        """None when there is nobody to try yet."""
+        if assignment is None or not assignment.endpoints:
+            return None
+        order = sorted(assignment.endpoints, key=lambda endpoint: self._rank(endpoint, assignment))
+        for endpoint in order:
+            if now >= self._avoid_until.get(endpoint.publisher, now):
+                return endpoint
+        return min(order, key=lambda endpoint: self._avoid_until[endpoint.publisher])
+
+    def _rank(self, endpoint: PublisherEndpoint, assignment: Assignment) -> tuple[bool, int]:
+        spread = crc32(f"{self._stream} {endpoint.publisher}".encode())
+        return endpoint.publisher != assignment.publisher, spread

@@ -1,0 +1,258 @@
+"""The link's codec: what a stream actor and its publisher say to each other, as bytes.
+
+A message is `length u32 | type u8 | body`, little endian; `length` counts type and body. The publisher speaks
+first (Challenge), the stream actor answers (Hello), the publisher says where to go on (Resume), and from then
+on batches go up and acknowledgements come down. Nothing but these fixed layouts and one small JSON object is
+ever decoded, and a length is checked before anything is allocated for it.
+
+The legs of a critical stream open a second kind of connection, to every publisher: they answer the Challenge
+with a Join, and the publisher passes on what each of them says (see relay/standby/peer_status.py).
+
+Sessions: each Resume opens a new session. The stream actor then treats everything after the resumed position
+as unsent; what still arrives for an earlier session is dropped by whoever receives it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, astuple, dataclass
+from struct import Struct
+from struct import error as StructError
+
+import orjson
+
+from relay.errors import LinkError
+from relay.model.record_batch import EVENT_KINDS, MAX_BATCH_BYTES, NO_EVENT_ID, Batch, Kind, decode
+
+VERSION = 3
+NONCE_BYTES = 32
+# The first message may come from a stranger: nothing larger than a Hello is read before it is proved.
+MAX_HELLO_BYTES = 4096
+MAX_MESSAGE_BYTES = 2 * MAX_BATCH_BYTES
+
+HELLO, BATCHES, BYE, JOIN, WORD = 1, 2, 3, 4, 5
+CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED, HEARD, PARTED = 16, 17, 18, 19, 20, 21, 22, 23
+
+_FRAME = Struct("<IB")
+_BATCHES = Struct("<II")
+_BATCHES_HEAD = Struct("<IBII")
+_RESUME = Struct("<IQQIIqQQQ")
+_ACK = Struct("<IQ")
+_MARK = Struct("<QII")
+_REFUSED = Struct("<IQ")
+_FENCED = Struct("<Q")
+_ALIVE = Struct("<B")
+_KINDS = frozenset(Kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who speaks. `tip` is the message id that the stream actor knows to be the last one stored, empty when
+    it does not know; then the publisher reads it from NATS and fences out older epochs before it answers."""
+
+    stream: str
+    epoch: int
+    tip: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on after event `seq` of `epoch` (0, 0: nothing known to be stored), within these bounds of what may
+    be unacknowledged at a time. Of that event, `event_id` is the exchange's id, where it has one, `recv_ns`
+    the time of reading, `sent_ns` that of sending, and `digest` that of its payload, 0 if it was not looked
+    up."""
+
+    session: int
+    epoch: int
+    seq: int
+    max_messages: int
+    max_bytes: int
+    event_id: int = NO_EVENT_ID
+    recv_ns: int = 0
+    digest: int = 0
+    sent_ns: int = 0
+
+
+Mark = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Each mark `(offset, waited_us, answered_us)` says that every record up to `offset` was acknowledged by
+    NATS, how long ago that was when this message left, and how long the answer had taken: acknowledgements
+    wait for each other, and latency counts without that. It left at `told_ns`, by the publisher's clock."""
+
+    session: int
+    told_ns: int
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Sent twice a second; its absence means that the publisher is stopped or gone."""
+
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """NATS can never take the record at `offset`; it counts as handled, and `reason` says why."""
+
+    session: int
+    offset: int
+    reason: str
+
+
+def proof(secret: bytes, nonce: bytes) -> str:
+    return hmac.new(secret, nonce, hashlib.sha256).hexdigest()
+
+
+def frame(kind: int, body: bytes = b"") -> bytes:
+    return _FRAME.pack(len(body) + 1, kind) + body
+
+
+def hello(message: Hello, secret: bytes, nonce: bytes) -> bytes:
+    return frame(HELLO, _proved(message, secret, nonce))
+
+
+def join(message: Hello, secret: bytes, nonce: bytes) -> bytes:
+    """In place of `hello`; its epoch is the name of the leg."""
+    return frame(JOIN, _proved(message, secret, nonce))
+
+
+def _proved(message: Hello, secret: bytes, nonce: bytes) -> bytes:
+    return orjson.dumps({**asdict(message), "proof": proof(secret, nonce)})
+
+
+def batches(session: int, skip: int, encoded: bytes) -> bytes:
+    """`encoded` is batches, end to end; the first `skip` records of the first one are stored already."""
+    return _BATCHES_HEAD.pack(len(encoded) + _BATCHES.size + 1, BATCHES, session, skip) + encoded
+
+
+def resume(message: Resume) -> bytes:
+    return frame(RESUME, _RESUME.pack(*astuple(message)))
+
+
+def ack(session: int, told_ns: int, marks: Iterable[Mark]) -> bytes:
+    return frame(ACK, _ACK.pack(session, told_ns) + b"".join([_MARK.pack(*mark) for mark in marks]))
+
+
+def fenced(epoch: int) -> bytes:
+    return frame(FENCED, _FENCED.pack(epoch))
+
+
+def alive(connected: bool) -> bytes:
+    return frame(ALIVE, _ALIVE.pack(connected))
+
+
+def refused(message: Refused) -> bytes:
+    return frame(REFUSED, _REFUSED.pack(message.session, message.offset) + message.reason.encode()[:512])
+
+
+class Splitter:
+    """Cuts a byte stream into messages. `limit_bytes` may be raised once the peer is proved."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        # The beginning of a message, and how long it must get before it is worth a look.
+        self._rest = bytearray()
+        self._wanted_bytes = _FRAME.size
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yields `(type, body)`; raises LinkError for a length over the limit, not reading on."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted_bytes:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        at, total = 0, len(data)
+        self._wanted_bytes = _FRAME.size
+        while total - at >= _FRAME.size:
+            length, kind = _FRAME.unpack_from(data, at)
+            if not 1 <= length <= self.limit_bytes:
+                raise LinkError(f"a message of {length} bytes is over the limit of {self.limit_bytes}")
+            end = at + 4 + length
+            if total < end:
+                self._wanted_bytes = end - at
+                break
+            yield kind, data[at + _FRAME.size : end]
+            at = end
+        self._rest += data[at:]
+
+
+def read_hello(body: bytes, secret: bytes, nonce: bytes) -> Hello:
+    """Raises LinkError unless the peer proves the cluster's secret and speaks this version."""
+    try:
+        fields = orjson.loads(body)
+        given = str(fields.pop("proof")).encode()
+        message = Hello(**fields)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise LinkError("the peer's hello is malformed") from error
+    if not _is_sound(message):
+        raise LinkError("the peer's hello names no stream, epoch or tip")
+    if not hmac.compare_digest(given, proof(secret, nonce).encode()):
+        raise LinkError("the peer does not know the cluster's secret")
+    if message.version != VERSION:
+        raise LinkError(f"the peer speaks version {message.version} of the link, this side speaks {VERSION}")
+    return message
+
+
+def _is_sound(message: Hello) -> bool:
+    """Even a peer that proves the secret may not write into headers or overflow a field."""
+    if type(message.stream) is not str or type(message.tip) is not str or type(message.epoch) is not int:
+        return False
+    printable = (message.stream + message.tip).isprintable() and " " not in message.tip
+    return printable and 0 < message.epoch < 2**64
+
+
+def read_batches(body: bytes) -> tuple[int, int, list[Batch]]:
+    """Session, number of records to skip and batches.
+
+    Raises DamagedBatchError or LinkError for anything torn, left over or out of reason.
+    """
+    if len(body) <= _BATCHES.size:
+        raise LinkError("there is no batch")
+    session, skip = _BATCHES.unpack_from(body)
+    found = []
+    at = _BATCHES.size
+    while at < len(body):
+        batch, at = decode(body, at, check=False)
+        if batch.kind not in EVENT_KINDS and (batch.kind not in _KINDS or len(batch) > 1):
+            raise LinkError(f"a batch of {len(batch)} records of kind {batch.kind}")
+        found.append(batch)
+    if skip >= len(found[0]):
+        raise LinkError("a batch of which nothing is left")
+    return session, skip, found
+
+
+def read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
+    """What a publisher says; raises LinkError for anything unknown or cut short."""
+    try:
+        return _read_down(kind, body)
+    except StructError as error:
+        raise LinkError(f"the publisher's message of type {kind} is malformed") from error
+
+
+def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
+    if kind == ACK:
+        session, told_ns = _ACK.unpack_from(body)
+        return Ack(session, told_ns, tuple(_MARK.iter_unpack(body[_ACK.size :])))
+    if kind == ALIVE:
+        return Alive(bool(_ALIVE.unpack(body)[0]))
+    if kind == RESUME:
+        return Resume(*_RESUME.unpack(body))
+    if kind == FENCED:
+        return Fenced(*_FENCED.unpack(body))
+    if kind == REFUSED:
+        session, offset = _REFUSED.unpack_from(body)
+        return Refused(session, offset, body[_REFUSED.size :].decode(errors="replace"))
+    raise LinkError(f"the publisher sent a message of unknown type {kind}")

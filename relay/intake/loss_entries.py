@@ -1,0 +1,51 @@
+"""What the loss ledger is told of a gap; pure."""
+
+from __future__ import annotations
+
+from relay.binance.streams import StreamKind, StreamSpec, Venue
+from relay.losses.entry import LossEntry
+from relay.model.gap import Fate, Hole, Piece
+from relay.primitives.range_set import Range
+
+# Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
+_COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
+
+
+# Where one incarnation wrote the beginning down and another one the end.
+SET_BACK = "the clock was set back meanwhile, so these times are rough"
+
+
+def settled_entry(stream: str, hole: Hole, piece: Piece, subject: str) -> LossEntry:
+    """Of ids that REST told about; the events, if there are any, are on `subject`."""
+    absent = piece.fate is Fate.ABSENT
+    return LossEntry(
+        stream=stream,
+        first_id=piece.first_id,
+        last_id=piece.last_id,
+        count=len(piece.payloads),
+        cause=hole.cause,
+        from_ns=min(hole.from_ns, hole.to_ns),
+        to_ns=max(hole.from_ns, hole.to_ns),
+        healed=True,
+        subject=None if absent else subject,
+        reason="REST lists the events around these ids and none with them" if absent else "",
+    )
+
+
+def lost_entry(
+    spec: StreamSpec, ids: Range | None, cause: str, from_ns: int, to_ns: int, reason: str
+) -> LossEntry:
+    """Of what nobody has; `ids` is None where the stream has none."""
+    first_id, last_id = ids if ids else (None, None)
+    count = ids[1] - ids[0] + 1 if ids and spec.kind in _COUNTABLE else None
+    return LossEntry(
+        stream=spec.key,
+        first_id=first_id,
+        last_id=last_id,
+        count=count,
+        cause=cause,
+        from_ns=min(from_ns, to_ns),
+        to_ns=max(from_ns, to_ns),
+        suspect=count is not None and spec.venue is not Venue.SPOT,
+        reason=f"{reason}; {SET_BACK}" if to_ns < from_ns else reason,
+    )

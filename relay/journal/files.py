@@ -1,0 +1,189 @@
+"""The file operations below a journal: its folder, its cursor, and the reader of one segment."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from mmap import mmap
+from pathlib import Path
+from struct import Struct
+from zlib import crc32
+
+from relay.errors import JournalError
+from relay.journal.recovery import Survey, survey
+from relay.journal.segments import (
+    Damage,
+    Segment,
+    Taken,
+    damage_of,
+    epoch_named,
+    in_force,
+    segment_named,
+    take,
+)
+
+CHUNK_BYTES = 64 * 1024
+# A number and its checksum.
+_COPY = Struct("<QI")
+
+
+@contextmanager
+def disk(path: Path, action: str) -> Iterator[None]:
+    """Turn the system's errors into JournalError; `action` completes "cannot be"."""
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"journal {path} cannot be {action}: {error.strerror}; check the disk") from error
+
+
+def make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        directory.chmod(0o700)
+
+
+def last_epoch(directory: Path) -> int:
+    epochs = (epoch_named(path.name) for path in directory.iterdir())
+    return max((epoch for epoch in epochs if epoch is not None), default=0)
+
+
+def create_segment(path: Path, *, sync: bool) -> int:
+    with disk(path, "created"):
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if sync:
+            sync_path(path.parent)
+    return fd
+
+
+def sync_path(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def take_over(directory: Path, epoch: int) -> list[tuple[Segment, int]]:
+    """Rename the segments in force, so that a predecessor that still runs can remove none of them."""
+    named = (segment_named(path.name) for path in directory.iterdir())
+    taken = []
+    for segment, limit in in_force(segment for segment in named if segment is not None):
+        path = directory / segment.name
+        segment.owner = epoch
+        # Gone in between: the predecessor removed it, so it was acknowledged.
+        with suppress(FileNotFoundError):
+            path.rename(directory / segment.name)
+            taken.append((segment, limit))
+    return taken
+
+
+def read_survey(directory: Path, segment: Segment, acknowledged: int, limit: int) -> Survey:
+    return survey(segment, (directory / segment.name).read_bytes(), acknowledged, limit)
+
+
+def remove_others(directory: Path, epoch: int, kept: set[str]) -> None:
+    """Remove all files of epochs up to `epoch` but those named in `kept`."""
+    for path in directory.iterdir():
+        owner = epoch_named(path.name)
+        if owner is not None and owner <= epoch and path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
+class Cursor:
+    """One rising number in a mapped file: a store costs no system call and survives a kill.
+
+    It is kept twice, and the smaller intact copy counts: a kill tears one of them at most. With none intact
+    it is 0, since to deliver again is harmless and to pass over is not.
+    """
+
+    def __init__(self, path: Path, value: int) -> None:
+        # Written before it is mapped: a store into a page without a block on a full disk is a bus error.
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(fd, _twice(value)) < 2 * _COPY.size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._map = mmap(fd, 2 * _COPY.size)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def read_highest(directory: Path) -> int:
+        """A kill may have left several, and one half made."""
+        found = (path.read_bytes() for path in directory.glob("*.cursor"))
+        return max(map(_intact_value, found), default=0)
+
+    def store(self, value: int) -> None:
+        self._map[:] = _twice(value)
+
+    def sync(self) -> None:
+        self._map.flush()
+
+    def close(self) -> None:
+        self._map.close()
+
+
+def _twice(value: int) -> bytes:
+    return 2 * _COPY.pack(value, _checksum(value))
+
+
+def _checksum(value: int) -> int:
+    return crc32(value.to_bytes(8, "little"))
+
+
+def _intact_value(data: bytes) -> int:
+    if len(data) != 2 * _COPY.size:
+        return 0
+    return min((value for value, crc in _COPY.iter_unpack(data) if crc == _checksum(value)), default=0)
+
+
+class SegmentReader:
+    """Reads one segment forward from behind offset `after`, which moves on with what is handed out.
+
+    Opening it raises FileNotFoundError when the segment has gone.
+    """
+
+    def __init__(self, directory: Path, segment: Segment, after: int) -> None:
+        self.segment = segment
+        self.after = after
+        self._path = directory / segment.name
+        self._reached, self._at = segment.mark_before(after)
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def exhausted(self) -> bool:
+        return self._at >= self.segment.end or self._reached >= self.segment.last_offset
+
+    def read(self, max_bytes: int, acknowledged: int) -> tuple[list[bytes], Damage | None]:
+        """The next batches, or a damage stepped over; neither when it only came nearer to `after`."""
+        taken = self._take(max(max_bytes, CHUNK_BYTES), max_bytes)
+        if not taken.used:
+            # The chunk may only have cut a long batch off: look at all that is left.
+            taken = self._take(self.segment.end, max_bytes)
+        if not taken.used:
+            return [], self._step_over(taken, acknowledged)
+        self._at += taken.used
+        self._reached = taken.reached
+        if taken.batches:
+            self.after = taken.reached
+        return taken.batches, None
+
+    def _take(self, chunk_bytes: int, max_bytes: int) -> Taken:
+        size = min(chunk_bytes, self.segment.end - self._at)
+        with disk(self._path, "read"):
+            data = os.pread(self._fd, size, self._at)
+        # Zeros are damage, and so is what somebody cut off.
+        return take(data.ljust(size, b"\0"), self.segment, self._reached, self.after, max_bytes)
+
+    def _step_over(self, taken: Taken, acknowledged: int) -> Damage | None:
+        if taken.gap is None:
+            self._at = self.segment.end
+            return None
+        held = max(self._reached, acknowledged)
+        damage = damage_of(taken.gap, self.segment, self._at, held, self.segment.last_offset + 1)
+        self._at += taken.gap.end
+        return damage
+
+    def close(self) -> None:
+        os.close(self._fd)

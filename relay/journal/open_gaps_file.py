@@ -1,0 +1,46 @@
+"""The holes that REST has still to fill, in a file beside the journal, for the next incarnation.
+
+The file is replaced as a whole, so a kill at any moment leaves the one before or the one after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from relay.model.gap import Hole
+
+FILE_NAME = "open-holes.json"
+
+
+class OpenHoles:
+    """Of one incarnation. What a later one has written is left alone: a stopped process may wake up."""
+
+    def __init__(self, directory: Path, epoch: int) -> None:
+        self._path = directory / FILE_NAME
+        self._epoch = epoch
+
+    def load(self) -> list[Hole]:
+        """What the incarnation before left; nothing if that cannot be read."""
+        return self._read()[1]
+
+    def save(self, holes: Sequence[Hole]) -> None:
+        """Raises OSError."""
+        exists = self._path.exists()
+        if (not holes and not exists) or (exists and self._read()[0] > self._epoch):
+            return
+        fields = [asdict(hole) | {"sample": hole.sample.decode()} for hole in holes]
+        new = self._path.with_suffix(".new")
+        new.write_bytes(orjson.dumps({"epoch": self._epoch, "holes": fields}))
+        new.replace(self._path)
+
+    def _read(self) -> tuple[int, list[Hole]]:
+        try:
+            found = orjson.loads(self._path.read_bytes())
+            holes = [Hole(**(fields | {"sample": fields["sample"].encode()})) for fields in found["holes"]]
+            return int(found["epoch"]), holes
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return 0, []

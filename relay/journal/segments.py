@@ -1,0 +1,213 @@
+"""What the files of a journal say: their names, their batches and their damages. Pure: bytes in, values out.
+
+A segment holds batches of one epoch, its writer's, with rising offsets. A new incarnation takes the segments
+of its predecessor over by renaming them and then starts one of its own, at an offset of its choice. Whatever
+a stopped predecessor appends or creates when it wakes up is superseded: it lies above that offset, or in a
+segment that nobody took over.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import NamedTuple
+
+from relay.errors import DamagedBatchError
+from relay.model.record_batch import EPOCH_AT, batch_end, head, intact
+
+NO_LIMIT = 1 << 64
+# Looking for an offset reads this much at most.
+MARK_BYTES = 64 * 1024
+_EPOCH = Struct("<Q")
+_SEGMENT_NAME = re.compile(r"(\d{20})-(\d{20})-(\d{20})\.seg")
+_ANY_NAME = re.compile(r"(\d{20})(-\d{20}-\d{20}\.seg|\.cursor|\.floor)")
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file, written by `epoch`. `end` is the byte after its last intact batch, `bytes` its size on disk.
+
+    `owner` is the epoch that wrote it or took it over. Of an empty segment `last_offset` is
+    `first_offset - 1`. `marks` are some places at which a batch begins, each with the offset of the record
+    before it.
+    """
+
+    owner: int
+    first_offset: int
+    epoch: int
+    last_offset: int = field(init=False)
+    end: int = 0
+    bytes: int = 0
+    marks: list[tuple[int, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last_offset = self.first_offset - 1
+        self.marks = [(self.last_offset, 0)]
+
+    @property
+    def name(self) -> str:
+        return f"{self.owner:020}-{self.first_offset:020}-{self.epoch:020}.seg"
+
+    def extend(self, last_offset: int, end: int) -> None:
+        self.last_offset = last_offset
+        self.end = end
+        if end - self.marks[-1][1] >= MARK_BYTES:
+            self.marks.append((last_offset, end))
+
+    def mark_before(self, offset: int) -> tuple[int, int]:
+        """The last mark from which on every record above `offset` is found."""
+        index = bisect_right(self.marks, offset, key=lambda mark: mark[0])
+        return self.marks[max(0, index - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """`lost_bytes` of `segment`, from byte `at` on, are no intact batches.
+
+    `records_lost` counts the offsets among them that were not acknowledged. It is None when the damage
+    reaches the end of the newest segment: so looks an append that a kill cut short before it was accepted.
+    """
+
+    segment: str
+    at: int
+    reason: str
+    lost_bytes: int
+    records_lost: int | None
+
+
+class Found(NamedTuple):
+    """An intact batch at bytes `start` to `end`, with the records from offset `first` to `last`."""
+
+    start: int
+    end: int
+    kind: int
+    first: int
+    last: int
+
+
+class Gap(NamedTuple):
+    """Bytes without an intact batch. `next_offset` is None when none follows."""
+
+    start: int
+    end: int
+    reason: str
+    next_offset: int | None
+
+
+class Taken(NamedTuple):
+    """Batches cut out of a chunk, the bytes used up, the offset reached, and the gap that stopped it."""
+
+    batches: list[bytes]
+    used: int
+    reached: int
+    gap: Gap | None
+
+
+def segment_named(name: str) -> Segment | None:
+    match = _SEGMENT_NAME.fullmatch(name)
+    if match is None:
+        return None
+    return Segment(owner=int(match[1]), first_offset=int(match[2]), epoch=int(match[3]))
+
+
+def epoch_named(name: str) -> int | None:
+    """The epoch that owns any file of a journal; None for foreign files."""
+    match = _ANY_NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def in_force(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
+    """Segments in offset order, each with the offset from which a later one rules; no superseded ones.
+
+    An incarnation that was killed while it took over has written nothing yet: some segments are its own then
+    and some still its predecessor's.
+    """
+    found = sorted(segments, key=lambda each: (each.epoch, each.first_offset), reverse=True)
+    kept: list[tuple[Segment, int]] = []
+    limit = NO_LIMIT
+    for segment in found:
+        if segment.owner >= found[0].epoch and segment.first_offset < limit:
+            kept.append((segment, limit))
+            limit = segment.first_offset
+    return kept[::-1]
+
+
+def scan(data: bytes, epoch: int, reached: int, limit: int) -> Iterator[Found | Gap]:
+    """The intact batches of `data` with offsets above `reached` and below `limit`, and the gaps between them.
+
+    Ends at the batch before `limit`, whatever follows it.
+    """
+    at = 0
+    while at < len(data) and reached + 1 < limit:
+        try:
+            found = _intact(data, at, reached)
+        except DamagedBatchError as error:
+            gap = _gap(data, error, epoch, reached, limit)
+            yield gap
+            at = gap.end
+            continue
+        if found.first >= limit:
+            return
+        yield found
+        at, reached = found.end, found.last
+
+
+def _intact(data: bytes, at: int, reached: int) -> Found:
+    end = batch_end(data, at)
+    if not intact(data, at):
+        raise DamagedBatchError(at, "checksum differs")
+    kind, count, first, *_ = head(data, at)
+    if first <= reached:
+        raise DamagedBatchError(at, "offset does not rise")
+    return Found(at, end, kind, first, first + count - 1)
+
+
+def _gap(data: bytes, damage: DamagedBatchError, epoch: int, reached: int, limit: int) -> Gap:
+    found = _resync(data, damage.at + 1, epoch, reached, limit)
+    if found is None:
+        return Gap(damage.at, len(data), damage.reason, None)
+    return Gap(damage.at, found.start, damage.reason, found.first)
+
+
+def _resync(data: bytes, at: int, epoch: int, reached: int, limit: int) -> Found | None:
+    """The first intact batch at or after byte `at`, found by the epoch that each batch carries."""
+    mark = _EPOCH.pack(epoch)
+    place = data.find(mark, at + EPOCH_AT)
+    while place >= 0:
+        try:
+            found = _intact(data, place - EPOCH_AT, reached)
+        except DamagedBatchError:
+            found = None
+        if found is not None and found.first < limit:
+            return found
+        place = data.find(mark, place + 1)
+    return None
+
+
+def damage_of(gap: Gap, segment: Segment, base: int, held: int, limit: int) -> Damage:
+    """`base` is the byte of the segment where the scanned data began; records up to `held` are not lost."""
+    following = gap.next_offset
+    if following is None and limit != NO_LIMIT:
+        following = limit
+    records_lost = None if following is None else max(0, following - 1 - held)
+    return Damage(segment.name, base + gap.start, gap.reason, gap.end - gap.start, records_lost)
+
+
+def take(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> Taken:
+    """Cut out the batches that go beyond `after`, up to `max_bytes` but at least one; stop at a gap."""
+    batches: list[bytes] = []
+    used = size = 0
+    for item in scan(data, segment.epoch, reached, segment.last_offset + 1):
+        if isinstance(item, Gap):
+            return Taken(batches, used, reached, item)
+        start, end, _, _, last = item
+        if last > after:
+            size += end - start
+            if batches and size > max_bytes:
+                break
+            batches.append(data[start:end])
+        used, reached = end, last
+    return Taken(batches, used, reached, None)

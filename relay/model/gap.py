@@ -1,0 +1,62 @@
+"""Ids that are missing from a stream, and what became of them; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """Ids that were not received. `sample` is a payload of the stream, which shows the form of the others."""
+
+    first_id: int
+    last_id: int
+    cause: str
+    from_ns: int
+    to_ns: int
+    sample: bytes
+
+
+class Fate(Enum):
+    FOUND = "found"
+    ABSENT = "absent"
+    """REST lists the events on both sides and none with these ids."""
+    UNREACHED = "unreached"
+    """REST does not give them."""
+
+
+class Piece(NamedTuple):
+    """Ids with one fate; FOUND ones have a payload each."""
+
+    first_id: int
+    last_id: int
+    fate: Fate
+    payloads: Sequence[bytes] = ()
+
+
+class GapRule(NamedTuple):
+    """How to tell that ids are missing between two neighbours of a stream.
+
+    `missing_between` takes the last id, this one, and this one's parsed payload, and counts what is missing;
+    where ids are linked but not `contiguous` it can only say that something is.
+    """
+
+    missing_between: Callable[[int, int, Any], int]
+    contiguous: bool
+
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Neighbours of one fate made into one piece."""
+    runs: list[list[Piece]] = []
+    for piece in pieces:
+        if runs and runs[-1][-1].fate is piece.fate and runs[-1][-1].last_id + 1 == piece.first_id:
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+    return [
+        Piece(run[0].first_id, run[-1].last_id, run[0].fate, [each for one in run for each in one.payloads])
+        for run in runs
+    ]

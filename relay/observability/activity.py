@@ -1,0 +1,139 @@
+"""What happened between two looks at the relay, in words: losses, rotations, restarts, scaling. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.model.stats import PublisherStats, RelayStatus, StreamState, StreamStats
+from relay.primitives.text import count
+
+
+class Weight(StrEnum):
+    """How much it matters: data is or may be gone; something had to be got over; as it should be."""
+
+    BAD = "bad"
+    WARN = "warn"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """`kind` and `about` tell which ones may be added up. `text` may hold `{n}`, for `amount`."""
+
+    kind: str
+    about: str
+    weight: Weight
+    text: str
+    amount: int = 1
+
+    def __str__(self) -> str:
+        return self.text.replace("{n}", count(self.amount))
+
+
+# Counters of StreamStats; what grows by itself under way needs no word.
+_COUNTED: Mapping[str, tuple[Weight, str]] = {
+    "lost": (Weight.BAD, "lost {n}, which the exchange sent and nobody received"),
+    "dropped": (Weight.BAD, "dropped {n}, as its overflow policy says"),
+    "unaligned": (Weight.BAD, "replaced a connection without an overlap; events may be missing"),
+    "rejected": (Weight.WARN, "rejected {n} that are not what the stream promises"),
+    "conflated": (Weight.WARN, "replaced {n} snapshots by later ones, memory being full"),
+    "reconnects": (Weight.WARN, "reconnected to the exchange"),
+    "silences": (Weight.WARN, "left a silent connection for a second one"),
+    "failovers": (Weight.WARN, "lost its publisher and went to another one"),
+    "healed": (Weight.INFO, "had {n} missing events filled in over REST"),
+    "repaired": (Weight.INFO, "had {n} lost events repaired over REST"),
+    "rotations": (Weight.INFO, "rotated its connection without a seam"),
+}
+
+
+def happenings(before: RelayStatus, after: RelayStatus) -> list[Happening]:
+    return [
+        *_of_streams(before, after),
+        *_of_publishers(before, after),
+        *_of_the_pool(before, after),
+        *_of_trouble(before, after),
+    ]
+
+
+def _of_streams(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+    old = {stats.key: stats for stats in before.streams}
+    new = {stats.key: stats for stats in after.streams}
+    for key, stats in new.items():
+        if key in old:
+            yield from _of_stream(key, old[key], stats)
+        if stats.first_data_at_ns and (key not in old or not old[key].first_data_at_ns):
+            yield Happening("data", key, Weight.INFO, "had its first data")
+    for key in old:
+        if key not in new:
+            yield Happening("ended", key, Weight.INFO, "ended")
+
+
+def _of_stream(key: str, old: StreamStats, new: StreamStats) -> Iterator[Happening]:
+    if new.epoch != old.epoch:
+        yield Happening("restarted", key, Weight.WARN, f"started again, as epoch {new.epoch}")
+        return
+    if new.gaps > old.gaps and new.lost == old.lost:
+        # With ids, the number of lost ones tells more.
+        text = "has {n} gaps on the loss ledger; no ids tell whether anything was in them"
+        yield Happening("gaps", key, Weight.BAD, text, new.gaps - old.gaps)
+    for name, (weight, text) in _COUNTED.items():
+        grown = getattr(new, name) - getattr(old, name)
+        if grown > 0:
+            yield Happening(name, key, weight, text, grown)
+    blocked = StreamState.BLOCKED
+    if new.state is blocked is not old.state:
+        yield Happening("blocked", key, Weight.BAD, "stopped reading: nothing more fits")
+    elif old.state is blocked is not new.state:
+        yield Happening("unblocked", key, Weight.INFO, "reads again")
+
+
+def _of_publishers(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+    old = {stats.publisher: stats for stats in before.publishers}
+    new = {stats.publisher: stats for stats in after.publishers}
+    for name, stats in new.items():
+        if name in old:
+            yield from _of_publisher(name, old[name], stats)
+        else:
+            yield Happening("joined", name, Weight.INFO, "serves now")
+    for name in old:
+        if name not in new:
+            yield Happening("left", name, Weight.INFO, "ended")
+
+
+def _of_publisher(name: str, old: PublisherStats, new: PublisherStats) -> Iterator[Happening]:
+    if new.pid != old.pid:
+        yield Happening("restarted", name, Weight.WARN, "started again")
+    elif new.errors > old.errors:
+        why = f": {new.last_error}" if new.last_error else ""
+        text = f"had {{n}} refusals by NATS{why}"
+        yield Happening("errors", name, Weight.WARN, text, new.errors - old.errors)
+    if old.connected and not new.connected:
+        yield Happening("disconnected", name, Weight.BAD, "has no connection to NATS")
+    elif new.connected and not old.connected:
+        yield Happening("connected", name, Weight.INFO, "is connected to NATS")
+
+
+def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+    old, new = before.scale, after.scale
+    if (old.wanted, old.mode) != (new.wanted, new.mode):
+        reason = f": {new.reason}" if new.reason else ""
+        text = f"wants {new.wanted} instead of {old.wanted}, {new.mode}{reason}"
+        yield Happening("scale", "pool", Weight.INFO, text)
+
+
+def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+    # One that starts has never answered; if that lasts, it is a problem.
+    heard = {one.key for one in before.streams} | {one.publisher for one in before.publishers}
+    for name in after.unreachable:
+        if name in heard and name not in before.unreachable:
+            yield Happening("silent", name, Weight.WARN, "does not answer")
+    for problem in after.problems:
+        if gist(problem) not in map(gist, before.problems):
+            yield Happening("problem", gist(problem), Weight.WARN, problem)
+
+
+def gist(problem: str) -> str:
+    """What stays the same while a problem lasts."""
+    return "".join(c for c in problem if not c.isdigit())

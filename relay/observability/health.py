@@ -1,0 +1,144 @@
+"""Is the relay ready, and can it recover by itself? Pure; `now` is monotonic seconds.
+
+Ready: every stream that is wanted has delivered, and NATS acknowledges. What the relay waits out by itself
+(NATS or the exchange away, an actor that is being replaced) is not ready, and healthy. Unhealthy is what its
+own remedies should have ended long ago: each finding has a patience well beyond the slowest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from relay.model.stats import Health, RelayStatus, StreamStats
+from relay.primitives.text import age
+
+# A reconnect takes a second or two, a publisher's watchdog two, a replacement three.
+SILENT_S = 30.0
+UNACKNOWLEDGED_S = 10.0
+MUTE_S = 5.0
+# A head that is restarted answers again within a minute.
+STUCK_S = 120.0
+# Muteness is ended by a replacement after three seconds, a start that fails is repeated for ever; a new node
+# may take some minutes to come.
+ABSENT_S = 300.0
+# NATS may be away for as long as it likes, but a publisher that has it gets acknowledgements.
+STALLED_S = 300.0
+# Stats are taken between two events: books that do not balance are a defect, and no moment in between.
+UNBALANCED_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong `since` then: it blocks readiness after `grace_s`, and health after `patience_s`.
+
+    `patience_s` is None for what the relay waits out, however long it takes.
+    """
+
+    text: str
+    since: float
+    grace_s: float = 0.0
+    patience_s: float | None = None
+
+
+def judge(findings: tuple[Finding, ...], looked_at: float, now: float) -> Health:
+    """`looked_at` is when the controller last saw the relay."""
+    blind_s = now - looked_at
+    not_ready = [_told(one, now) for one in findings if now - one.since >= one.grace_s]
+    unhealthy = [
+        _told(one, now)
+        for one in findings
+        if one.patience_s is not None and now - one.since >= one.patience_s
+    ]
+    if blind_s >= SILENT_S:
+        not_ready.insert(0, f"the controller has not seen the relay for {age(blind_s)}")
+    if blind_s >= STUCK_S:
+        unhealthy.insert(0, f"the controller has not seen the relay for {age(blind_s)}")
+    return Health(not_ready=tuple(not_ready), unhealthy=tuple(unhealthy))
+
+
+def _told(finding: Finding, now: float) -> str:
+    return f"{finding.text} ({age(now - finding.since)})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far a stream was when its acknowledgements last moved, or when it had nothing to wait for."""
+
+    epoch: int
+    acknowledged: int
+    at: float
+
+
+@dataclass(slots=True)
+class HealthWatch:
+    """Remembers since when each thing is wrong."""
+
+    _since: dict[str, float] = field(default_factory=dict)
+    _progress: dict[str, _Progress] = field(default_factory=dict)
+
+    def looked(
+        self, status: RelayStatus, wanted: Mapping[str, float | None], jetstream_problem: str, now: float
+    ) -> tuple[Finding, ...]:
+        """`wanted` gives for each stream's key how long it may be silent; None is for ever."""
+        found = [*_of_streams(status, wanted, now), *_of_actors(status, now)]
+        if jetstream_problem:
+            found.append(Finding(f"JetStream's streams are not there: {jetstream_problem}", now))
+        timed = [replace(one, since=self._since.get(one.text, now)) for one in found]
+        self._since = {one.text: one.since for one in timed}
+        return (*timed, *self._stalls(status, now))
+
+    def _stalls(self, status: RelayStatus, now: float) -> Iterator[Finding]:
+        """Streams whose acknowledgements do not come although something waits for them."""
+        connected = {one.publisher for one in status.publishers if one.connected}
+        before, self._progress = self._progress, {}
+        for stats in status.streams:
+            key = stats.key
+            progress = self._progress[key] = _moved(stats, before.get(key), now)
+            if not stats.backlog_count:
+                continue
+            patience_s = STALLED_S if stats.linked and stats.publisher in connected else None
+            yield Finding(f"NATS acknowledges nothing of {key}", progress.at, UNACKNOWLEDGED_S, patience_s)
+
+
+def _moved(stats: StreamStats, before: _Progress | None, now: float) -> _Progress:
+    same = before is not None and (before.epoch, before.acknowledged) == (stats.epoch, stats.acknowledged)
+    if before is not None and same and stats.backlog_count:
+        return before
+    return _Progress(stats.epoch, stats.acknowledged, now)
+
+
+def _of_streams(status: RelayStatus, wanted: Mapping[str, float | None], now: float) -> Iterator[Finding]:
+    there = {stats.key: stats for stats in status.streams}
+    for key, limit_s in wanted.items():
+        stats = there.get(key)
+        if stats is None:
+            yield Finding(f"{key} has not started", now, patience_s=ABSENT_S)
+            continue
+        if not stats.balanced:
+            yield Finding(f"the books of {key} do not balance", now, patience_s=UNBALANCED_S)
+        if not stats.subscribed_at_ns:
+            yield Finding(f"{key} has not reached the exchange", now)
+        elif limit_s is not None:
+            yield from _of_delivery(key, stats, limit_s, now)
+
+
+def _of_delivery(key: str, stats: StreamStats, limit_s: float, now: float) -> Iterator[Finding]:
+    if not stats.first_data_at_ns:
+        yield Finding(f"{key} has had no data", now)
+    elif not stats.acknowledged:
+        yield Finding(f"NATS has acknowledged nothing of {key} yet", now)
+    elif (stats.last_data_age_s or 0.0) >= limit_s + SILENT_S:
+        yield Finding(f"{key} gets no data", now)
+
+
+def _of_actors(status: RelayStatus, now: float) -> Iterator[Finding]:
+    streams = {stats.key for stats in status.streams}
+    for name in status.unreachable:
+        # A publisher that starts, or is replaced, keeps nobody from delivering.
+        grace_s = MUTE_S if name in streams else ABSENT_S
+        yield Finding(f"{name} does not answer", now, grace_s, ABSENT_S)
+    if not status.publishers:
+        yield Finding("no publisher runs", now, patience_s=ABSENT_S)
+    elif not any(one.connected for one in status.publishers):
+        yield Finding("no publisher has a connection to NATS", now)

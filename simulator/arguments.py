@@ -1,0 +1,22 @@
+"""The arguments of the simulated exchange, apart from what runs it: every command line reads them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from relay.primitives.argument_types import port, positive
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--port", type=port, default=9001, metavar="P", help="0 takes a free one (9001)")
+    parser.add_argument("--venue", choices=("spot", "usdm", "coinm"), default="usdm", help="(usdm)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="same seed, same events (1)")
+    parser.add_argument(
+        "--rate-scale", type=positive, default=1.0, metavar="X", help="multiply the traffic by X"
+    )
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="send a recording, not made-up events")
+    parser.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed of the recording (1)")
+    parser.add_argument(
+        "--hold", action="store_true", help="send nothing before a POST to /sim/start-traffic"
+    )

@@ -1,0 +1,170 @@
+"""One stream of the simulated exchange: when its events are due, what they say, and who gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from relay.binance.streams import StreamKind
+from simulator.payloads import Source
+from simulator.report import Ledger, Sent
+from simulator.traffic import Arrivals, Uniform
+
+NS_PER_MS, NS_PER_US = 1_000_000, 1000
+Tap = Callable[[str, list[bytes], int], None]
+
+
+class Listener(Protocol):
+    """A socket that has subscribed."""
+
+    @property
+    def paused(self) -> bool:
+        """True while it cannot take bytes; a push is then queued."""
+        ...
+
+    def push(self, channel: Channel, payloads: list[bytes]) -> bool:
+        """Write or queue; False if the connection is ending."""
+        ...
+
+
+class Channel:
+    """Makes the events that are due and hands each to every listener.
+
+    While every listener is paused nothing is made, and what stays due longer than `max_owed_s` never is.
+    Without listeners events are made all the same, unseen, so that a client that was away finds a real gap.
+    `stamp_ns` is the unit of the events' times.
+    `due_s` is when the next event is due, and `listened` says whether anybody would get it: plain fields,
+    because the pump looks at them for every channel all the time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: StreamKind | None,
+        source: Source,
+        max_owed_s: float,
+        tap: Tap | None = None,
+        stamp_ns: int = NS_PER_MS,
+    ) -> None:
+        self.name = name
+        self.wire_name = name.encode()
+        self.ledger = Ledger(name, kind)
+        self.due_s = inf
+        self.listened = False
+        self._source = source
+        self._max_owed_s = max_owed_s
+        self._tap = tap
+        self._stamp_ns = stamp_ns
+        self._arrivals: Arrivals = Uniform(0.0, 0.0)
+        self._ordinary: Arrivals = self._arrivals
+        self._extra = 0
+        self._skipped = 0
+        self._listeners: list[Listener] = []
+        self._muted: list[Listener] = []
+        self._mute_all = False
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._listeners) + len(self._muted)
+
+    @property
+    def stalled(self) -> bool:
+        """Every listener is paused: their resuming is to be waited for."""
+        return self.listened and all(listener.paused for listener in self._listeners)
+
+    def start(self, arrivals: Arrivals) -> None:
+        self._ordinary = arrivals
+        self._use(arrivals)
+
+    def flood(self, rate_per_s: float, now_s: float) -> None:
+        self._use(Uniform(rate_per_s, now_s))
+
+    def follow(self, arrivals: Arrivals) -> None:
+        """These instead of the ordinary ones."""
+        self._use(arrivals)
+
+    def calm(self, now_s: float) -> None:
+        """Back to the ordinary arrivals, without what they would have sent meanwhile."""
+        self._ordinary.take(now_s, inf)
+        self._use(self._ordinary)
+
+    def emit(self, count: int) -> None:
+        """Make `count` more events due at once."""
+        self._extra += count
+        self._look_ahead()
+
+    def skip(self, count: int) -> None:
+        """Make the next `count` events unseen, whoever listens: a hole that REST can still fill."""
+        self._skipped += count
+
+    def stop(self) -> None:
+        self._extra = 0
+        self.start(Uniform(0.0, 0.0))
+
+    def _use(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self.due_s = -inf if self._extra else self._arrivals.next_s
+
+    def add(self, listener: Listener) -> None:
+        if listener not in self._listeners and listener not in self._muted:
+            self._listeners.append(listener)
+            self._count_listeners()
+
+    def remove(self, listener: Listener) -> None:
+        for listeners in (self._listeners, self._muted):
+            if listener in listeners:
+                listeners.remove(listener)
+        self._count_listeners()
+
+    def silence(self, *, everybody: bool) -> None:
+        """Send nothing more to the present subscribers; to `everybody`, later ones included."""
+        self._muted += self._listeners
+        self._listeners = []
+        self._mute_all = everybody
+        self._count_listeners()
+
+    def unsilence(self) -> None:
+        self._listeners += self._muted
+        self._muted = []
+        self._mute_all = False
+        self._count_listeners()
+
+    def _count_listeners(self) -> None:
+        self.listened = bool(self._listeners) and not self._mute_all
+
+    def step(self, now_s: float, now_ns: int, quantum: int) -> bool:
+        """Make and hand out at most `quantum` events; True if that left some waiting."""
+        if self.stalled:
+            return False
+        if self._arrivals.next_s < now_s - self._max_owed_s:
+            self.ledger.withheld += self._arrivals.take(now_s - self._max_owed_s, inf)
+        extra = min(self._extra, quantum)
+        self._extra -= extra
+        count = extra + self._arrivals.take(now_s, quantum - extra)
+        self._look_ahead()
+        if count:
+            self._hand_out(self._source.make(count, now_ns // self._stamp_ns), now_ns)
+        return count == quantum
+
+    def _hand_out(self, payloads: list[bytes], now_ns: int) -> None:
+        if self._skipped:
+            unseen, payloads = payloads[: self._skipped], payloads[self._skipped :]
+            self._skipped -= len(unseen)
+            self.ledger.missed(unseen)
+            if not payloads:
+                return
+        listeners = tuple(self._listeners) if self.listened else ()
+        accepted = [listener.push(self, payloads) for listener in listeners]
+        if not any(accepted):
+            self.ledger.missed(payloads)
+            return
+        self.ledger.made(payloads, now_ns)
+        if self._tap is not None:
+            self._tap(self.name, payloads, now_ns)
+
+    def sent(self) -> Sent:
+        return self.ledger.sent(self.subscribers)

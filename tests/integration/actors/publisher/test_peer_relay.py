@@ -1,0 +1,236 @@
+"""A publisher between the legs of a critical stream: it passes on what they say and keeps their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.publisher.peer_relay import MAX_LEGS
+from relay.adapters.local.nats_server import EmbeddedNats
+from relay.delivery import link_codec
+from relay.model.record_batch import Batch, Kind
+from relay.standby.peer_status import WORD_EVERY_S, Word, encode_word, read_leg, read_word
+from tests.integration.actors.publisher.test_actor import events
+from tests.support.hosts import SECRET
+from tests.support.link_client import DEADLINE_S, Sender
+from tests.support.publisher_rig import OTHER, TRADE, Rig
+
+
+class LegClient(asyncio.Protocol):
+    """A leg's end of a line: it joins by itself and keeps what it hears."""
+
+    def __init__(self, leg: int, key: str = TRADE, secret: bytes = SECRET) -> None:
+        self.leg = leg
+        self.words: list[Word] = []
+        self.parted: list[int] = []
+        self.alive = 0
+        self.closed = False
+        self._key = key
+        self._secret = secret
+        self._splitter = link_codec.Splitter(link_codec.MAX_MESSAGE_BYTES)
+        self._changed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._changed.set()
+
+    def data_received(self, data: bytes) -> None:
+        for kind, body in self._splitter.feed(data):
+            match kind:
+                case link_codec.CHALLENGE:
+                    hello = link_codec.Hello(stream=self._key, epoch=self.leg, tip="")
+                    self.write(link_codec.join(hello, self._secret, body))
+                case link_codec.HEARD:
+                    self.words.append(read_word(body))
+                case link_codec.PARTED:
+                    self.parted.append(read_leg(body))
+                case link_codec.ALIVE:
+                    self.alive += 1
+        self._changed.set()
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[attr-defined]
+
+    def say(self, word: Word) -> None:
+        self.write(link_codec.frame(link_codec.WORD, encode_word(word)))
+
+    def hot(self, epoch: int) -> Word:
+        word = Word(self.leg, hot=True, epoch=epoch)
+        self.say(word)
+        return word
+
+    async def until(self, met: Callable[[LegClient], Any]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not met(self):
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Any:
+    with EmbeddedNats(tmp_path / "nats") as server:
+        yield server
+
+
+def play(server: EmbeddedNats, act: Callable[[Rig], Coroutine[Any, Any, None]], nats_lines: str = "") -> None:
+    async def run() -> None:
+        async with Rig(server, nats_lines) as rig:
+            await act(rig)
+
+    asyncio.run(run())
+
+
+async def joined(rig: Rig, leg: int, key: str = TRADE, secret: bytes = SECRET) -> LegClient:
+    client = LegClient(leg, key, secret)
+    path = rig.stats().unix_path
+    await asyncio.get_running_loop().create_unix_connection(lambda: client, path)
+    await client.until(lambda one: one.alive or one.closed)
+    return client
+
+
+def test_legs_of_a_stream_hear_each_other_and_nobody_else(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        first, second, stranger = (
+            await joined(rig, 1), await joined(rig, 2), await joined(rig, 3, OTHER),
+        )  # fmt: skip
+        word = first.hot(5)
+        await second.until(lambda one: one.words)
+        alive = stranger.alive
+        await stranger.until(lambda one: one.alive > alive + 1)
+        assert (first.words, second.words, stranger.words) == ([], [word], [])
+
+    play(nats_server, act)
+
+
+def test_who_comes_later_hears_at_once_what_was_said(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        first = await joined(rig, 1)
+        first.hot(5)
+        word = first.hot(6)
+        await first.until(lambda one: one.alive > 2)
+        second = await joined(rig, 2)
+        assert second.words == [word]
+
+    play(nats_server, act)
+
+
+def test_the_end_of_a_connection_is_told_at_once(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        first, second = await joined(rig, 1), await joined(rig, 2)
+        first.transport.abort()  # type: ignore[attr-defined]
+        await second.until(lambda one: one.parted)
+        assert second.parted == [1]
+
+    play(nats_server, act)
+
+
+def test_it_says_that_it_is_alive_as_often_as_legs_say_words(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        first = await joined(rig, 1)
+        began, before = asyncio.get_running_loop().time(), first.alive
+        await first.until(lambda one: one.alive >= before + 8)
+        assert asyncio.get_running_loop().time() - began >= 7 * WORD_EVERY_S
+
+    play(nats_server, act)
+
+
+@pytest.mark.parametrize("delivery", ["jetstream", "core"])
+def test_a_later_hot_leg_ends_the_link_of_an_earlier_one_here_and_keeps_it_out(
+    nats_server: EmbeddedNats, delivery: str
+) -> None:
+    """Also where no fence in NATS would."""
+
+    async def act(rig: Rig) -> None:
+        stale = await rig.opened(epoch=7)
+        leg = await joined(rig, 1)
+        leg.hot(7)
+        await Sender(stale, events(7, 3)).run()
+        leg.hot(8)
+        await stale.until_closed()
+        again = await rig.link(epoch=7)
+        await again.until_closed()
+        assert (stale.heard.fenced_by, again.heard.fenced_by, again.heard.resumes) == (8, 8, [])
+        await rig.opened(epoch=8)
+
+    play(nats_server, act, f"delivery: {delivery}")
+
+
+def test_a_warm_leg_disturbs_nobody(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        hot = await rig.opened(epoch=7)
+        leg = await joined(rig, 1)
+        leg.say(Word(1, hot=False, epoch=99))
+        await Sender(hot, events(7, 20)).run()
+        assert rig.stats().streams == (TRADE,)
+
+    play(nats_server, act)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        link_codec.frame(link_codec.WORD, b"short"),
+        link_codec.frame(link_codec.WORD, encode_word(Word(2, hot=True, epoch=1))),
+        link_codec.batches(1, 0, Batch(Kind.EVENT, 1, 7, 1, 1, [1], [b"{}"]).encoded),
+        link_codec.frame(99),
+        link_codec.frame(link_codec.WORD, b"x" * (link_codec.MAX_HELLO_BYTES + 1)),
+    ],
+    ids=["no word", "another leg's", "events", "unknown", "too long"],
+)
+def test_a_leg_that_says_anything_else_loses_its_connection_alone(
+    nats_server: EmbeddedNats, junk: bytes
+) -> None:
+    async def act(rig: Rig) -> None:
+        bad, good = await joined(rig, 1), await joined(rig, 2)
+        stream = await rig.opened(epoch=7)
+        bad.write(junk)
+        await bad.until(lambda one: one.closed)
+        assert not good.closed and good.words == []
+        await Sender(stream, events(7, 3)).run()
+
+    play(nats_server, act)
+
+
+def test_a_stream_that_says_a_word_without_having_joined_loses_its_link(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        stream = await rig.opened(epoch=7)
+        stream.write(link_codec.frame(link_codec.WORD, encode_word(Word(7, hot=True, epoch=8))))
+        await stream.until_closed()
+
+    play(nats_server, act)
+
+
+def test_a_peer_without_the_secret_hears_nothing(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        leg = await joined(rig, 1)
+        leg.hot(5)
+        stranger = await joined(rig, 2, secret=b"another")
+        assert stranger.closed and stranger.words == []
+        assert rig.stats().errors == 1
+
+    play(nats_server, act)
+
+
+def test_there_are_only_so_many_legs(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        for leg in range(1, MAX_LEGS + 1):
+            assert not (await joined(rig, leg)).closed
+        assert (await joined(rig, 99)).closed
+
+    play(nats_server, act)
+
+
+def test_legs_do_not_hold_up_a_drain(nats_server: EmbeddedNats) -> None:
+    async def act(rig: Rig) -> None:
+        leg = await joined(rig, 1)
+        await asyncio.to_thread(rig.publisher.drain, 5.0)
+        await leg.until(lambda one: one.closed)
+
+    play(nats_server, act)

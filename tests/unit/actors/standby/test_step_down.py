@@ -1,0 +1,55 @@
+"""What a leg reads while it waits to see whether to step aside."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from actors.standby.step_down import SETTLED_S, Aside
+from actors.stream.relay import StreamRelay
+from relay.errors import SteppedAsideError
+
+
+class Relay:
+    """Notes in which order it gets what."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.intake = SimpleNamespace(disconnected=lambda: self.got.append("hole"))
+        self.settings = SimpleNamespace(spec=SimpleNamespace(key="usdm:btcusdt@trade"))
+
+    def take(self, payloads: list[bytes], recv_ns: int) -> None:
+        self.got.append((payloads, recv_ns))
+
+
+def aside(relay: Relay) -> Aside:
+    return Aside(cast(StreamRelay, relay))
+
+
+def test_who_stays_takes_all_that_was_read_behind_the_holes_it_was_read_behind() -> None:
+    relay = Relay()
+    waiting = aside(relay)
+    waiting.hold([b"1", b"2"], 10)
+    waiting.broke()
+    waiting.hold([b"3"], 20)
+    assert relay.got == []
+    waiting.stay()
+    assert relay.got == ["hole", ([b"1", b"2"], 10), "hole", ([b"3"], 20)]
+
+
+def test_who_leaves_takes_nothing() -> None:
+    relay = Relay()
+    waiting = aside(relay)
+    waiting.hold([b"1"], 10)
+    with pytest.raises(SteppedAsideError, match="goes on with its other leg"):
+        waiting.leave()
+    assert relay.got == []
+
+
+def test_it_is_settled_once_the_other_leg_has_said_a_word_since() -> None:
+    waiting, now = aside(Relay()), time.monotonic()
+    assert not waiting.settled(now)
+    assert waiting.settled(now + SETTLED_S + 1.0)

@@ -1,0 +1,74 @@
+"""What damage to a journal took, against a model that knows every event."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.journal.damage import Tear, Tears
+from relay.model.record_batch import NO_EVENT_ID, Kind
+from tests.support.records import encode
+
+EVENTS = 12
+
+
+def record(number: int, kind: Kind = Kind.EVENT) -> bytes:
+    """Event `number` has this seq and an exchange id ten times as high."""
+    event_id = 10 * number if kind is Kind.EVENT else NO_EVENT_ID
+    return encode(kind, number, 1, number, number, event_id, b"{}")
+
+
+def lost(tears: list[Tear], last: int) -> set[int]:
+    found: set[int] = set()
+    for tear in tears:
+        after = last + 1 if tear.after is None else tear.after.seq
+        found |= set(range(max(0, tear.before_id // 10) + 1, after))
+    return found
+
+
+@given(
+    damaged=st.sets(st.integers(1, EVENTS)),
+    stored=st.integers(0, EVENTS),
+    cuts=st.sets(st.integers(1, EVENTS)),
+    late=st.booleans(),
+)
+def test_exactly_what_is_neither_read_back_nor_stored_is_told(
+    damaged: set[int], stored: int, cuts: set[int], late: bool
+) -> None:
+    tears, told = Tears(), []
+
+    def know() -> None:
+        if stored:
+            tears.stored(1, stored, 10 * stored, stored)
+
+    if not late:
+        know()
+    batch, torn = [], False
+    for number in range(1, EVENTS + 1):
+        if number in damaged or number in cuts:
+            tears.follow(batch, torn=torn)
+            batch, torn = [], number in damaged
+        if number not in damaged:
+            batch.append(record(number))
+    know()
+    tears.follow(batch, torn=torn)
+    told += tears.found()
+    told += tears.end()
+    assert lost(told, EVENTS) - set(range(1, stored + 1)) == damaged - set(range(1, stored + 1))
+    assert all(number in damaged for number in lost(told, EVENTS) if number > stored)
+
+
+def test_side_records_alone_leave_no_hole() -> None:
+    tears = Tears()
+    tears.follow([record(1)], torn=False)
+    tears.follow([record(1, Kind.LOSS), record(2)], torn=True)
+    assert list(tears.found()) == []
+
+
+def test_a_hole_is_told_once() -> None:
+    tears = Tears()
+    tears.follow([record(1)], torn=False)
+    tears.follow([record(3)], torn=True)
+    assert [(tear.before_id, tear.after.event_ids[0]) for tear in tears.found() if tear.after] == [(10, 30)]
+    assert list(tears.found()) == []
+    assert list(tears.end()) == []

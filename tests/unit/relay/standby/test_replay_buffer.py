@@ -1,0 +1,298 @@
+"""What a warm leg remembers, and where it goes on: every event behind what is stored, once, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.binance.streams import Venue, parse_stream
+from relay.model.position import Point, digest_of
+from relay.standby.replay_buffer import (
+    BREAK,
+    UNFOUND_WORDS,
+    Entry,
+    Place,
+    Ring,
+    Seam,
+    place_after,
+    place_by_time,
+)
+
+MS = 1_000_000
+TRADES, BOOKS = "btcusdt@trade", "btcusdt@bookTicker"
+both_kinds = pytest.mark.parametrize("name", [TRADES, BOOKS])
+
+
+def trade(number: int) -> bytes:
+    fields = {"e": "trade", "E": 1, "T": 1, "s": "BTCUSDT", "t": number, "p": "1.0", "q": "2", "X": "MARKET"}
+    return orjson.dumps(fields | {"m": True})
+
+
+def book(number: int) -> bytes:
+    return orjson.dumps(
+        {"e": "bookTicker", "u": number, "s": "BTCUSDT", "b": "1", "B": "2", "a": "3", "A": "4"}
+    )
+
+
+def payload(name: str, number: int) -> bytes:
+    return trade(number) if name == TRADES else book(number)
+
+
+def ring(name: str = TRADES, max_messages: int = 100) -> Ring:
+    return Ring(parse_stream(Venue.USDM, name), max_messages=max_messages, max_bytes=1 << 20)
+
+
+def read(one: Ring, name: str, *numbers: int) -> None:
+    for number in numbers:
+        one.take([payload(name, number)], number * MS)
+
+
+def point(name: str, number: int, epoch: int = 7) -> Point:
+    event_id = number if name == TRADES else -1
+    return Point(epoch, number, event_id, number * MS, digest_of(payload(name, number)))
+
+
+def told(one: Ring, name: str, number: int, held: int = 1, *, reading: bool = True) -> bool:
+    return one.stored(point(name, number), held, reading=reading)
+
+
+def names(one: Ring) -> list[int]:
+    return [entry.recv_ns // MS for entry in one.entries if entry.is_event]
+
+
+@both_kinds
+def test_what_is_stored_is_forgotten_but_for_the_last_event(name: str) -> None:
+    one = ring(name)
+    read(one, name, *range(1, 10))
+    assert told(one, name, 6)
+    assert names(one) == [6, 7, 8, 9]
+    assert one.covers
+    assert one.memory_bytes == sum(len(entry.payload) for entry in one.entries)
+    assert one.place_after(one.entries, point(name, 8)) == Place(3, Seam.EXACT)
+
+
+@both_kinds
+def test_an_event_that_is_yet_to_come_is_waited_for(name: str) -> None:
+    one = ring(name)
+    read(one, name, 1, 2, 3)
+    told(one, name, 2)
+    assert one.place_after(one.entries, point(name, 5)) is None
+    read(one, name, 4, 5, 6)
+    assert one.place_after(one.entries, point(name, 5)) == Place(4, Seam.EXACT)
+
+
+def test_without_the_event_itself_its_id_tells_what_comes_next() -> None:
+    one = ring()
+    read(one, TRADES, 5, 6)
+    assert one.place_after(one.entries, point(TRADES, 3)) == Place(0, Seam.BY_ID)
+    assert not one.covers
+
+
+@both_kinds
+def test_with_nothing_stored_all_of_it_comes_next(name: str) -> None:
+    one = ring(name)
+    read(one, name, 5, 6)
+    assert one.place_after(one.entries, Point()) == Place(0, Seam.EXACT)
+
+
+@both_kinds
+def test_after_a_calm_everything_that_comes_is_new(name: str) -> None:
+    """The last stored event came before this leg began to read, and nothing is on its way any more."""
+    one = ring(name)
+    told(one, name, 3, held=0)
+    assert not one.covers, "said once, it may be on its way to this leg"
+    told(one, name, 3, held=0)
+    assert one.covers
+    read(one, name, 4, 5)
+    assert one.place_after(one.entries, point(name, 3)) == Place(0, Seam.EXACT)
+
+
+@both_kinds
+@pytest.mark.parametrize(("held", "reading"), [(1, True), (0, False)])
+def test_no_calm_while_something_is_held_or_a_leg_reads_nothing(name: str, held: int, reading: bool) -> None:
+    one = ring(name)
+    for _ in range(3):
+        told(one, name, 3, held=held, reading=reading)
+    assert not one.covers
+
+
+@both_kinds
+@pytest.mark.parametrize("number", [2, 5])
+def test_there_is_no_calm_while_this_leg_reads_events(name: str, number: int) -> None:
+    """The hot leg has not read them, and who knows what else."""
+    one = ring(name)
+    read(one, name, number)
+    for _ in range(3):
+        told(one, name, 3, held=0)
+    assert not one.covers
+
+
+@both_kinds
+def test_there_is_no_calm_while_the_hot_leg_stands_still(name: str) -> None:
+    """What it has stored is not in memory any more, but in what was evicted."""
+    one = ring(name, max_messages=8)
+    read(one, name, 1, 2)
+    told(one, name, 2)
+    read(one, name, *range(3, 12))
+    assert one.evict()
+    for _ in range(3):
+        assert not told(one, name, 2, held=0)
+    assert one.covers
+
+
+@both_kinds
+def test_a_break_ends_what_reaches_back_until_it_is_behind_what_is_stored(name: str) -> None:
+    one = ring(name)
+    read(one, name, 1, 2, 3)
+    told(one, name, 2)
+    one.broke()
+    one.broke()
+    assert not one.covers
+    read(one, name, 5, 6)
+    assert [entry.name for entry in one.entries].count(BREAK) == 1
+    told(one, name, 3)
+    assert not one.covers
+    told(one, name, 5)
+    assert one.covers
+    assert names(one) == [5, 6]
+
+
+@both_kinds
+def test_more_than_memory_may_hold_is_evicted_oldest_first(name: str) -> None:
+    one = ring(name, max_messages=8)
+    read(one, name, *range(1, 9))
+    assert one.evict() == []
+    read(one, name, 9)
+    evicted = one.evict()
+    assert [entry.recv_ns // MS for entry in evicted] == [1, 2, 3]
+    assert names(one) == [4, 5, 6, 7, 8, 9]
+
+
+@both_kinds
+def test_what_is_kept_elsewhere_still_reaches_back_and_what_is_lost_does_not(name: str) -> None:
+    one = ring(name, max_messages=8)
+    read(one, name, 1, 2)
+    told(one, name, 1)
+    read(one, name, *range(3, 12))
+    assert one.evict()
+    for _ in range(2 * UNFOUND_WORDS):
+        assert not told(one, name, 2), "it was evicted, so all of that has to stay"
+    assert one.covers
+    assert told(one, name, 9), "it is in memory, so nothing of that has to stay"
+    one.lost()
+    assert not one.covers
+
+
+def test_an_event_that_is_never_found_ends_what_reaches_back() -> None:
+    one = ring(BOOKS)
+    read(one, BOOKS, 1, 2)
+    told(one, BOOKS, 1)
+    for number in range(UNFOUND_WORDS + 1):
+        assert one.covers
+        told(one, BOOKS, 100 + number)
+    assert not one._anchored
+
+
+def test_without_ids_the_time_of_reading_has_to_do_where_two_sockets_differ() -> None:
+    """What was read before and since then is there, only by other bytes."""
+    one = ring(BOOKS)
+    for second in range(5):
+        one.take([book(1000 + second)], second * 1000 * MS)
+    other = Point(7, 1, -1, 3500 * MS, 12345)
+    for _ in range(2 * UNFOUND_WORDS):
+        one.stored(other, 1, reading=True)
+    assert one.covers
+    assert one.place_after(one.entries, other) is None
+    assert place_by_time(list(one.entries), other) == Place(4, Seam.BY_TIME)
+
+
+def test_by_time_nothing_may_be_left() -> None:
+    entries = [Entry(1, b"x", 5)]
+    assert place_by_time(entries, Point(1, 1, -1, 9, 0)) == Place(1, Seam.BY_TIME)
+
+
+def test_of_equal_events_the_one_that_was_read_at_that_time_is_meant() -> None:
+    entries = [Entry(4, b"x", at * 1000 * MS) for at in range(5)]
+    assert place_after(entries, Point(1, 1, -1, 2010 * MS, 4)) == Place(3, Seam.EXACT)
+
+
+def test_frames_that_are_no_events_keep_their_place_and_requests_for_a_new_connection_are_told() -> None:
+    one = ring()
+    seen = one.take([trade(1), b"nonsense", b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}'], 1)
+    assert (seen.events, seen.shutdown) == (1, True)
+    assert [entry.payload for entry in one.entries] == [trade(1), b"nonsense"]
+
+
+def test_reading_counts_from_its_first_event_until_it_breaks() -> None:
+    one = ring()
+    assert one.since_ns == 0
+    read(one, TRADES, 3, 4)
+    assert one.since_ns == 3 * MS
+    one.broke()
+    assert one.since_ns == 0
+    read(one, TRADES, 9)
+    assert one.since_ns == 9 * MS
+
+
+@dataclass
+class Course:
+    """One stream on two sockets: what the hot leg has accepted and stored, and what the warm one remembers,
+    with all that its memory evicted kept."""
+
+    name: str
+    one: Ring
+    evicted: list[Entry] = field(default_factory=list)
+    made: int = 0
+    seen: int = 0
+    accepted: int = 0
+    stored: int = 0
+
+    def step(self, kind: str, count: int) -> None:
+        match kind:
+            case "make":
+                self.made += count
+            case "read":
+                last = min(self.made, self.seen + count)
+                read(self.one, self.name, *range(self.seen + 1, last + 1))
+                self.seen = last
+                self.evicted += self.one.evict()
+            case "accept":
+                self.accepted = min(self.made, self.accepted + count)
+            case "store":
+                self.stored = min(self.accepted, self.stored + count)
+            case "say":
+                held = self.accepted - self.stored
+                if self.stored and self.one.stored(point(self.name, self.stored), held, reading=True):
+                    self.evicted.clear()
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["make", "read", "accept", "store", "say"]), st.integers(1, 12)), max_size=60
+)
+
+
+@both_kinds
+@settings(max_examples=1000, deadline=None)
+@given(steps, st.integers(0, 5), st.integers(0, 20))
+def test_whoever_reaches_back_goes_on_with_the_very_next_event(
+    name: str, course: list[tuple[str, int]], begun: int, late: int
+) -> None:
+    """Whatever was made, read, accepted, stored and said in whatever order, from wherever it began."""
+    at = Course(name, ring(name, max_messages=8), [], begun, begun, begun, begun)
+    for kind, count in course:
+        at.step(kind, count)
+    if not at.one.covers:
+        return
+    # The hot leg stores some more before it dies; the warm leg's socket brings all of it in the end.
+    at.step("accept", late)
+    at.step("store", late)
+    at.step("read", at.made)
+    remembered = [*at.evicted, *at.one.entries]
+    place = at.one.place_after(remembered, point(name, at.stored))
+    assert place is not None and place.seam is Seam.EXACT
+    numbers = [entry.recv_ns // MS for entry in remembered[place.at :]]
+    assert numbers == list(range(at.stored + 1, at.made + 1))
