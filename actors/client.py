@@ -28,7 +28,7 @@ from actors.runtime.host import SECRET, SOCKETS, ActorHost, private_directory
 from relay.adapters.nats.login import login_proofs
 from relay.config import Config
 from relay.config.diff import differences
-from relay.control.store import PAGE_KEY, Facts
+from relay.control.store import PAGE_KEY, ControlStore
 from relay.errors import ClusterError, ConfigError
 from relay.model.stats import TAKE_DOWN_GRACE_S, RelayStatus, ScaleStatus, TakenDown
 
@@ -55,7 +55,7 @@ NO_RELAY = "no relay runs there; start it with `driver.py run`"
 _NO_ADDRESS = ("", "auto", "local")
 
 
-class Start(StrEnum):
+class StartMode(StrEnum):
     """AUTO joins a running cluster, else starts one; LOCAL always starts one; JOIN never does."""
 
     AUTO = "auto"
@@ -72,7 +72,7 @@ class BringUp:
 
 
 def connect(
-    start: Start,
+    start: StartMode,
     *,
     address: str | None = None,
     namespace: str = NAMESPACE,
@@ -80,25 +80,25 @@ def connect(
     include_dashboard: bool = True,
     shared: bool = True,
     classes: ActorClasses | None = None,
-) -> Connection:
+) -> RelayClient:
     """Raises ClusterError when there is nothing to join, or Ray does not start.
 
     A cluster is looked for at `address`, at RAY_ADDRESS, among those that this user's drivers started, and
     where `ray start` left one on this machine, in this order. AUTO does not join what was started without
     `shared`.
     """
-    joined = None if start is Start.LOCAL else _joined(start, address, namespace)
+    joined = None if start is StartMode.LOCAL else _joined(start, address, namespace)
     session = joined or local_ray.start(
         namespace,
         needed_cpus=needed_cpus + CONTROLLER_CPUS,
         include_dashboard=include_dashboard,
         shared=shared,
     )
-    return Connection(session, namespace, classes or ActorClasses())
+    return RelayClient(session, namespace, classes or ActorClasses())
 
 
-def _joined(start: Start, address: str | None, namespace: str) -> local_ray.Session | None:
-    own = local_ray.find_own(shared=start is Start.AUTO)
+def _joined(start: StartMode, address: str | None, namespace: str) -> local_ray.Session | None:
+    own = local_ray.find_own(shared=start is StartMode.AUTO)
     named_address = address or os.environ.get("RAY_ADDRESS")
     if named_address in _NO_ADDRESS:
         named_address = None
@@ -107,12 +107,12 @@ def _joined(start: Start, address: str | None, namespace: str) -> local_ray.Sess
     found = named_address or local_ray.find_started_by_hand()
     if found is not None:
         return local_ray.join(found, namespace)
-    if start is Start.AUTO:
+    if start is StartMode.AUTO:
         return None
     raise ClusterError("no Ray cluster runs here; start the relay with `driver.py run`, or give --address")
 
 
-class Connection:
+class RelayClient:
     """Use from one thread. `token_path` is None on a cluster that this process did not start."""
 
     def __init__(self, session: local_ray.Session, namespace: str, classes: ActorClasses) -> None:
@@ -124,7 +124,7 @@ class Connection:
         self._whole_at = time.monotonic()
         self._host = ActorHost(namespace)
         self._cluster = RayCluster(namespace, classes, self._host)
-        self._facts = Facts(self._cluster)
+        self._facts = ControlStore(self._cluster)
 
     def bring_up(self, config: Config, who: str = "") -> BringUp:
         """Raises ConfigError or ClusterError; afterwards the relay goes on without this process."""

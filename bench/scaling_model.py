@@ -16,7 +16,7 @@ from relay.control.reconcile import Assign, Create, Drain, Instruction, Remove
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment
 from relay.model.stats import PublisherStats, StreamState, StreamStats
-from relay.ports import Look
+from relay.ports import Observation
 
 _T = TypeVar("_T", bound=Any)
 
@@ -124,8 +124,8 @@ class Fleet:
             served_per_s = share * (stream.rate_per_s + stream.backlog / max(elapsed_s, 1.0))
         stream.backlog = max(0.0, stream.backlog + (stream.rate_per_s - served_per_s) * elapsed_s)
 
-    def looks(self, now: float) -> dict[ActorId, Look]:
-        found: dict[ActorId, Look] = {}
+    def looks(self, now: float) -> dict[ActorId, Observation]:
+        found: dict[ActorId, Observation] = {}
         for key, stream in self.streams.items():
             _tell(stream)
             found[ActorId(Role.STREAM, key)] = stream.stats

@@ -22,7 +22,7 @@ from statistics import quantiles
 from bench.machine import this_machine
 from bench.scaling_model import CAPACITY_PER_S, DAY_S, Fleet
 from bench.svg import Axis, Series, line_chart, linear_axis
-from relay.control.assign import Placement, adopt, assign, publish
+from relay.control.assign import Placement, assign, keep_failed_over, publish
 from relay.control.autoscale import (
     DRAIN_S,
     UP_SHARE,
@@ -33,11 +33,11 @@ from relay.control.autoscale import (
     ScaleState,
     decide,
 )
-from relay.control.observation import Watch
+from relay.control.observation import ClusterView
 from relay.control.reconcile import Desired, Drain, Instruction, Remove, Retire, reconcile
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment
-from relay.ports import Look
+from relay.ports import Observation
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 # The controller looks once a second; a calm hour needs fewer looks to be told from a lively one.
@@ -53,14 +53,16 @@ class Controls:
         self.decision = Decision(start, "")
         self._settings = ScaleSettings(minimum=1, maximum=publishers)
         self._streams = streams
-        self._watch = Watch()
+        self._watch = ClusterView()
         self._placed: dict[str, Placement] = {}
         self._published: dict[str, Assignment] = {}
         self._draining: set[ActorId] = set()
 
-    def look(self, looks: dict[ActorId, Look], drained: dict[ActorId, bool], now: float) -> list[Instruction]:
+    def look(
+        self, looks: dict[ActorId, Observation], drained: dict[ActorId, bool], now: float
+    ) -> list[Instruction]:
         watch = self._watch
-        watch.looked(looks, now)
+        watch.update(looks, now)
         loads = {stats.publisher: stats.rate_per_s for stats in watch.publishers()}
         observed = watch.observed({}, drained, loads)
         leaving = sum(found.retired_s is not None for found in observed.publishers.values())
@@ -111,7 +113,7 @@ class Controls:
             reported = max(reported, stats.assignment_version)
             if stats.publisher is not None and stats.linked:
                 used[key] = (stats.publisher, stats.assignment_version)
-        placed = adopt(self._placed, self._published, used, endpoints, now)
+        placed = keep_failed_over(self._placed, self._published, used, endpoints, now)
         self._placed = assign(demand, endpoints, self.state.capacity_per_s, placed, now)
         self._published.update(publish(self._published, self._placed, endpoints, reported))
 

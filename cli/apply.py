@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from cli.connect import joined
 from cli.display.rollout import lines
-from cli.operator_name import person
+from cli.operator_name import operator_name
 from relay.config import Config, load_config
-from relay.control.rollout import Effect, effect
+from relay.control.rollout import Rollout, rollout_status
 from relay.errors import ClusterError
 from relay.model.stats import RelayStatus
 
 if TYPE_CHECKING:
-    from actors.client import Connection
+    from actors.client import RelayClient
 
 LOOK_EVERY_S = 0.2
 SAY_EVERY_S = 5.0
@@ -40,10 +40,10 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _apply(cluster: Connection, config: Config, deadline_s: float | None) -> None:
+def _apply(cluster: RelayClient, config: Config, deadline_s: float | None) -> None:
     """Without a deadline it does not wait."""
     before, begun = cluster.status(), time.monotonic()
-    cluster.bring_up(config, person())
+    cluster.bring_up(config, operator_name())
     if deadline_s is None:
         print("applied; `driver.py status` shows how far it is")
         return
@@ -52,12 +52,12 @@ def _apply(cluster: Connection, config: Config, deadline_s: float | None) -> Non
     print(f"in force after {time.monotonic() - begun:.1f} s")
 
 
-def _await_effect(cluster: Connection, before: RelayStatus, config: Config, deadline_s: float) -> Effect:
+def _await_effect(cluster: RelayClient, before: RelayStatus, config: Config, deadline_s: float) -> Rollout:
     """Raises ClusterError if that takes too long."""
     begun = said_at = time.monotonic()
     while True:
         status = cluster.status()
-        found = effect(before, status, config)
+        found = rollout_status(before, status, config)
         if not found.waiting:
             return found
         if time.monotonic() - begun > deadline_s:
@@ -72,6 +72,6 @@ def _await_effect(cluster: Connection, before: RelayStatus, config: Config, dead
         time.sleep(LOOK_EVERY_S)
 
 
-def _shown(found: Effect) -> str:
+def _shown(found: Rollout) -> str:
     more = len(found.waiting) - SHOWN_AT_MOST
     return ", ".join(found.waiting[:SHOWN_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -13,7 +13,7 @@ from websockets.exceptions import WebSocketException
 
 from cli.display.terminal import Tone
 from cli.screen import Screen
-from relay.binance.classifier import Outcome, classify
+from relay.binance.classifier import PayloadClass, classify
 from relay.config import StreamSettings, load_config
 
 # Binance counts 300 connection attempts in five minutes for each address; what runs already needs some.
@@ -81,9 +81,9 @@ async def _first_event(settings: StreamSettings, deadline_s: float) -> str:
             connected = True
             async for frame in socket:
                 verdict = classify(settings.spec, frame if isinstance(frame, bytes) else frame.encode())
-                if verdict.outcome is Outcome.ACCEPTED:
+                if verdict.payload_class is PayloadClass.ACCEPTED:
                     return ""
-                if verdict.outcome is Outcome.REJECTED:
+                if verdict.payload_class is PayloadClass.REJECTED:
                     return f"the first data is not this stream's: {verdict.reason}"
     except TimeoutError:
         return _SILENT if connected else f"no connection to {settings.url} within {deadline_s:g} s"

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from cli.display.rollout import lines
 from cli.display.terminal import Tone
-from cli.operator_name import person
+from cli.operator_name import operator_name
 from cli.screen import Screen
 from relay.config import Config, load_config
 from relay.config.yaml_file import MAX_FILE_BYTES
-from relay.control.rollout import effect
+from relay.control.rollout import rollout_status
 from relay.errors import ClusterError, ConfigError, UsageError
 from relay.model.stats import RelayStatus
-from relay.primitives.stable_change import ChangedFile
+from relay.primitives.stable_change import StableChangeDetector
 
 if TYPE_CHECKING:
-    from actors.client import Connection
+    from actors.client import RelayClient
 
 
-class Follower:
+class ConfigWatcher:
     """`look` once a second. A wrong file changes nothing; `fit` makes of each configuration what is run.
 
     `known` is the digest of what runs, taken before it was read.
@@ -35,19 +35,19 @@ class Follower:
         path: Path,
         known: bytes | None,
         fit: Callable[[Config], Config],
-        cluster: Connection,
+        cluster: RelayClient,
         screen: Screen,
     ) -> None:
         self._path = path
         self._fit = fit
         self._cluster = cluster
         self._screen = screen
-        self._file = ChangedFile(known)
+        self._file = StableChangeDetector(known)
         self._applied: tuple[RelayStatus, Config] | None = None
 
     def look(self) -> None:
         try:
-            if self._file.look(digest(self._path)):
+            if self._file.observe(digest(self._path)):
                 self._apply()
         except (ConfigError, UsageError) as error:
             text = f"{self._path} has changed and is not applied: {error}; the relay goes on as before"
@@ -62,7 +62,7 @@ class Follower:
     def _apply(self) -> None:
         config = self._fit(load_config(self._path, os.environ))
         before = self._cluster.status()
-        found = self._cluster.bring_up(config, f"{person()}, --watch").differences
+        found = self._cluster.bring_up(config, f"{operator_name()}, --watch").differences
         if not found:
             self._screen.say(f"{self._path} has changed, and comes to the same relay")
             return
@@ -76,7 +76,7 @@ class Follower:
         if self._applied is None:
             return
         before, config = self._applied
-        found = effect(before, self._cluster.status(), config)
+        found = rollout_status(before, self._cluster.status(), config)
         if not found.waiting:
             self._applied = None
             for line in lines(found):

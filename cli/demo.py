@@ -21,16 +21,16 @@ from cli.local_stage import embed_nats, simulate
 from cli.screen import Interrupts, Screen
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.audit.audit import Audit
-from relay.audit.comparison import Sent, judge
+from relay.audit.comparison import Sent, compare
 from relay.binance.id_gaps import gap_rule
 from relay.binance.streams import Venue
 from relay.config import Config, load_config
-from relay.config.overrides import in_directory, on_exchange, on_server
+from relay.config.overrides import with_exchange, with_journal_directory, with_nats
 from relay.errors import ClusterError, UsageError
 from relay.model.stats import RelayStatus
 
 if TYPE_CHECKING:
-    from actors.client import Connection
+    from actors.client import RelayClient
 
 LOOK_EVERY_S = 1.0
 PLAIN_WIDTH = 200
@@ -53,10 +53,10 @@ def run(args: Namespace) -> int:
         ExitStack() as children,
     ):
         directory = Path(scratch)
-        config = in_directory(config, directory / "journal")
-        config = on_server(config, embed_nats(children, directory / "nats"))
+        config = with_journal_directory(config, directory / "journal")
+        config = with_nats(config, embed_nats(children, directory / "nats"))
         exchanges = simulate(children, config, directory, rate_scale=args.rate_scale, hold=True)
-        config = on_exchange(config, {venue: one.url for venue, one in exchanges.items()})
+        config = with_exchange(config, {venue: one.url for venue, one in exchanges.items()})
         screen.say("nats-server and the simulated exchange are up; starting Ray, which takes some seconds")
         reader = children.enter_context(BackgroundAudit(config, Audit(gap_rule), from_start=True))
         with interrupts.breaking_off():
@@ -89,7 +89,7 @@ class _Demo:
 
     def __init__(
         self,
-        cluster: Connection,
+        cluster: RelayClient,
         config: Config,
         exchanges: Mapping[Venue, SimulatedExchange],
         reader: BackgroundAudit,
@@ -188,8 +188,8 @@ class _Demo:
         audit = self._reader.audit
         keys = [one.spec.key for one in self._config.streams]
         accounts = {key: Sent(0, "") for key in keys} | dict(sent)
-        verdicts = judge(accounts, audit.report(), self._conflated())
-        good = whole and not audit.malformed and all(one.good for one in verdicts)
+        verdicts = compare(accounts, audit.report(), self._conflated())
+        good = whole and not audit.malformed and all(one.passed for one in verdicts)
         # A silent stream proves nothing, unless the run was cut short.
         good = good and (self._interrupts.asked or all(one.sent for one in verdicts))
         for line in verdict_table(verdicts, width=self._screen.width, colour=self._screen.colour):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from cli.connect import joined
 from cli.display.rollout import arrival, parting
-from cli.operator_name import person
+from cli.operator_name import operator_name
 from relay.errors import ClusterError
 from relay.model.stats import RelayStatus, StreamStats
 
 if TYPE_CHECKING:
-    from actors.client import Connection
+    from actors.client import RelayClient
 
 LOOK_EVERY_S = 0.2
 # Data of most streams comes within a second; some are silent for days.
@@ -35,11 +35,11 @@ def resume(args: Namespace) -> int:
     return 0
 
 
-def drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
+def drain_publisher(cluster: RelayClient, name: str, deadline_s: float) -> None:
     before = cluster.status()
     moved = [one.key for one in before.streams if one.publisher == name]
     print(f"before: {before.scale.summary}; {name} has {len(moved)} streams", flush=True)
-    cluster.drain_publisher(name, person())
+    cluster.drain_publisher(name, operator_name())
 
     def gone(status: RelayStatus) -> bool:
         scale = status.scale
@@ -50,15 +50,15 @@ def drain_publisher(cluster: Connection, name: str, deadline_s: float) -> None:
     print(f"after:  {after.scale.summary}; the streams are with {', '.join(homes) or 'nobody'}")
 
 
-def stop_stream(cluster: Connection, name: str, deadline_s: float) -> None:
-    key = cluster.stop_stream(name, person())
+def stop_stream(cluster: RelayClient, name: str, deadline_s: float) -> None:
+    key = cluster.stop_stream(name, operator_name())
     after = _await(cluster, lambda status: _stream(status, key) is None, key, deadline_s)
     ended = next((one for one in after.ended if one.key == key), None)
     print(f"{key}: {parting(ended)}; `driver.py resume {name}` starts it again")
 
 
-def resume_stream(cluster: Connection, name: str, deadline_s: float) -> None:
-    key = cluster.resume_stream(name, person())
+def resume_stream(cluster: RelayClient, name: str, deadline_s: float) -> None:
+    key = cluster.resume_stream(name, operator_name())
     begun = time.monotonic()
 
     def back(status: RelayStatus) -> bool:
@@ -73,7 +73,7 @@ def resume_stream(cluster: Connection, name: str, deadline_s: float) -> None:
 
 
 def _await(
-    cluster: Connection, met: Callable[[RelayStatus], bool], what: str, deadline_s: float
+    cluster: RelayClient, met: Callable[[RelayStatus], bool], what: str, deadline_s: float
 ) -> RelayStatus:
     """The first status that will do. Raises ClusterError if that takes too long."""
     begun = time.monotonic()

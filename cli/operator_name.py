@@ -7,7 +7,7 @@ import os
 import socket
 
 
-def person() -> str:
+def operator_name() -> str:
     """In a container the user may have no name."""
     try:
         name = getpass.getuser()

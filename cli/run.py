@@ -9,23 +9,23 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from cli.config_watch import Follower, digest
+from cli.config_watch import ConfigWatcher, digest
 from cli.connect import joined_or_started, started
 from cli.display.status import summary_line
 from cli.display.status_notes import page_line
 from cli.display.terminal import Tone
 from cli.local_stage import embed_nats, simulate, usual_port_or_any
-from cli.operator_name import person
+from cli.operator_name import operator_name
 from cli.scale_and_down import left_lines
 from cli.screen import Interrupts, Screen
 from relay.config import Config, load_config
-from relay.config.overrides import on_exchange, on_server
+from relay.config.overrides import with_exchange, with_nats
 from relay.errors import ClusterError
 from relay.model.stats import PageStatus, RelayStatus, StreamState
-from relay.observability.activity import gist
+from relay.observability.activity import problem_fingerprint
 
 if TYPE_CHECKING:
-    from actors.client import Connection
+    from actors.client import RelayClient
 
 SAY_EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
@@ -49,7 +49,7 @@ def run(args: Namespace) -> int:
             cluster = started(config, shared=True) if own else joined_or_started(args.address, config)
         with closing(cluster), screen:
             _say_changes(cluster, config, screen)
-            follower = Follower(args.config, known, fit, cluster, screen) if args.watch else None
+            follower = ConfigWatcher(args.config, known, fit, cluster, screen) if args.watch else None
             return _watch(cluster, follower, screen, interrupts)
 
 
@@ -68,15 +68,17 @@ def _staged(
             screen.say(f"simulated exchange of {venue}: {url}")
 
     def fit(found: Config) -> Config:
-        found = on_server(found, server) if server else found
-        return on_exchange(found, exchanges) if exchanges else found
+        found = with_nats(found, server) if server else found
+        return with_exchange(found, exchanges) if exchanges else found
 
     return fit
 
 
-def _watch(cluster: Connection, follower: Follower | None, screen: Screen, interrupts: Interrupts) -> int:
+def _watch(
+    cluster: RelayClient, follower: ConfigWatcher | None, screen: Screen, interrupts: Interrupts
+) -> int:
     """Until somebody asks to end or takes the relay down."""
-    watch = Watch(cluster, screen)
+    watch = StatusReporter(cluster, screen)
     while not interrupts.wait(LOOK_EVERY_S):
         if watch.is_over():
             screen.say("the relay was taken down")
@@ -90,7 +92,7 @@ def _watch(cluster: Connection, follower: Follower | None, screen: Screen, inter
     return 0
 
 
-def _drain(cluster: Connection, screen: Screen, deadline_s: float) -> None:
+def _drain(cluster: RelayClient, screen: Screen, deadline_s: float) -> None:
     screen.say("draining")
     try:
         cluster.check()
@@ -105,8 +107,8 @@ def _drain(cluster: Connection, screen: Screen, deadline_s: float) -> None:
         screen.say(line)
 
 
-def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
-    change = cluster.bring_up(config, person())
+def _say_changes(cluster: RelayClient, config: Config, screen: Screen) -> None:
+    change = cluster.bring_up(config, operator_name())
     what = "started" if change.created else "changed" if change.differences else "nothing changed"
     screen.say(f"{what}: {len(config.shards)} streams on Ray at {cluster.address}")
     for difference in change.differences:
@@ -114,10 +116,10 @@ def _say_changes(cluster: Connection, config: Config, screen: Screen) -> None:
     screen.say(f"NATS: {', '.join(config.nats.servers)}   dashboard: {cluster.dashboard_url or 'none'}")
 
 
-class Watch:
+class StatusReporter:
     """Says a line when a stream's state or the scale changes, for each new problem, and now and then."""
 
-    def __init__(self, cluster: Connection, screen: Screen) -> None:
+    def __init__(self, cluster: RelayClient, screen: Screen) -> None:
         self._cluster = cluster
         self._screen = screen
         self._seen: object = None
@@ -139,10 +141,10 @@ class Watch:
             self._page = status.page
             self._screen.say(page_line(status.page) if status.page else "the status page is off")
         for problem in status.problems:
-            if gist(problem) not in self._told:
+            if problem_fingerprint(problem) not in self._told:
                 self._screen.say(problem, Tone.WARN)
-        self._told = set(map(gist, status.problems))
-        self._say(_face(status), summary_line(status, LINE_WIDTH))
+        self._told = set(map(problem_fingerprint, status.problems))
+        self._say(_status_fingerprint(status), summary_line(status, LINE_WIDTH))
         return False
 
     def _say(self, seen: object, line: str, tone: Tone = Tone.PLAIN) -> None:
@@ -152,7 +154,7 @@ class Watch:
             self._screen.say(line, tone)
 
 
-def _face(status: RelayStatus) -> object:
+def _status_fingerprint(status: RelayStatus) -> object:
     """What is worth a line at once when it changes."""
     live = frozenset(one.stream for one in status.streams if one.state is StreamState.LIVE)
     return live, status.scale.mode, status.scale.actual, status.unreachable

@@ -8,13 +8,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from cli.connect import joined
-from cli.operator_name import person
+from cli.operator_name import operator_name
 from relay.errors import ClusterError
 from relay.model.stats import ScaleStatus, TakenDown
 from relay.primitives.text import count
 
 if TYPE_CHECKING:
-    from actors.client import Connection
+    from actors.client import RelayClient
 
 # Pods may have to be added for publishers that do not fit; on one machine it takes under 5 s.
 SCALE_DEADLINE_S = 120.0
@@ -25,13 +25,13 @@ SAY_EVERY_S = 5.0
 def scale(args: Namespace) -> int:
     with closing(joined(args.address)) as cluster:
         print(f"before: {cluster.status().scale.summary}", flush=True)
-        wanted = cluster.scale(args.count, person())
+        wanted = cluster.scale(args.count, operator_name())
         after = _await_scale(cluster, wanted)
         print(f"after:  {after.summary}: {after.reason}")
     return 0
 
 
-def _await_scale(cluster: Connection, wanted: ScaleStatus) -> ScaleStatus:
+def _await_scale(cluster: RelayClient, wanted: ScaleStatus) -> ScaleStatus:
     """What the controller reports once it has the number; raises ClusterError if that takes too long."""
     begun = said_at = time.monotonic()
     while True:

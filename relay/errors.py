@@ -109,7 +109,7 @@ class FencedError(FatalError):
         return f"{self.stream} is served by a later incarnation, epoch {self.epoch}"
 
 
-class SteppedAsideError(FatalError):
+class SteppedDown(FatalError):
     """A hot leg of `stream` has lost its socket and leaves to the warm one, which has its own."""
 
     def __init__(self, stream: str) -> None:

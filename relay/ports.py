@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from relay.observability.metrics import Metrics
 
 
-Look = StreamStats | PublisherStats | Silence
+Observation = StreamStats | PublisherStats | Silence
 
 
 class Host(Protocol):
@@ -84,14 +84,14 @@ class Cluster(Protocol):
     def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         """Adopts the one that exists."""
 
-    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]: ...
+    def observe(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]: ...
 
     def assign(self, actor: ActorId, assignment: Assignment) -> None: ...
 
     def begin_drain(self, actor: ActorId, deadline_s: float) -> None:
         """Does nothing for an actor that drains already."""
 
-    def drained(self, actor: ActorId) -> Look | None:
+    def drained(self, actor: ActorId) -> Observation | None:
         """The stats that the drain ended with, or why there are none; None while it runs."""
 
     def remove(self, actor: ActorId) -> None:

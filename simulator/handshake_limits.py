@@ -20,7 +20,7 @@ class Refusal:
     retry_after_s: int | None = None
 
 
-class Door:
+class HandshakeLimiter:
     """Counts every attempt, refused ones too, and says what to do with it."""
 
     def __init__(self, limit: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from relay.errors import UsageError
 from simulator.catalog import Catalog
 from simulator.channel import Channel
-from simulator.handshake_limits import Door, Refusal
+from simulator.handshake_limits import HandshakeLimiter, Refusal
 from simulator.market import Market
 from simulator.order_book import Book
 from simulator.outlet import Outlet
@@ -35,8 +35,8 @@ class Operations:
     def __init__(self, settings: ExchangeSettings) -> None:
         self.settings = settings
         self.final = False
-        self.door = Door(settings.connects_per_5min)
-        self.rest_door = Door(NO_LIMIT)
+        self.door = HandshakeLimiter(settings.connects_per_5min)
+        self.rest_door = HandshakeLimiter(NO_LIMIT)
         self.outlets: dict[Outlet, float] = {}
         self._recorder = Recorder(settings.record) if settings.record else None
         recording = load_recording(settings.recording) if settings.recording else None

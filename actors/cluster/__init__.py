@@ -28,7 +28,7 @@ from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment
 from relay.model.stats import PublisherStats, StreamStats
 from relay.observability.metrics import Metric, MetricKind
-from relay.ports import Host, Look, Room
+from relay.ports import Host, Observation, Room
 
 _log = logging.getLogger(__name__)
 
@@ -329,7 +329,7 @@ class RayCluster(KeyValues):
             self._forget_calls(actor)
             self._handles[actor] = _remote(class_path, options).remote(*arguments)
 
-    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]:
+    def observe(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
         """One call at a time: a mute actor does not collect calls to answer all at once."""
         asked = {}
         for actor in actors:
@@ -349,7 +349,7 @@ class RayCluster(KeyValues):
                 return None
         return self._handles[actor]
 
-    def _answer(self, actor: ActorId, call: Any) -> Look:
+    def _answer(self, actor: ActorId, call: Any) -> Observation:
         try:
             answer: StreamStats | PublisherStats = ray.get(call)
         except ray.exceptions.ActorDiedError as error:
@@ -383,7 +383,7 @@ class RayCluster(KeyValues):
             until = time.monotonic() + deadline_s + DRAIN_GRACE_S
             self._drains[actor] = handle.drain.remote(deadline_s), until
 
-    def drained(self, actor: ActorId) -> Look | None:
+    def drained(self, actor: ActorId) -> Observation | None:
         if actor not in self._drains:
             return None if actor in self._handles else Silence.GONE
         call, until = self._drains[actor]

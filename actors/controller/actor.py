@@ -18,16 +18,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from actors.controller.heartbeat import Beat, Heart, beat_now
+from actors.controller.heartbeat import Beat, HeartbeatSender, beat_now
 from actors.controller.jetstream_keeper import Ensure, ensure_now
-from actors.controller.page_server import PageKeeper
+from actors.controller.page_server import PageSupervisor
 from actors.controller.publisher_pool import Plan
-from actors.controller.tick import TICK_S, Tick
+from actors.controller.tick import TICK_S, ReconcileLoop
 from relay.adapters.nats.login import login_proofs
 from relay.config import Config
-from relay.config.diff import differences, untouched
-from relay.control.operator_actions import configured, named, noted, publisher_name, still_stopped, stream_key
-from relay.control.store import Facts, Running, Scaling
+from relay.config.diff import differences, unchanged_streams
+from relay.control.operator_actions import (
+    apply_summary,
+    display_name,
+    publisher_name,
+    resolve_stream,
+    still_stopped,
+    with_change,
+)
+from relay.control.store import ControlStore, Running, Scaling
 from relay.errors import ClusterError, ConfigError, SluiceError, UsageError
 from relay.model.stats import TAKE_DOWN_GRACE_S, Health, RelayStatus, ScaleStatus, StoppedStream, TakenDown
 from relay.observability.history import History
@@ -53,7 +60,7 @@ class Controller:
         beat: Beat = beat_now,
         end: Callable[[int], object] = os._exit,
     ) -> None:
-        self._facts = Facts(cluster)
+        self._facts = ControlStore(cluster)
         self._host = host
         self._started_at = time.monotonic()
         self._lock = threading.Lock()
@@ -62,12 +69,12 @@ class Controller:
         self._recovered = threading.Event()
         self._plan: Plan | None = None
         self._drain_s: float | None = None
-        self._tick = Tick(cluster, host, self._facts, ensure)
+        self._tick = ReconcileLoop(cluster, host, self._facts, ensure)
         self._history = History(str(time.time_ns()))
         self._history_lock = threading.Lock()
         self._own_token_file: Path | None = None
-        self._page = PageKeeper(self)
-        self._heart = Heart(beat)
+        self._page = PageSupervisor(self)
+        self._heart = HeartbeatSender(beat)
         self._end = end
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
         self._thread.start()
@@ -111,7 +118,7 @@ class Controller:
             streams = len(plan.running.config.shards)
             if count is not None and not 1 <= count <= streams:
                 raise UsageError(f"{count} publishers for {streams} streams; take 1 to {streams}, or auto")
-            scaling = Scaling(count, named(who), time.time_ns())
+            scaling = Scaling(count, display_name(who), time.time_ns())
             self._facts.save_scaling(scaling)
             what = "publishers left to the load" if count is None else f"publishers set to {count}"
             self._plan = plan = self._noted(replace(plan, scaling=scaling), who, what)
@@ -127,15 +134,15 @@ class Controller:
     def stop_stream(self, stream: str, who: str) -> str:
         """It stops reading, publishes what it holds and stays stopped; returns its key."""
         with self._changing() as plan:
-            key = stream_key(stream, [one.spec.key for one in plan.running.config.streams])
+            key = resolve_stream(stream, [one.spec.key for one in plan.running.config.streams])
             if key not in plan.stopped:
-                stop = StoppedStream(key=key, who=named(who), at_ns=time.time_ns())
+                stop = StoppedStream(key=key, who=display_name(who), at_ns=time.time_ns())
                 self._plan = self._stopped(plan, {**plan.stopped, key: stop}, who, f"{key} stopped")
         return key
 
     def resume_stream(self, stream: str, who: str) -> str:
         with self._changing() as plan:
-            key = stream_key(stream, [one.spec.key for one in plan.running.config.streams])
+            key = resolve_stream(stream, [one.spec.key for one in plan.running.config.streams])
             if key in plan.stopped:
                 rest = {other: stop for other, stop in plan.stopped.items() if other != key}
                 self._plan = self._stopped(plan, rest, who, f"{key} resumed")
@@ -161,7 +168,7 @@ class Controller:
             if before is not None and not found:
                 return ()
             plan = self._changed_plan(before, config)
-            what = configured(found) if before else f"relay started with {len(config.shards)} streams"
+            what = apply_summary(found) if before else f"relay started with {len(config.shards)} streams"
             self._plan = self._noted(plan, who, what)
         self._wake.set()
         for sentence in found:
@@ -205,7 +212,7 @@ class Controller:
         self._wake.set()
 
     def _noted(self, plan: Plan, who: str, what: str) -> Plan:
-        changes = noted(plan.changes, who, what, time.time_ns())
+        changes = with_change(plan.changes, who, what, time.time_ns())
         self._facts.save_changes(changes)
         _log.info("%s, by %s", changes[-1].what, changes[-1].who)
         return replace(plan, changes=changes)
@@ -223,7 +230,7 @@ class Controller:
             scaling = _configured_scaling(config)
         stopped: Mapping[str, StoppedStream] = {}
         if before is not None and before.stopped:
-            stopped = still_stopped(before.stopped, untouched(before.running.config, config))
+            stopped = still_stopped(before.stopped, unchanged_streams(before.running.config, config))
             self._facts.save_stopped(stopped)
         self._facts.save_scaling(scaling)
         self._facts.save_running(running)
@@ -275,7 +282,7 @@ class Controller:
         status = self.status()
         self._heart.tick(config.nats, status, now)
         with self._history_lock:
-            self._history.looked(status, time.time_ns())
+            self._history.update(status, time.time_ns())
 
 
 def _configured_scaling(config: Config) -> Scaling:

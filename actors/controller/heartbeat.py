@@ -25,7 +25,7 @@ def beat_now(nats: NatsConfig, payload: bytes) -> None:
     asyncio.run(publish(nats, payload))
 
 
-class Heart:
+class HeartbeatSender:
     """`problem` says why the last heartbeat did not get out; empty when it did. Use from one thread."""
 
     def __init__(self, beat: Beat = beat_now, executor: Executor | None = None) -> None:

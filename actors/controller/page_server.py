@@ -27,19 +27,19 @@ from relay.observability.page_requests import (
     MAX_CONNECTIONS,
     MAX_LINE_BYTES,
     MAX_TOKEN_BYTES,
-    Answer,
     Command,
     DrainPublisher,
-    Look,
+    HttpResponse,
     Request,
     ResumeStream,
     Scale,
+    Show,
     StopStream,
     Unlock,
-    decide,
     health_answer,
     page_answer,
     refusal,
+    route,
     safe_headers,
     signed,
     usable_token,
@@ -57,7 +57,7 @@ IDLE_S = 30.0
 CLOSE_S = 0.2
 
 
-class Desk(Protocol):
+class ControllerApi(Protocol):
     """What the page asks the controller for; each may be called from any thread."""
 
     def status(self) -> RelayStatus: ...
@@ -81,13 +81,13 @@ class _Wanted:
     token_file: Path | None
 
 
-class PageKeeper:
+class PageSupervisor:
     """Has the page served where it is wanted, and tries again where it cannot be. Use from one thread.
 
     `status` is None while no page is served; `problem` says why that is, where it should be.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: ControllerApi) -> None:
         self.status: PageStatus | None = None
         self.problem = ""
         self._desk = desk
@@ -129,7 +129,9 @@ class PageKeeper:
 class PageServer:
     """Listens from the start on; raises OSError where it cannot."""
 
-    def __init__(self, desk: Desk, where: Listen, names: tuple[str, ...], token_file: Path | None) -> None:
+    def __init__(
+        self, desk: ControllerApi, where: Listen, names: tuple[str, ...], token_file: Path | None
+    ) -> None:
         self._desk = desk
         self._names = names
         self._token_file = token_file
@@ -184,15 +186,17 @@ class PageServer:
 
     async def _handle(self, asked: web.BaseRequest) -> web.StreamResponse:
         request = await _read(asked)
-        answer = request if isinstance(request, Answer) else await self._answer(request, asked.remote or "")
+        answer = (
+            request if isinstance(request, HttpResponse) else await self._answer(request, asked.remote or "")
+        )
         return web.Response(status=answer.status, body=answer.body, headers=safe_headers(answer))
 
-    async def _answer(self, request: Request, address: str) -> Answer:
-        decided = decide(request, self._names, self._token())
-        if isinstance(decided, Answer):
+    async def _answer(self, request: Request, address: str) -> HttpResponse:
+        decided = route(request, self._names, self._token())
+        if isinstance(decided, HttpResponse):
             return decided
         try:
-            if isinstance(decided, Look):
+            if isinstance(decided, Show):
                 return self._look(decided)
             return await asyncio.to_thread(self._act, decided, address)
         except UsageError as error:
@@ -200,20 +204,20 @@ class PageServer:
         except SluiceError as error:
             return refusal(503, str(error))
 
-    def _look(self, look: Look) -> Answer:
+    def _look(self, look: Show) -> HttpResponse:
         match look.what:
             case "page":
                 return self._page
             case "status":
-                return Answer(200, encoded(self._desk.status()))
+                return HttpResponse(200, encoded(self._desk.status()))
             case "history":
-                return Answer(200, self._desk.history(look.after))
+                return HttpResponse(200, self._desk.history(look.after))
             case "ready":
                 return health_answer("ready", self._desk.health().not_ready)
             case _:
                 return health_answer("healthy", self._desk.health().unhealthy)
 
-    def _act(self, command: Command, address: str) -> Answer:
+    def _act(self, command: Command, address: str) -> HttpResponse:
         who = signed(command.who, address)
         match command:
             case Scale(count):
@@ -226,7 +230,7 @@ class PageServer:
                 self._desk.resume_stream(key, who)
             case Unlock():
                 pass
-        return Answer(200, b'{"done":true}')
+        return HttpResponse(200, b'{"done":true}')
 
     def _token(self) -> bytes | None:
         """Read each time: a mounted secret may change."""
@@ -257,7 +261,7 @@ def _listening(where: Listen) -> socket.socket:
     return socket.create_server((where.host, 0), family=family)
 
 
-async def _read(asked: web.BaseRequest) -> Request | Answer:
+async def _read(asked: web.BaseRequest) -> Request | HttpResponse:
     """An Answer refuses what is too long."""
     if (asked.content_length or 0) > MAX_BODY_BYTES:
         return _too_long(asked)
@@ -279,5 +283,5 @@ async def _read(asked: web.BaseRequest) -> Request | Answer:
     )
 
 
-def _too_long(asked: web.BaseRequest) -> Answer:
+def _too_long(asked: web.BaseRequest) -> HttpResponse:
     return refusal(413, f"the body is longer than {MAX_BODY_BYTES} bytes", Connection="close")

@@ -13,7 +13,7 @@ from relay.control.autoscale import (
     ScaleState,
     decide,
 )
-from relay.control.observation import Watch
+from relay.control.observation import ClusterView
 from relay.control.reconcile import Observed
 from relay.control.store import Running, Scaling
 from relay.model.actors import ActorId, Role, Silence
@@ -39,7 +39,7 @@ class Pool:
     def capacity_per_s(self) -> float:
         return self._state.capacity_per_s if self._state else FIRST_CAPACITY_PER_S
 
-    def decide(self, plan: Plan, observed: Observed, watch: Watch, now: float) -> ScaleStatus:
+    def decide(self, plan: Plan, observed: Observed, watch: ClusterView, now: float) -> ScaleStatus:
         bounds = plan.running.config.publishers
         if self._state is None:
             self._state = ScaleState(wanted=len(observed.publishers) or bounds.min)
@@ -72,7 +72,7 @@ class Pool:
         )
 
 
-def _snapshot(plan: Plan, observed: Observed, watch: Watch) -> ScaleSnapshot:
+def _snapshot(plan: Plan, observed: Observed, watch: ClusterView) -> ScaleSnapshot:
     silent = watch.silences()
     heard = [s for s in watch.streams() if s.critical or ActorId(Role.STREAM, s.key) not in silent]
     staying = {name: found for name, found in observed.publishers.items() if found.retired_s is None}

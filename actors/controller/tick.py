@@ -11,9 +11,9 @@ from typing import TypedDict
 from actors.controller.jetstream_keeper import Ensure, JetStreamKeeper
 from actors.controller.publisher_pool import Plan, Pool
 from relay.config.diff import publisher_revision, revision
-from relay.control.assign import Placement, adopt, assign, publish
+from relay.control.assign import Placement, assign, keep_failed_over, publish
 from relay.control.autoscale import DRAIN_S
-from relay.control.observation import Watch
+from relay.control.observation import ClusterView
 from relay.control.reconcile import (
     Assign,
     Create,
@@ -26,8 +26,8 @@ from relay.control.reconcile import (
     reconcile,
     unsettled,
 )
-from relay.control.standby_pairs import Together, choose_node
-from relay.control.store import Facts, Running
+from relay.control.standby_pairs import ColocatedPairs, choose_node
+from relay.control.store import ControlStore, Running
 from relay.errors import SluiceError
 from relay.model.actors import ActorId, Role
 from relay.model.assignment import Assignment
@@ -40,7 +40,7 @@ from relay.model.stats import (
     StreamStats,
     TakenDown,
 )
-from relay.observability.health import Finding, HealthWatch, judge
+from relay.observability.health import Finding, HealthTracker, health_of
 from relay.observability.metrics import RelayMetrics
 from relay.ports import Cluster, Host, Room
 
@@ -84,22 +84,22 @@ class Target:
         return (resources.twin_nodes if twin else None) or resources.stream_nodes
 
 
-class Tick:
+class ReconcileLoop:
     """`status` is None before the first look; `ended` is set when `close_down` found nothing left.
 
     `health`, `blind_s` and `retire` may be called from any thread.
     """
 
-    def __init__(self, cluster: Cluster, host: Host, facts: Facts, ensure: Ensure) -> None:
+    def __init__(self, cluster: Cluster, host: Host, facts: ControlStore, ensure: Ensure) -> None:
         self.status: RelayStatus | None = None
         self.ended = threading.Event()
         self.pool = Pool()
         self._cluster = cluster
         self._host = host
         self._facts = facts
-        self._watch = Watch()
-        self._health = HealthWatch()
-        self._together = Together()
+        self._view = ClusterView()
+        self._health = HealthTracker()
+        self._colocated = ColocatedPairs()
         # Of the legs that were made here.
         self._homes: dict[ActorId, str | None] = {}
         self._metrics = RelayMetrics(host.metrics)
@@ -119,8 +119,8 @@ class Tick:
         """Act once towards the plan; returns the seconds until the next look should come."""
         target = self._aim(plan)
         self._jetstream.tick(now)
-        observed = self._look(now)
-        scale = self.pool.decide(plan, observed, self._watch, now)
+        observed = self._observe(now)
+        scale = self.pool.decide(plan, observed, self._view, now)
         self._place(target, observed, now)
         desired = Desired(
             streams=target.streams,
@@ -129,7 +129,7 @@ class Tick:
             publisher_revision=target.publisher_revision,
             assignments={key: made for key, made in self._published.items() if key in target.streams},
         )
-        instructions = [*reconcile(desired, observed, now), *self._part_legs(target, observed, now)]
+        instructions = [*reconcile(desired, observed, now), *self._separate_pairs(target, observed, now)]
         for instruction in instructions:
             self._act(instruction, target, STREAM_DRAIN_S)
         self._forget_removed(target, observed)
@@ -147,7 +147,7 @@ class Tick:
             return Health(not_ready=("the relay is being taken down",))
         if self._judged is None:
             return Health(not_ready=("the controller has not looked at the relay yet",))
-        return judge(*self._judged, now)
+        return health_of(*self._judged, now)
 
     def blind_s(self, now: float) -> float:
         """How long ago the relay was seen last; 0 before the first look."""
@@ -171,7 +171,7 @@ class Tick:
         if not self._closing:
             self._closing = True
             self._final.clear()
-        observed = self._look(now)
+        observed = self._observe(now)
         if observed.streams or observed.twins:
             observed = replace(observed, publishers={})
         for instruction in reconcile(Desired(streams={}, publishers=0), observed, now):
@@ -191,7 +191,7 @@ class Tick:
     def close(self) -> None:
         self._jetstream.close()
 
-    def _look(self, now: float) -> Observed:
+    def _observe(self, now: float) -> Observed:
         if not self._recovered:
             self._published = self._facts.assignments()
             self._placed = {
@@ -201,25 +201,25 @@ class Tick:
             }
             self._revisions = self._facts.revisions()
             self._recovered = True
-        self._watch.looked(self._cluster.look(self._cluster.actors(), LOOK_DEADLINE_S), now)
+        self._view.update(self._cluster.observe(self._cluster.actors(), LOOK_DEADLINE_S), now)
         drains = {actor: self._cluster.drained(actor) is not None for actor in self._draining}
-        loads = {stats.publisher: stats.rate_per_s for stats in self._watch.publishers()}
-        return self._watch.observed(self._revisions, drains, loads)
+        loads = {stats.publisher: stats.rate_per_s for stats in self._view.publishers()}
+        return self._view.observed(self._revisions, drains, loads)
 
     def _place(self, target: Target, observed: Observed, now: float) -> None:
         """Decide who serves whom and write it down, for streams that start while no controller runs."""
-        endpoints = self._watch.endpoints()
+        endpoints = self._view.endpoints()
         if not endpoints:
             return
         demand = dict.fromkeys(target.streams, 0.0)
         used = {}
-        for stats in self._watch.streams():
+        for stats in self._view.streams():
             key = stats.key
             if key in demand:
                 demand[key] = stats.rate_per_s + stats.backlog_count / DRAIN_S
             if stats.publisher is not None and stats.linked:
                 used[key] = (stats.publisher, stats.assignment_version)
-        placed = adopt(self._placed, self._published, used, endpoints, now)
+        placed = keep_failed_over(self._placed, self._published, used, endpoints, now)
         self._placed = assign(demand, endpoints, self.pool.capacity_per_s, placed, now)
         reported = max((leg.assignment_version for _, _, leg in observed.legs()), default=0)
         changed = publish(self._published, self._placed, endpoints, reported)
@@ -237,7 +237,7 @@ class Tick:
             case Assign(actor, assignment):
                 self._cluster.assign(actor, assignment)
             case Retire(publisher):
-                self._watch.retired(publisher)
+                self._view.retired(publisher)
             case Drain(actor):
                 deadline_s = PUBLISHER_DRAIN_S if actor.role is Role.PUBLISHER else drain_s
                 self._cluster.begin_drain(actor, deadline_s)
@@ -246,7 +246,7 @@ class Tick:
                 self._remove(actor)
 
     def _create(self, actor: ActorId, target: Target) -> None:
-        self._watch.created(actor)
+        self._view.created(actor)
         resources = target.config.resources
         if actor.role is not Role.PUBLISHER:
             self._remember_revision(actor, target.streams[actor.key])
@@ -268,12 +268,12 @@ class Tick:
 
     def _choose_node(self, actor: ActorId, label: str | None) -> str | None:
         other = ActorId(Role.STREAM if actor.role is Role.TWIN else Role.TWIN, actor.key)
-        there = self._watch.nodes_of_legs(actor.key).get(other.role) or self._homes.get(other)
+        there = self._view.nodes_of_legs(actor.key).get(other.role) or self._homes.get(other)
         homes = [home for one, home in self._homes.items() if home and one != actor]
         self._homes[actor] = home = choose_node(self._cluster.nodes(label), there, homes)
         return home
 
-    def _part_legs(self, target: Target, observed: Observed, now: float) -> list[Instruction]:
+    def _separate_pairs(self, target: Target, observed: Observed, now: float) -> list[Instruction]:
         """Two legs that share a node for want of another one part once there is one."""
         found: list[Instruction] = []
         for key in target.critical:
@@ -282,7 +282,7 @@ class Tick:
             if not warm:
                 continue
             nodes = self._cluster.nodes(target.label(twin=warm[0] is Role.TWIN))
-            if self._together.looked(key, self._watch.nodes_of_legs(key), nodes, now):
+            if self._colocated.update(key, self._view.nodes_of_legs(key), nodes, now):
                 found.append(Remove(ActorId(warm[0], key)))
         return found
 
@@ -294,7 +294,7 @@ class Tick:
         if actor.role is not Role.PUBLISHER:
             self._keep_final(actor)
         self._cluster.remove(actor)
-        self._watch.removed(actor)
+        self._view.removed(actor)
         self._draining.discard(actor)
         self._homes.pop(actor, None)
         self._revisions.pop(actor, None)
@@ -320,13 +320,13 @@ class Tick:
         if instructions:
             self._busy_until = now + BUSY_FOR_S
         leaving = any(found.retired_s is not None for found in observed.publishers.values())
-        under_way = bool(instructions or self._draining or self._watch.silences()) or leaving
+        under_way = bool(instructions or self._draining or self._view.silences()) or leaving
         return BUSY_TICK_S if under_way and now < self._busy_until else TICK_S
 
     def _show(
         self, plan: Plan, target: Target, scale: ScaleStatus, pending: tuple[ActorId, ...], now: float
     ) -> None:
-        problems = self._watch.problems()
+        problems = self._view.problems()
         if self._jetstream.problem:
             problems.insert(0, self._jetstream.problem)
         self.status = RelayStatus(
@@ -345,14 +345,14 @@ class Tick:
             **self._figures(),
         )
         limits = target.silence_limits_s
-        self._judged = self._health.looked(self.status, limits, self._jetstream.problem, now), now
-        self._metrics.update(scale, judge(*self._judged, now))
+        self._judged = self._health.update(self.status, limits, self._jetstream.problem, now), now
+        self._metrics.update(scale, health_of(*self._judged, now))
         backlog = sum(stats.backlog_count for stats in self.status.streams)
         self._host.set_title(f"ray::Controller publishers={scale.actual}/{scale.wanted} backlog={backlog}")
 
     def _figures(self) -> Figures:
         order = self._target.order if self._target else {}
-        streams = sorted(self._watch.streams(), key=lambda s: (order.get(s.key, len(order)), s.stream))
-        publishers = sorted(self._watch.publishers(), key=lambda p: (len(p.publisher), p.publisher))
-        unreachable = self._watch.unreachable()
+        streams = sorted(self._view.streams(), key=lambda s: (order.get(s.key, len(order)), s.stream))
+        publishers = sorted(self._view.publishers(), key=lambda p: (len(p.publisher), p.publisher))
+        unreachable = self._view.unreachable()
         return {"streams": tuple(streams), "publishers": tuple(publishers), "unreachable": unreachable}

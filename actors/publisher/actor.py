@@ -14,7 +14,7 @@ import os
 import time
 
 from actors.publisher.gauges import PublisherGauges
-from actors.publisher.sessions import PublisherSettings, Publishing
+from actors.publisher.sessions import PublisherSessions, PublisherSettings
 from actors.runtime.loop import ActorLoop
 from relay.adapters.link_server import Listeners
 from relay.errors import BusError
@@ -49,7 +49,7 @@ class PublisherActor:
         return f"Publisher({self._name})"
 
     def stats(self) -> PublisherStats:
-        return self._loop.look(self._publisher.stats)
+        return self._loop.read(self._publisher.stats)
 
     def drain(self, deadline_s: float) -> PublisherStats:
         """Take no new link, wait until the streams have left, at most for `deadline_s`, then end the rest.
@@ -80,7 +80,7 @@ class Publisher:
         self._name = name
         self._host = host
         self._gauges = PublisherGauges()
-        self._publishing = Publishing(name, settings, self._gauges)
+        self._publishing = PublisherSessions(name, settings, self._gauges)
         self._listeners = Listeners(self._publishing, host.secret)
         self._metrics = PublisherMetrics(host.metrics, name)
 

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.publisher.gauges import PublisherGauges
-from actors.publisher.session import Served
-from relay.adapters.nats.connection import Connection
+from actors.publisher.session import StreamSession
+from relay.adapters.nats.connection import NatsConnection
 from relay.delivery import link_codec
 from relay.primitives.deficit_round_robin import DeficitRoundRobin
-from relay.publish.chain import Refusal, Sent, read_reply
+from relay.publish.chain import InFlightGroup, Refusal, read_reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlowLimits:
+class DispatcherLimits:
     """A quantum is some forty calm events, 0.2 ms of this process: what a stream waits for each busy one."""
 
     quantum_bytes: int = 16 * 1024
@@ -37,7 +37,7 @@ class FlowLimits:
     stall_s: float = 2.0
 
 
-class Flow:
+class Dispatcher:
     """Over one NATS connection at a time; `on_doubt` is told which session must end, by a code and a text.
 
     With `confirms`, which is core delivery, a PONG acknowledges all before its PING; else each is answered.
@@ -45,27 +45,27 @@ class Flow:
 
     def __init__(
         self,
-        limits: FlowLimits,
+        limits: DispatcherLimits,
         gauges: PublisherGauges,
         *,
         confirms: bool,
-        on_doubt: Callable[[Served, str, str], None],
+        on_doubt: Callable[[StreamSession, str, str], None],
     ) -> None:
         self._limits = limits
         self._gauges = gauges
         self._confirms = confirms
         self._on_doubt = on_doubt
-        self._connection: Connection | None = None
-        self._sessions: dict[int, Served] = {}
-        self._scheduler = DeficitRoundRobin[Served](limits.quantum_bytes)
-        self._untold: dict[Served, None] = {}
+        self._connection: NatsConnection | None = None
+        self._sessions: dict[int, StreamSession] = {}
+        self._scheduler = DeficitRoundRobin[StreamSession](limits.quantum_bytes)
+        self._untold: dict[StreamSession, None] = {}
         self._telling_is_due = False
         self._turn_is_due = False
         self._turned_at = 0.0
         self._is_confirming = False
         self._acknowledged_at = 0.0
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: NatsConnection) -> None:
         self._connection = connection
         self._is_confirming = False
         self._acknowledged_at = time.monotonic()
@@ -74,18 +74,18 @@ class Flow:
         """Every session must have been ended."""
         self._connection = None
 
-    def begin(self, served: Served) -> None:
+    def begin(self, served: StreamSession) -> None:
         """The lane's session has begun."""
         self._sessions[served.lane.session] = served
 
-    def end(self, served: Served) -> None:
+    def end(self, served: StreamSession) -> None:
         """Forget the lane's session; answers that come for it later are ignored."""
         self._sessions.pop(served.lane.session, None)
         self._scheduler.discard(served)
-        self._tell(served, time.monotonic())
+        self._send_ack(served, time.monotonic())
         served.lane.end()
 
-    def offer(self, served: Served) -> None:
+    def offer(self, served: StreamSession) -> None:
         """The lane has new records."""
         if not served.lane.ready:
             return
@@ -138,9 +138,9 @@ class Flow:
     def _call_turn(self) -> None:
         if not self._turn_is_due:
             self._turn_is_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._run_turn)
 
-    def _turn(self) -> None:
+    def _run_turn(self) -> None:
         self._turn_is_due = False
         self._turned_at = now = time.monotonic()
         connection = self._connection
@@ -163,7 +163,7 @@ class Flow:
             if served.lane.refused:
                 self._refuse(served, now)
 
-    def _after(self, served: Served, now: float) -> None:
+    def _after(self, served: StreamSession, now: float) -> None:
         """A lane has published without a turn."""
         if served.lane.refused:
             self._refuse(served, now)
@@ -171,7 +171,7 @@ class Flow:
             self._scheduler.add(served)
             self._call_turn()
 
-    def _write(self, connection: Connection, out: list[bytes]) -> None:
+    def _write(self, connection: NatsConnection, out: list[bytes]) -> None:
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             self._gauges.written_bytes += len(data)
@@ -179,7 +179,7 @@ class Flow:
         if self._confirms and not self._is_confirming:
             self._confirm(connection)
 
-    def _refuse(self, served: Served, now: float) -> None:
+    def _refuse(self, served: StreamSession, now: float) -> None:
         lane = served.lane
         for offset, reason in lane.refused:
             self._gauges.error("max_payload", f"{lane.spec.key}: {reason}")
@@ -187,7 +187,7 @@ class Flow:
         lane.refused.clear()
         self._advance(served, now)
 
-    def _confirm(self, connection: Connection) -> None:
+    def _confirm(self, connection: NatsConnection) -> None:
         """A PING behind everything written so far; the next one when its PONG is here."""
         marks = [
             (served, served.lane.session, served.lane.chain.last_number)
@@ -198,7 +198,7 @@ class Flow:
             self._is_confirming = True
             connection.ping(lambda: self._confirmed(connection, marks))
 
-    def _confirmed(self, connection: Connection, marks: list[tuple[Served, int, int]]) -> None:
+    def _confirmed(self, connection: NatsConnection, marks: list[tuple[StreamSession, int, int]]) -> None:
         if self._connection is not connection:
             return
         self._is_confirming = False
@@ -211,37 +211,37 @@ class Flow:
         # What was written behind the PING waits for one of its own.
         self._call_turn()
 
-    def _count(self, sent: Sent, now: float) -> None:
+    def _count(self, sent: InFlightGroup, now: float) -> None:
         self._acknowledged_at = now
         self._gauges.acknowledged += sent.messages
         self._gauges.latency.add_many(int((now - sent.sent_at) * 1e9), sent.messages)
 
-    def _advance(self, served: Served, now: float) -> None:
+    def _advance(self, served: StreamSession, now: float) -> None:
         """Acknowledgements came: the stream hears of them soon, and there may be room for more."""
         lane = served.lane
         last = lane.chain.advance()
         if last is not None:
-            served.untold.append((last.offset, now, last.sent_at))
+            served.unsent_acks.append((last.offset, now, last.sent_at))
             self._untold[served] = None
             if last.offset - served.told >= self._limits.untold_messages:
-                self._tell(served, now)
+                self._send_ack(served, now)
             elif not self._telling_is_due:
                 self._telling_is_due = True
-                asyncio.get_running_loop().call_later(self._limits.tell_s, self._tell_all)
+                asyncio.get_running_loop().call_later(self._limits.tell_s, self._send_acks)
         if lane.ready:
             self._scheduler.add(served)
             self._call_turn()
 
-    def _tell_all(self) -> None:
+    def _send_acks(self) -> None:
         self._telling_is_due = False
         now = time.monotonic()
         for served in tuple(self._untold):
-            self._tell(served, now)
+            self._send_ack(served, now)
 
-    def _tell(self, served: Served, now: float) -> None:
+    def _send_ack(self, served: StreamSession, now: float) -> None:
         if served in self._untold:
             del self._untold[served]
-            served.tell(now)
+            served.send_ack(now)
 
 
 def _status(header_block: bytes | None) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from relay.adapters.link_server import PublishLink
+from relay.adapters.link_server import LinkServerConnection
 from relay.delivery import link_codec
 from relay.publish.lane import Lane
 
@@ -15,11 +15,11 @@ RETRY_S, RETRY_BURST = 1.0, 3
 
 
 @dataclass(eq=False, slots=True)
-class Served:
+class StreamSession:
     """`tip` is the stream's own word of what is stored last, empty once it was used; `opening` runs while
     NATS is asked where the stream stands. `heard` says that events came since that was asked last."""
 
-    link: PublishLink
+    link: LinkServerConnection
     lane: Lane
     tip: str
     opening: asyncio.Task[None] | None = None
@@ -27,17 +27,17 @@ class Served:
     paced_until: float = 0.0
     # What NATS acknowledged and the stream has not heard of: offsets, when that was, and when the last of the
     # messages was sent. `told` came before.
-    untold: list[tuple[int, float, float]] = field(default_factory=list)
+    unsent_acks: list[tuple[int, float, float]] = field(default_factory=list)
     told: int = 0
     heard: bool = False
 
-    def tell(self, now: float) -> None:
+    def send_ack(self, now: float) -> None:
         """Everything that is untold, in one message."""
-        if self.untold:
-            marks = [(offset, _us(now - at), _us(at - sent_at)) for offset, at, sent_at in self.untold]
+        if self.unsent_acks:
+            marks = [(offset, _us(now - at), _us(at - sent_at)) for offset, at, sent_at in self.unsent_acks]
             self.link.send(link_codec.ack(self.lane.session, time.time_ns(), marks))
             self.told = marks[-1][0]
-            self.untold.clear()
+            self.unsent_acks.clear()
 
     def next_try_s(self, now: float) -> float:
         """How long to wait for the next try, which is counted by this call."""

@@ -12,19 +12,19 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from actors.publisher.dispatcher import Flow, FlowLimits
+from actors.publisher.dispatcher import Dispatcher, DispatcherLimits
 from actors.publisher.gauges import PublisherGauges
-from actors.publisher.peer_relay import Switchboard
-from actors.publisher.session import Served
-from relay.adapters.link_server import PublishLink
-from relay.adapters.nats.connection import Bus, Connection
-from relay.adapters.nats.fencing import Standing, look_up, take_over
+from actors.publisher.peer_relay import PeerRelay
+from actors.publisher.session import StreamSession
+from relay.adapters.link_server import LinkServerConnection
+from relay.adapters.nats.connection import ConnectionKeeper, NatsConnection
+from relay.adapters.nats.fencing import Standing, fence_and_read, read_position
 from relay.binance.streams import StreamSpec, Venue, parse_stream
 from relay.config import NatsConfig
 from relay.delivery import link_codec
 from relay.errors import BusError, ConfigError, FencedError, LinkError
 from relay.model.choices import Delivery
-from relay.model.record_batch import Batch
+from relay.model.record_batch import RecordBatch
 from relay.publish.encoder import Route
 from relay.publish.lane import Lane, LaneLimits
 
@@ -37,10 +37,10 @@ class PublisherSettings:
 
     nats: NatsConfig
     lane: LaneLimits = field(default_factory=LaneLimits)
-    flow: FlowLimits = field(default_factory=FlowLimits)
+    flow: DispatcherLimits = field(default_factory=DispatcherLimits)
 
 
-class Publishing:
+class PublisherSessions:
     """Owner of the links and of the NATS connection. Use from one event loop."""
 
     def __init__(self, name: str, settings: PublisherSettings, gauges: PublisherGauges) -> None:
@@ -49,13 +49,13 @@ class Publishing:
         self._settings = settings
         self._gauges = gauges
         self._chained = settings.nats.delivery is Delivery.JETSTREAM
-        self._links: dict[PublishLink, Served] = {}
-        self._streams: dict[str, Served] = {}
-        self._switchboard = Switchboard()
+        self._links: dict[LinkServerConnection, StreamSession] = {}
+        self._streams: dict[str, StreamSession] = {}
+        self._peer_relay = PeerRelay()
         self._last_session = 0
         self._emptied = asyncio.Event()
-        self._flow = Flow(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
-        self.bus = Bus(
+        self._flow = Dispatcher(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
+        self.bus = ConnectionKeeper(
             settings.nats,
             f"sluice publisher {name}",
             on_open=self._on_open,
@@ -96,7 +96,7 @@ class Publishing:
 
     def watch(self, now: float) -> None:
         self._flow.watch(now)
-        self._switchboard.say_alive(link_codec.alive(self.bus.connection is not None))
+        self._peer_relay.say_alive(link_codec.alive(self.bus.connection is not None))
 
     def say_alive(self) -> None:
         message = link_codec.alive(self.bus.connection is not None)
@@ -104,10 +104,10 @@ class Publishing:
             link.send(message)
 
     def close_links(self, reason: str) -> None:
-        for link in (*self._links, *self._switchboard.links):
+        for link in (*self._links, *self._peer_relay.links):
             link.close(reason)
 
-    def arrived(self, link: PublishLink, hello: link_codec.Hello) -> None:
+    def on_stream(self, link: LinkServerConnection, hello: link_codec.Hello) -> None:
         spec = _spec(hello.stream)
         if self.draining:
             raise LinkError("the publisher is draining")
@@ -115,30 +115,32 @@ class Publishing:
         if other is not None and hello.epoch < other.lane.epoch:
             _fence_out(link, other.lane.epoch)
             return
-        known = self._switchboard.epoch_of(spec.key)
+        known = self._peer_relay.epoch_of(spec.key)
         if hello.epoch < known:
             _fence_out(link, known)
             return
         if other is not None:
             other.link.close("the stream has opened another link")
             self._forget(other)
-        served = Served(link, Lane(spec, hello.epoch, self._settings.lane), hello.tip)
+        served = StreamSession(link, Lane(spec, hello.epoch, self._settings.lane), hello.tip)
         self._links[link] = self._streams[spec.key] = served
         self._emptied.clear()
         self._open(served)
 
-    def joined(self, link: PublishLink, hello: link_codec.Hello) -> None:
+    def on_peer(self, link: LinkServerConnection, hello: link_codec.Hello) -> None:
         if self.draining:
             raise LinkError("the publisher is draining")
-        self._switchboard.join(link, _spec(hello.stream).key, hello.epoch)
+        self._peer_relay.join(link, _spec(hello.stream).key, hello.epoch)
 
-    def said(self, link: PublishLink, word: bytes) -> None:
-        key = self._switchboard.pass_on(link, word)
+    def on_status(self, link: LinkServerConnection, word: bytes) -> None:
+        key = self._peer_relay.forward(link, word)
         served = self._streams.get(key)
-        if served is not None and served.lane.epoch < (epoch := self._switchboard.epoch_of(key)):
+        if served is not None and served.lane.epoch < (epoch := self._peer_relay.epoch_of(key)):
             _fence_out(served.link, epoch)
 
-    def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None:
+    def on_batches(
+        self, link: LinkServerConnection, session: int, skip: int, batches: list[RecordBatch]
+    ) -> None:
         served = self._links.get(link)
         if served is None:
             raise LinkError("a leg sent events on its line")
@@ -149,25 +151,25 @@ class Publishing:
             served.lane.accept(batches, skip)
             self._flow.offer(served)
 
-    def left(self, link: PublishLink, reason: str) -> None:
-        self._switchboard.leave(link)
+    def on_closed(self, link: LinkServerConnection, reason: str) -> None:
+        self._peer_relay.peer_left(link)
         served = self._links.get(link)
         if served is not None:
             _log.info("the link of %s ended: %s", served.lane.spec.key, reason)
             self._forget(served)
 
-    def turned_away(self, reason: str) -> None:
+    def on_rejected(self, reason: str) -> None:
         self._gauges.error("link", f"a peer was turned away: {reason}")
         _log.warning("a peer was turned away: %s", reason)
 
-    def _forget(self, served: Served) -> None:
+    def _forget(self, served: StreamSession) -> None:
         self._end(served)
         del self._links[served.link]
         del self._streams[served.lane.spec.key]
         if not self._streams:
             self._emptied.set()
 
-    def _open(self, served: Served) -> None:
+    def _open(self, served: StreamSession) -> None:
         connection = self.bus.connection
         if connection is None:
             return
@@ -179,7 +181,7 @@ class Publishing:
             # What is stored nobody knows: the stream goes on after what it saw acknowledged.
             self._begin(served, connection, Standing(subject, 0))
 
-    async def _keep_opening(self, served: Served, connection: Connection) -> None:
+    async def _keep_opening(self, served: StreamSession, connection: NatsConnection) -> None:
         """Until a session is open, however long that takes; cancelled with the link or the connection."""
         while True:
             await asyncio.sleep(served.next_try_s(time.monotonic()))
@@ -192,20 +194,20 @@ class Publishing:
                 continue
             return
 
-    async def _open_chained(self, served: Served, connection: Connection) -> None:
+    async def _open_chained(self, served: StreamSession, connection: NatsConnection) -> None:
         lane, template = served.lane, self._settings.nats.subject
         if served.tip:
             # The last id that the stream saw acknowledged. If it is not the last one stored, NATS refuses.
             tip, served.tip = served.tip, ""
-            standing = await look_up(connection, lane.spec, template)
+            standing = await read_position(connection, lane.spec, template)
             self._begin(served, connection, standing)
             lane.chain.expect(standing.last_sequence, tip.encode())
         else:
-            standing = await take_over(connection, lane.spec, template, lane.epoch)
+            standing = await fence_and_read(connection, lane.spec, template, lane.epoch)
             self._begin(served, connection, standing)
             lane.chain.expect(standing.last_sequence)
 
-    def _begin(self, served: Served, connection: Connection, standing: Standing) -> None:
+    def _begin(self, served: StreamSession, connection: NatsConnection, standing: Standing) -> None:
         self._last_session = session = self._last_session + 1
         route = Route(
             subject=standing.subject,
@@ -231,20 +233,20 @@ class Publishing:
         )
         served.link.send(link_codec.resume(message))
 
-    def _end(self, served: Served) -> None:
+    def _end(self, served: StreamSession) -> None:
         if served.opening is not None:
             served.opening.cancel()
             served.opening = None
         self._flow.end(served)
 
-    def _doubt(self, served: Served, code: str, text: str) -> None:
+    def _doubt(self, served: StreamSession, code: str, text: str) -> None:
         """End the session and ask NATS where the stream stands; its records come again."""
         self._gauges.error(code, f"{served.lane.spec.key}: {text}")
         _log.warning("%s: %s; asking NATS where it stands", served.lane.spec.key, text)
         self._end(served)
         self._open(served)
 
-    def _on_open(self, connection: Connection) -> None:
+    def _on_open(self, connection: NatsConnection) -> None:
         self._flow.connected(connection)
         for served in self._links.values():
             served.paced_until = 0.0
@@ -263,7 +265,7 @@ class Publishing:
         _log.warning("%s", text)
 
 
-def _fence_out(link: PublishLink, epoch: int) -> None:
+def _fence_out(link: LinkServerConnection, epoch: int) -> None:
     link.send(link_codec.fenced(epoch))
     link.close(f"fenced by epoch {epoch}")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.cluster import KeyValues, RayMetrics, node_address, node_id, own_process_title, set_process_title
 from actors.runtime.log import LimitedHandler
-from actors.runtime.main_thread import rest_main_thread
+from actors.runtime.main_thread import throttle_signal_polling
 from relay.control.store import assignment_fact
 from relay.errors import ClusterError
 from relay.model.assignment import Assignment, decode_assignment
@@ -35,7 +35,7 @@ class ActorHost:
         self._facts = KeyValues(namespace)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self._namespace,)
+        return _set_up_process, (self._namespace,)
 
     @cached_property
     def node(self) -> str:
@@ -72,17 +72,17 @@ class ActorHost:
         set_process_title(text)
 
 
-def _arrive(namespace: str) -> ActorHost:
+def _set_up_process(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
     logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
-    _leave_with_raylet()
+    _exit_with_raylet()
     own_process_title()
-    rest_main_thread()
+    throttle_signal_polling()
     return ActorHost(namespace)
 
 
 @cache
-def _leave_with_raylet() -> None:
+def _exit_with_raylet() -> None:
     """Ray takes the actors of a raylet that died for dead, and starts others, but lets the old ones live."""
     threading.Thread(target=_watch_over, args=(os.getppid(),), name="raylet", daemon=True).start()
 

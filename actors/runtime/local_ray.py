@@ -26,8 +26,8 @@ from actors.cluster import MULTI_NODE, Attached
 from actors.runtime.host import short_temporary_directory
 from relay.adapters.local.cluster_files import (
     RUN_PREFIX,
+    ClusterFile,
     LocalCluster,
-    StateFile,
     running_cluster,
     state_directory,
 )
@@ -67,7 +67,7 @@ class Started:
     names those without which it is none; empty where processes cannot be seen."""
 
     run_directory: Path
-    state_file: StateFile
+    state_file: ClusterFile
     token_path: Path
     daemons: frozenset[Process]
     vital: Mapping[str, Process]
@@ -140,7 +140,7 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared
         pid=os.getpid(),
         shared=shared,
     )
-    state_file = StateFile(state_directory(os.environ), cluster)
+    state_file = ClusterFile(state_directory(os.environ), cluster)
     daemons = children(os.getpid()) - before
     vital = {name: daemon for daemon in daemons if (name := name_of(daemon)) in (HEAD, RAYLET)}
     started = Started(run_directory, state_file, token_path, daemons, vital)

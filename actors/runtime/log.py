@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TextIO
 
-from relay.primitives.log_rate_limit import LogLimit
+from relay.primitives.log_rate_limit import LogRateLimiter
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -21,7 +21,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.setFormatter(logging.Formatter(FORMAT))
-        self._limit = LogLimit[logging.LogRecord]()
+        self._limit = LogRateLimiter[logging.LogRecord]()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called with the handler's lock held."""

@@ -47,7 +47,7 @@ class ActorLoop:
     def call(self, coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def look(self, function: Callable[[], _T], timeout_s: float = 5.0) -> _T:
+    def read(self, function: Callable[[], _T], timeout_s: float = 5.0) -> _T:
         """What `function` returns when it runs in the loop, between two callbacks."""
 
         async def run() -> _T:

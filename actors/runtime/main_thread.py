@@ -17,7 +17,7 @@ REST_S = 0.25
 _AGAIN_S = 0.003
 
 
-def rest_main_thread() -> None:
+def throttle_signal_polling() -> None:
     """Begin. From any other thread it does nothing, as only the main one may choose a signal's handler."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGALRM, _rest_once)

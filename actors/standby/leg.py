@@ -15,11 +15,11 @@ import random
 import time
 from dataclasses import replace
 
-from actors.standby.peer_links import Line
-from actors.standby.replay_memory import WarmMemory
-from actors.standby.step_down import Aside
+from actors.standby.peer_links import PeerLinks
+from actors.standby.replay_memory import ReplayMemory
+from actors.standby.step_down import StepDown
 from actors.standby.takeover import Takeover
-from actors.stream.facade import StreamFace
+from actors.stream.facade import StreamActorFacade
 from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.relay import (
     RATE_HALF_LIFE_S,
@@ -33,30 +33,30 @@ from relay.config import StreamSettings
 from relay.errors import FencedError
 from relay.journal.journal import Journal
 from relay.model.assignment import Assignment
-from relay.model.position import Point, point_of
+from relay.model.position import StoredPosition, position_of
 from relay.model.stats import LegState, StreamState, StreamStats, WarmLeg
 from relay.observability.metrics import LegMetrics
 from relay.ports import Host
 from relay.primitives.rate_meter import RateMeter
-from relay.standby.election import Vigil
-from relay.standby.peer_status import WORD_EVERY_S, Word
+from relay.standby.election import Election
+from relay.standby.peer_status import STATUS_INTERVAL_S, PeerStatus
 
 _log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.05
+MONITOR_INTERVAL_S = 0.05
 
 
-class LegActor(StreamFace):
+class LegActor(StreamActorFacade):
     def __init__(self, settings: StreamSettings, host: Host, twin: bool) -> None:
-        super().__init__(settings, lambda: Leg(settings, host, twin=twin))
+        super().__init__(settings, lambda: StandbyRelay(settings, host, twin=twin))
 
 
-class Leg:
+class StandbyRelay:
     """Everything of one leg, on one event loop. A `twin` differs from the stream's actor in names alone."""
 
     def __init__(self, settings: StreamSettings, host: Host, *, twin: bool) -> None:
         self.settings = settings
-        self.name = random.getrandbits(62) + 1
+        self.instance_id = random.getrandbits(62) + 1
         self.relay: StreamRelay | None = None
         self.takeovers = 0
         self._host = host
@@ -64,15 +64,15 @@ class Leg:
         place = "twin" if twin else "stream"
         gate = connect_gate(settings, host, f"{settings.spec.key} {place}")
         self.feed = FeedKeeper(settings, gate, self._take, self._disconnected)
-        self.memory = WarmMemory(settings, journal_directory(settings) / f"{place}.spool")
-        self.vigil = Vigil(self.name)
-        self.line = Line(settings.spec.key, self.name, host, self.vigil)
+        self.memory = ReplayMemory(settings, journal_directory(settings) / f"{place}.spool")
+        self.election = Election(self.instance_id)
+        self.peer_links = PeerLinks(settings.spec.key, self.instance_id, host, self.election)
         self._journal_epoch = self._last_journal()
         self._takeover: Takeover | None = None
-        self._aside: Aside | None = None
+        self._step_down: StepDown | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._hot: Word | None = None
-        self._hot_heard_at = 0.0
+        self._active: PeerStatus | None = None
+        self._active_heard_at = 0.0
         self._drained = False
         self._received = 0
         self._rate = RateMeter(RATE_HALF_LIFE_S)
@@ -85,19 +85,19 @@ class Leg:
                 feeding = group.create_task(self.feed.run())
                 self._tasks = [
                     feeding,
-                    group.create_task(self.line.run()),
-                    group.create_task(self._look(group, feeding)),
+                    group.create_task(self.peer_links.run()),
+                    group.create_task(self._monitor(group, feeding)),
                     group.create_task(self._tick()),
                 ]
         finally:
             self.feed.close("stopping")
-            self.line.close()
+            self.peer_links.close()
             self.memory.close()
             # The transports' last callbacks are due in the next turn of the loop.
             await asyncio.sleep(0)
 
     def assign(self, assignment: Assignment) -> None:
-        self.line.assign(assignment)
+        self.peer_links.assign(assignment)
         if self.relay is not None:
             self.relay.assign(assignment)
 
@@ -107,14 +107,14 @@ class Leg:
         return self.relay if self._takeover is not None and self._takeover.joined else None
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
-        if self._aside is not None:
-            self._aside.hold(payloads, recv_ns)
+        if self._step_down is not None:
+            self._step_down.hold(payloads, recv_ns)
             return
         relay = self._accepting
         if relay is not None:
             relay.take(payloads, recv_ns)
             return
-        seen = self.memory.take(payloads, recv_ns)
+        seen = self.memory.append(payloads, recv_ns)
         if seen.events:
             self._received += seen.events
             self.feed.delivered()
@@ -124,122 +124,122 @@ class Leg:
     def _disconnected(self) -> None:
         relay = self._accepting
         if relay is None:
-            self.memory.broke()
-        elif self._aside is not None:
-            self._aside.broke()
+            self.memory.mark_discontinuity()
+        elif self._step_down is not None:
+            self._step_down.mark_discontinuity()
         elif self._replaceable():
-            self._aside = Aside(relay)
+            self._step_down = StepDown(relay)
         else:
             relay.intake.disconnected()
 
     def _replaceable(self) -> bool:
         """The other leg could go on without a loss. A socket that ended while reading paused is no reason:
         that of the other leg would soon end for the same one."""
-        partner = self.vigil.partner(time.monotonic())
+        partner = self.election.peer(time.monotonic())
         return partner is not None and partner.ready and not (self._drained or self.feed.paused)
 
-    def _decide(self, aside: Aside) -> None:
+    def _finish_step_down(self, aside: StepDown) -> None:
         """Raises SteppedAsideError if the other leg still has its socket; reads are held until all ends."""
         if self._replaceable():
-            aside.leave()
-        self._aside = None
-        aside.stay()
+            aside.step_down()
+        self._step_down = None
+        aside.resume()
 
-    async def _look(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
+    async def _monitor(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
         said_at = float("-inf")
         while True:
             now = time.monotonic()
-            if now - said_at >= WORD_EVERY_S:
+            if now - said_at >= STATUS_INTERVAL_S:
                 said_at = now
-                self._hear(now)
-                self.line.say(self._word())
-            if self._aside is not None and self._aside.settled(now):
-                self._decide(self._aside)
+                self._read_active_status(now)
+                self.peer_links.broadcast(self._own_status())
+            if self._step_down is not None and self._step_down.settled(now):
+                self._finish_step_down(self._step_down)
             if self.relay is not None:
-                self._give_way(self.relay)
-            elif self.vigil.must_take_over(self._word(), now, covers=self._covers()):
+                self._exit_if_superseded(self.relay)
+            elif self.election.must_take_over(self._own_status(), now, covers=self._can_replay()):
                 self._take_over(group, feeding)
                 said_at = float("-inf")
                 continue
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(MONITOR_INTERVAL_S)
 
-    def _hear(self, now: float) -> None:
+    def _read_active_status(self, now: float) -> None:
         """What the hot leg said last."""
-        hot = self.vigil.hot
-        if hot is None or hot is self._hot:
+        hot = self.election.active
+        if hot is None or hot is self._active:
             return
-        self._hot, self._hot_heard_at = hot, now
+        self._active, self._active_heard_at = hot, now
         self.takeovers = max(self.takeovers, hot.takeovers)
         if self.relay is None:
             self.feed.spare = True
-            self.memory.heard(hot, reading=self._reading)
+            self.memory.forget_stored(hot, reading=self._reading)
 
     @property
     def _reading(self) -> bool:
         return self.feed.connected and not self.feed.paused
 
-    def _covers(self) -> bool:
+    def _can_replay(self) -> bool:
         """What is not remembered is in the journal, if that is the hot leg's own."""
-        if self.memory.covers or self._hot is None:
+        if self.memory.covers or self._active is None:
             return self.memory.covers
-        return self._last_journal() >= self._hot.epoch
+        return self._last_journal() >= self._active.epoch
 
     def _last_journal(self) -> int:
         """The newest epoch in the journal of this node; 0 if it has none."""
         directory = journal_directory(self.settings)
         return Journal.next_epoch(directory, 1) - 1 if self.settings.journal else 0
 
-    def _word(self) -> Word:
+    def _own_status(self) -> PeerStatus:
         if self.relay is None:
-            return Word(
-                self.name,
-                hot=False,
+            return PeerStatus(
+                self.instance_id,
+                active=False,
                 ready=self.memory.covers and self._reading,
                 reading=self._reading,
                 takeovers=self.takeovers,
-                journal=self._journal_epoch,
+                journal_epoch=self._journal_epoch,
                 since_ns=self.memory.since_ns,
             )
         window = self.relay.window
-        held = window.queued + window.in_flight + window.books.spilled
+        held = window.queued + window.in_flight + window.counts.spilled
         remembered = 0 if self._accepting else self.memory.count
-        return Word(
-            self.name,
-            hot=True,
+        return PeerStatus(
+            self.instance_id,
+            active=True,
             reading=self._reading,
             epoch=self.relay.epoch,
-            held=min(held + remembered, 2**32 - 1),
+            unacknowledged=min(held + remembered, 2**32 - 1),
             takeovers=self.takeovers,
             stored=self._last_stored(self.relay),
         )
 
-    def _last_stored(self, relay: StreamRelay) -> Point:
+    def _last_stored(self, relay: StreamRelay) -> StoredPosition:
         last = relay.window.last_acknowledged
         if last is not None:
-            return point_of(last)
-        return self._takeover.stored if self._takeover else Point()
+            return position_of(last)
+        return self._takeover.stored if self._takeover else StoredPosition()
 
-    def _give_way(self, relay: StreamRelay) -> None:
+    def _exit_if_superseded(self, relay: StreamRelay) -> None:
         """Raises FencedError once a later incarnation is known."""
-        epoch = self.vigil.superseded_by(relay.epoch)
+        epoch = self.election.superseded_by(relay.epoch)
         if epoch is not None:
             raise FencedError(self.settings.spec.key, epoch)
 
     def _take_over(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
-        hot = self._hot
+        hot = self._active
         if hot is not None:
             self.takeovers += 1
             self._metrics.took_over()
             _log.warning("the hot leg, epoch %d, is gone; taking over", hot.epoch)
-        self.feed.need()
+        self.feed.expedite()
         takeover = self._takeover = Takeover(self._next_epoch(hot), hot, self.memory, self.feed, feeding)
-        takeover.silent_since = self._hot_heard_at
+        takeover.silent_since = self._active_heard_at
         self.relay = StreamRelay(self.settings, self._host, takeover)
-        if self.line.assignment is not None:
-            self.relay.assign(self.line.assignment)
+        if self.peer_links.assignment is not None:
+            self.relay.assign(self.peer_links.assignment)
         self._tasks.append(group.create_task(self.relay.run()))
 
-    def _next_epoch(self, hot: Word | None) -> int:
+    def _next_epoch(self, hot: PeerStatus | None) -> int:
         """Odd for a twin and even for the other, so that no two legs ever have the same."""
         least = max(time.time_ns() // 1_000_000, hot.epoch + 1 if hot else 0)
         epoch = Journal.next_epoch(epoch_directory(self.settings, self._host), least)
@@ -255,7 +255,7 @@ class Leg:
                     f"ray::Stream {self.settings.spec.name} warm remembered={self.memory.count}"
                 )
             else:
-                partner = self.vigil.partner(time.monotonic())
+                partner = self.election.peer(time.monotonic())
                 self._metrics.update(warm_ready=partner is not None and partner.ready)
 
     async def drain(self, deadline_s: float) -> StreamStats:
@@ -263,14 +263,14 @@ class Leg:
         self._drained = True
         looking = self._tasks[2]
         looking.cancel()
-        if self._aside is not None:
-            self._decide(self._aside)
+        if self._step_down is not None:
+            self._finish_step_down(self._step_down)
         if self.relay is not None:
             await self.relay.drain(deadline_s)
         self.feed.close("draining")
         for task in self._tasks:
             task.cancel()
-        self.line.close()
+        self.peer_links.close()
         return self.stats()
 
     def stats(self) -> StreamStats:
@@ -287,7 +287,7 @@ class Leg:
         """As a stream that has accepted nothing; `warm` tells what it remembers."""
         spec, feed, now = self.settings.spec, self.feed, time.monotonic()
         state = self._state()
-        assignment = self.line.assignment
+        assignment = self.peer_links.assignment
         ready = self.memory.covers and self._reading and not self._drained
         return StreamStats(
             stream=spec.name, venue=spec.venue.value, symbol=spec.symbol, channel=spec.channel, state=state,

@@ -16,23 +16,23 @@ from relay.delivery import link_codec
 from relay.errors import LinkError
 from relay.model.assignment import Assignment, PublisherEndpoint
 from relay.ports import Host
-from relay.standby.election import Vigil
-from relay.standby.peer_status import Word, encode_word, read_leg, read_word
+from relay.standby.election import Election
+from relay.standby.peer_status import PeerStatus, encode_status, read_instance_id, read_status
 
 CHECK_EVERY_S = 0.25
 RETRY_S = (0.05, 0.25)
 
 
-class LineLink(asyncio.Protocol):
+class PeerLink(asyncio.Protocol):
     """To one publisher. `closed` is set once it is over."""
 
-    def __init__(self, line: Line, name: str) -> None:
+    def __init__(self, line: PeerLinks, name: str) -> None:
         self.closed = asyncio.Event()
         self.joined = False
-        self._line = line
+        self._links = line
         self._name = name
-        self._heard_at = time.monotonic()
-        self._splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
+        self._received_at = time.monotonic()
+        self._splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -40,30 +40,30 @@ class LineLink(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
         try:
             for kind, body in self._splitter.feed(data):
-                self._take(kind, body)
+                self._on_message(kind, body)
         except LinkError:
             self.close()
 
-    def _take(self, kind: int, body: bytes) -> None:
+    def _on_message(self, kind: int, body: bytes) -> None:
         if self.closed.is_set():
             return
         if kind == link_codec.CHALLENGE:
             self.joined = True
-            self._line.joined(self, self._name, body)
+            self._links.link_joined(self, self._name, body)
         elif kind == link_codec.ALIVE:
-            self._line.vigil.alive(self._name)
-        elif kind == link_codec.HEARD:
-            self._line.vigil.heard(self._name, read_word(body))
-        elif kind == link_codec.PARTED:
-            self._line.vigil.parted(self._name, read_leg(body), time.monotonic())
+            self._links.election.publisher_alive(self._name)
+        elif kind == link_codec.PEER_STATUS:
+            self._links.election.status_received(self._name, read_status(body))
+        elif kind == link_codec.PEER_LEFT:
+            self._links.election.peer_left(self._name, read_instance_id(body), time.monotonic())
         else:
             raise LinkError(f"the publisher sent a message of unknown type {kind}")
 
     def silent(self, now: float) -> bool:
-        return now - self._heard_at > SILENCE_S
+        return now - self._received_at > SILENCE_S
 
     def send(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -78,17 +78,17 @@ class LineLink(asyncio.Protocol):
             self._transport.abort()
 
 
-class Line:
+class PeerLinks:
     """Of the leg named `leg` of the stream `key`; what it hears goes to `vigil`. Use from one event loop."""
 
-    def __init__(self, key: str, leg: int, host: Host, vigil: Vigil) -> None:
-        self.vigil = vigil
+    def __init__(self, key: str, leg: int, host: Host, election: Election) -> None:
+        self.election = election
         self.assignment: Assignment | None = None
         self._key = key
-        self._leg = leg
+        self._instance_id = leg
         self._host = host
-        self._word = encode_word(Word(leg, hot=False))
-        self._links: dict[str, LineLink] = {}
+        self._status = encode_status(PeerStatus(leg, active=False))
+        self._links: dict[str, PeerLink] = {}
         self._keepers: dict[PublisherEndpoint, asyncio.Task[None]] = {}
         self._opened = 0
         self._changed = asyncio.Event()
@@ -137,20 +137,20 @@ class Line:
             self._opened += 1
             name = f"{endpoint.publisher}#{self._opened}"
             try:
-                link = await connect(endpoint, self._host.node, partial(LineLink, self, name))
+                link = await connect(endpoint, self._host.node, partial(PeerLink, self, name))
             except LinkError:
                 await asyncio.sleep(random.uniform(*RETRY_S))
                 continue
             try:
-                await self._attend(link)
+                await self._watch(link)
             finally:
                 link.close()
                 self._links.pop(name, None)
-                self.vigil.ended(name, time.monotonic())
+                self.election.link_closed(name, time.monotonic())
             # One that drains takes a connection and ends it again.
             await asyncio.sleep(random.uniform(*RETRY_S))
 
-    async def _attend(self, link: LineLink) -> None:
+    async def _watch(self, link: PeerLink) -> None:
         """Until it is over, or silent."""
         while not link.closed.is_set():
             try:
@@ -160,17 +160,17 @@ class Line:
                 if link.silent(time.monotonic()):
                     return
 
-    def joined(self, link: LineLink, name: str, nonce: bytes) -> None:
-        hello = link_codec.Hello(stream=self._key, epoch=self._leg, tip="")
+    def link_joined(self, link: PeerLink, name: str, nonce: bytes) -> None:
+        hello = link_codec.Hello(stream=self._key, epoch=self._instance_id, tip="")
         link.send(link_codec.join(hello, self._host.secret, nonce))
-        link.send(link_codec.frame(link_codec.WORD, self._word))
+        link.send(link_codec.frame(link_codec.STATUS, self._status))
         self._links[name] = link
-        self.vigil.opened(name)
+        self.election.link_opened(name)
 
-    def say(self, word: Word) -> None:
-        self._word = encode_word(word)
+    def broadcast(self, word: PeerStatus) -> None:
+        self._status = encode_status(word)
         for link in tuple(self._links.values()):
-            link.send(link_codec.frame(link_codec.WORD, self._word))
+            link.send(link_codec.frame(link_codec.STATUS, self._status))
 
     def close(self) -> None:
         for link in tuple(self._links.values()):

@@ -9,10 +9,19 @@ from pathlib import Path
 
 from relay.config import StreamSettings
 from relay.errors import JournalError
-from relay.model.position import Point
-from relay.standby.peer_status import Word
-from relay.standby.replay_buffer import BREAK, Entry, Place, Ring, Seam, Seen, place_after, place_by_time
-from relay.standby.spill_file import Spool
+from relay.model.position import StoredPosition
+from relay.standby.peer_status import PeerStatus
+from relay.standby.replay_buffer import (
+    DISCONTINUITY,
+    AppendResult,
+    Entry,
+    JoinQuality,
+    ReplayBuffer,
+    ReplayPoint,
+    replay_point_after,
+    replay_point_by_time,
+)
+from relay.standby.spill_file import SpillFile
 
 _log = logging.getLogger(__name__)
 
@@ -20,13 +29,13 @@ CHUNK_BYTES = 256 * 1024
 CHUNK_ENTRIES = 500
 
 
-class WarmMemory:
+class ReplayMemory:
     """A ring over a spool, which there is where the stream has a journal. Use from one event loop."""
 
     def __init__(self, settings: StreamSettings, spool: Path) -> None:
         queue = settings.queue
-        self._ring = Ring(settings.spec, max_messages=queue.max_messages, max_bytes=queue.max_bytes)
-        self._spool = Spool(spool, settings.journal_max_bytes) if settings.journal else None
+        self._ring = ReplayBuffer(settings.spec, max_messages=queue.max_messages, max_bytes=queue.max_bytes)
+        self._spool = SpillFile(spool, settings.journal_max_bytes) if settings.journal else None
         self._spooled = 0
 
     @property
@@ -49,8 +58,8 @@ class WarmMemory:
     def memory_bytes(self) -> int:
         return self._ring.memory_bytes
 
-    def take(self, payloads: list[bytes], recv_ns: int) -> Seen:
-        seen = self._ring.take(payloads, recv_ns)
+    def append(self, payloads: list[bytes], recv_ns: int) -> AppendResult:
+        seen = self._ring.append(payloads, recv_ns)
         evicted = self._ring.evict()
         if evicted:
             self._keep(evicted)
@@ -63,20 +72,20 @@ class WarmMemory:
             self._spool.append(evicted)
         except JournalError as error:
             _log.warning("the warm leg does not remember all that it has read: %s", error)
-            self._ring.lost()
-            self._forget_spool()
+            self._ring.evicted_lost()
+            self._clear_spill_file()
         else:
             self._spooled += len(evicted)
 
-    def broke(self) -> None:
-        self._ring.broke()
+    def mark_discontinuity(self) -> None:
+        self._ring.mark_discontinuity()
 
-    def heard(self, word: Word, *, reading: bool) -> None:
+    def forget_stored(self, word: PeerStatus, *, reading: bool) -> None:
         """Of the hot leg; `reading` says that this one has a connection."""
-        if self._ring.stored(word.stored, word.held, reading=reading and word.reading):
-            self._forget_spool()
+        if self._ring.forget_stored(word.stored, word.unacknowledged, reading=reading and word.reading):
+            self._clear_spill_file()
 
-    def _forget_spool(self) -> None:
+    def _clear_spill_file(self) -> None:
         if self._spool is not None and self._spooled:
             try:
                 self._spool.clear()
@@ -84,21 +93,21 @@ class WarmMemory:
                 _log.warning("%s", error)
             self._spooled = 0
 
-    async def place_after(self, point: Point) -> Place | None:
+    async def replay_point_after(self, point: StoredPosition) -> ReplayPoint | None:
         """Where to go on behind that event; None while it may be still to come."""
         if not self._spooled:
-            return self._ring.place_after(self._ring.entries, point)
-        place = place_after(self._ring.entries, point)
-        if place is not None and place.seam is Seam.EXACT:
-            return Place(self._spooled + place.at, Seam.EXACT)
-        return self._ring.place_after(await self._names(), point)
+            return self._ring.replay_point_after(self._ring.entries, point)
+        place = replay_point_after(self._ring.entries, point)
+        if place is not None and place.quality is JoinQuality.EXACT:
+            return ReplayPoint(self._spooled + place.entry_index, JoinQuality.EXACT)
+        return self._ring.replay_point_after(await self._names(), point)
 
-    async def place_by_time(self, point: Point) -> Place:
-        return place_by_time(await self._names(), point)
+    async def replay_point_by_time(self, point: StoredPosition) -> ReplayPoint:
+        return replay_point_by_time(await self._names(), point)
 
-    def payload_before(self, place: Place) -> bytes:
+    def payload_before(self, place: ReplayPoint) -> bytes:
         """Of the entry that it comes behind; empty if there is none, or only in the file."""
-        at = place.at - 1 - self._spooled
+        at = place.entry_index - 1 - self._spooled
         return self._ring.entries[at].payload if 0 <= at < len(self._ring.entries) else b""
 
     async def _names(self) -> Sequence[Entry]:
@@ -117,7 +126,7 @@ class WarmMemory:
             return None
         return self._spool.read(at, CHUNK_BYTES)
 
-    async def recall(self, index: int) -> AsyncIterator[list[Entry]]:
+    async def replay(self, index: int) -> AsyncIterator[list[Entry]]:
         """Everything from that place on, until nothing is left that has come meanwhile."""
         at, skip = 0, index
         while chunk := self._next(at):
@@ -133,8 +142,8 @@ class WarmMemory:
                 return spooled
         except JournalError as error:
             _log.error("what the warm leg had beyond its memory is lost: %s", error)
-            self._forget_spool()
-            return [Entry(BREAK, b"", 0)], at
+            self._clear_spill_file()
+            return [Entry(DISCONTINUITY, b"", 0)], at
         ring = self._ring
         popped = [ring.pop() for _ in range(min(CHUNK_ENTRIES, len(ring.entries)))]
         return (popped, at) if popped else None

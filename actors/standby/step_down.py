@@ -6,8 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from relay.errors import SteppedAsideError
-from relay.standby.peer_status import WORD_EVERY_S
+from relay.errors import SteppedDown
+from relay.standby.peer_status import STATUS_INTERVAL_S
 
 if TYPE_CHECKING:
     from actors.stream.relay import StreamRelay
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # The other leg has said a word since, and said it after its own socket would have ended with this one.
-SETTLED_S = WORD_EVERY_S + 0.1
+DECISION_DELAY_S = STATUS_INTERVAL_S + 0.1
 
 
-class Aside:
+class StepDown:
     """Made when the socket ended. Nothing that the next one brings is accepted before it is decided: accepted
     behind a hole, it could not be stored behind what the other leg remembers of that hole."""
 
@@ -31,20 +31,20 @@ class Aside:
     def hold(self, payloads: list[bytes], recv_ns: int) -> None:
         self._held.append((payloads, recv_ns))
 
-    def broke(self) -> None:
+    def mark_discontinuity(self) -> None:
         """The next connection has ended as well."""
         self._held.append(None)
 
     def settled(self, now: float) -> bool:
-        return now - self._since >= SETTLED_S
+        return now - self._since >= DECISION_DELAY_S
 
-    def leave(self) -> None:
+    def step_down(self) -> None:
         """Raises SteppedAsideError, which ends the leg; the other one goes on, and it comes back as warm."""
         stream = self._relay.settings.spec.key
         _log.warning("the socket of %s ended and the warm leg has one: stepping aside for it", stream)
-        raise SteppedAsideError(stream)
+        raise SteppedDown(stream)
 
-    def stay(self) -> None:
+    def resume(self) -> None:
         """Go on with a hole, as a stream with one leg does."""
         for read in self._held:
             if read is None:

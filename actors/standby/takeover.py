@@ -13,13 +13,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from actors.standby.replay_memory import WarmMemory
+from actors.standby.replay_memory import ReplayMemory
 from relay.binance.classifier import classify
 from relay.delivery.link_codec import Resume
-from relay.model.position import Point, point_of
-from relay.model.record_batch import NO_EVENT_ID, Batch
-from relay.standby.peer_status import Word
-from relay.standby.replay_buffer import BREAK, Entry, Place, Seam
+from relay.model.position import StoredPosition, position_of
+from relay.model.record_batch import NO_EVENT_ID, RecordBatch
+from relay.standby.peer_status import PeerStatus
+from relay.standby.replay_buffer import DISCONTINUITY, Entry, JoinQuality, ReplayPoint
 
 if TYPE_CHECKING:
     from actors.stream.feed_keeper import FeedKeeper
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.02
+POLL_INTERVAL_S = 0.02
 # The event at the seam may still be on its way to this leg's socket. Where it has no id, another one that is
 # equal may never come; where it has one, a later one always does, unless the exchange counts anew.
-LAG_S, NUMBERED_LAG_S = 1.0, 10.0
+SEARCH_S, NUMBERED_SEARCH_S = 1.0, 10.0
 # NATS answers within milliseconds, if at all.
-NATS_S = 0.5
+NATS_ANSWER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Before:
+class _LastAccepted:
     """The event at the seam. `event` is it itself, where the journal has it."""
 
-    point: Point
-    event: Batch | None = None
+    point: StoredPosition
+    event: RecordBatch | None = None
 
 
 class Takeover:
@@ -53,8 +53,8 @@ class Takeover:
     def __init__(
         self,
         epoch: int,
-        hot: Word | None,
-        memory: WarmMemory,
+        hot: PeerStatus | None,
+        memory: ReplayMemory,
         feed: FeedKeeper,
         feeding: asyncio.Task[None],
     ) -> None:
@@ -62,26 +62,26 @@ class Takeover:
         self.feed = feed
         self.joined = False
         self.silent_since = time.monotonic()
-        self._hot = hot
+        self._active = hot
         self._memory = memory
         self._feeding = feeding
-        self._found: Batch | None = None
+        self._found: RecordBatch | None = None
         # Set when events are accepted before NATS has told.
-        self._accepted_behind: Point | None = None
-        self._told: asyncio.Future[Point] = asyncio.get_running_loop().create_future()
+        self._accepted_behind: StoredPosition | None = None
+        self._told: asyncio.Future[StoredPosition] = asyncio.get_running_loop().create_future()
 
     @property
-    def stored(self) -> Point:
+    def stored(self) -> StoredPosition:
         """The last event that is known to be stored, as long as this incarnation has stored none."""
         if self._told.done():
             return self._told.result()
-        return self._hot.stored if self._hot else Point()
+        return self._active.stored if self._active else StoredPosition()
 
-    def found(self, last: Batch | None) -> None:
+    def journal_recovered(self, last: RecordBatch | None) -> None:
         """The last event in the journal of this node."""
         self._found = last
 
-    def told(self, message: Resume) -> int:
+    def position_known(self, message: Resume) -> int:
         """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged.
 
         Returns how many events that are accepted here already the hot leg has stored after all; where events
@@ -89,79 +89,79 @@ class Takeover:
         """
         if self._told.done():
             return 0
-        point = Point(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
+        point = StoredPosition(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
         self._told.set_result(point if message.epoch else self.stored)
         before = self._accepted_behind
         if before is None or self._memory.numbered or before.epoch != message.epoch:
             return 0
         return max(0, message.seq - before.seq)
 
-    async def _seam(self) -> _Before:
+    async def _last_accepted(self) -> _LastAccepted:
         """The last event that was accepted before."""
-        found, hot = self._found, self._hot
+        found, hot = self._found, self._active
         is_hot_legs = found is not None and hot is not None and found.epoch >= hot.epoch
-        await asyncio.wait({self._told}, timeout=NATS_S if is_hot_legs else None)
+        await asyncio.wait({self._told}, timeout=NATS_ANSWER_S if is_hot_legs else None)
         stored = self.stored
-        if found is not None and (found.epoch, found.seq) > stored.position:
-            return _Before(point_of(found), found)
-        return _Before(stored)
+        if found is not None and (found.epoch, found.seq) > stored.epoch_seq:
+            return _LastAccepted(position_of(found), found)
+        return _LastAccepted(stored)
 
     async def run(self, relay: StreamRelay) -> None:
         """Join, then read on, for ever."""
-        before = await self._seam()
-        place = await self._place(before.point)
+        before = await self._last_accepted()
+        place = await self._find_replay_point(before.point)
         self._accepted_behind = None if self._told.done() else before.point
         self._follow(relay, before, place)
-        events = await self._recall(relay, place)
-        self._tell(relay, events, place.seam)
+        events = await self._replay(relay, place)
+        self._log_result(relay, events, place.quality)
         await self._feeding
 
-    async def _place(self, point: Point) -> Place:
-        lag_s = NUMBERED_LAG_S if self._memory.numbered else LAG_S
+    async def _find_replay_point(self, point: StoredPosition) -> ReplayPoint:
+        lag_s = NUMBERED_SEARCH_S if self._memory.numbered else SEARCH_S
         deadline = time.monotonic() + lag_s
         while time.monotonic() < deadline:
-            place = await self._memory.place_after(point)
+            place = await self._memory.replay_point_after(point)
             if place is not None:
                 return place
-            await asyncio.sleep(LOOK_EVERY_S)
-        return await self._memory.place_by_time(point)
+            await asyncio.sleep(POLL_INTERVAL_S)
+        return await self._memory.replay_point_by_time(point)
 
-    def _follow(self, relay: StreamRelay, before: _Before, place: Place) -> None:
+    def _follow(self, relay: StreamRelay, before: _LastAccepted, place: ReplayPoint) -> None:
         point = before.point
         if not point.seq:
             relay.intake.follow(NO_EVENT_ID, NO_EVENT_ID, 0, seamless=True)
             return
         payload = before.event.payloads[0] if before.event else self._memory.payload_before(place)
         link_id = point.event_id
-        if place.seam is Seam.EXACT and payload:
+        if place.quality is JoinQuality.EXACT and payload:
             verdict = classify(relay.settings.spec, payload)
-            link_id = max(verdict.event_id, verdict.link_id)
-        seamless = place.seam is Seam.EXACT
+            link_id = max(verdict.event_id, verdict.own_link_id)
+        seamless = place.quality is JoinQuality.EXACT
         relay.intake.follow(point.event_id, link_id, point.recv_ns, seamless=seamless)
 
-    async def _recall(self, relay: StreamRelay, place: Place) -> int:
+    async def _replay(self, relay: StreamRelay, place: ReplayPoint) -> int:
         events = 0
-        async for entries in self._memory.recall(place.at):
+        async for entries in self._memory.replay(place.entry_index):
             for read in _reads(entries):
                 events += sum(entry.is_event for entry in read)
-                if read[0].name == BREAK:
+                if read[0].name == DISCONTINUITY:
                     relay.intake.disconnected()
                 else:
                     relay.take([entry.payload for entry in read], read[0].recv_ns)
         self.joined = True
         return events
 
-    def _tell(self, relay: StreamRelay, events: int, seam: Seam) -> None:
-        recovered, lost = relay.window.books.recovered, relay.intake.lost
-        if self._hot is None:
+    def _log_result(self, relay: StreamRelay, events: int, seam: JoinQuality) -> None:
+        recovered, lost = relay.window.counts.recovered, relay.intake.lost
+        if self._active is None:
             _log.info("hot, as nobody was: %d events from the journal, %d remembered", recovered, events)
             return
-        hole = relay.intake.hole
-        torn = seam is Seam.BY_TIME or relay.intake.losses > lost
+        hole = relay.intake.gap
+        torn = seam is JoinQuality.BY_TIME or relay.intake.losses > lost
         _log.warning(
             "took over from epoch %d, %.2f s after its last word: %d events from its journal, %d remembered;"
             " %d lost%s%s",
-            self._hot.epoch,
+            self._active.epoch,
             time.monotonic() - self.silent_since,
             recovered,
             events,
@@ -175,7 +175,7 @@ def _reads(entries: list[Entry]) -> list[list[Entry]]:
     """What was read together, in order; each break is alone."""
     reads: list[list[Entry]] = []
     for entry in entries:
-        fits = reads and entry.name != BREAK and reads[-1][0].name != BREAK
+        fits = reads and entry.name != DISCONTINUITY and reads[-1][0].name != DISCONTINUITY
         if fits and reads[-1][0].recv_ns == entry.recv_ns:
             reads[-1].append(entry)
         else:

@@ -15,14 +15,14 @@ from pathlib import Path
 from random import Random
 
 from relay.adapters.http import Answer, RestClient
-from relay.binance.backfill import Filling
+from relay.binance.backfill import GapFill
 from relay.binance.request_weight import REFUSED_S, RequestWeight
-from relay.binance.rest_cooldown_file import StayAway
+from relay.binance.rest_cooldown_file import RestCooldownFile
 from relay.config import StreamSettings
 from relay.errors import RestError, RestRefusedError, UnfitAnswerError
-from relay.intake.intake import Intake, Taken
-from relay.journal.open_gaps_file import OpenHoles
-from relay.model.gap import Hole, Piece
+from relay.intake.intake import Intake, IntakeResult
+from relay.journal.open_gaps_file import OpenGapsFile
+from relay.model.gap import FillRange, Gap
 from relay.primitives.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ RETRY_BASE_S, RETRY_CAP_S = 0.1, 30.0
 # How long old holes wait for room before they look again.
 CROWDED_S = 1.0
 # Binance keeps futures' aggregate trades for a day or two, but nobody waits that long.
-PATIENCE_S = 3600.0
+GIVE_UP_AFTER_S = 3600.0
 MAX_JOBS = 64
 LATE = f"REST did not give these ids within {HOLD_S:g} s; what it gives later goes to the subject of repairs"
 DRAINED = "the stream was stopped before REST gave these ids; the next start asks again"
@@ -43,15 +43,15 @@ DRAINED = "the stream was stopped before REST gave these ids; the next start ask
 class _Job:
     """One hole, and when to ask about it next."""
 
-    def __init__(self, filling: Filling, now: float) -> None:
+    def __init__(self, filling: GapFill, now: float) -> None:
         self.filling = filling
         self.hole = filling.hole
         self.ask_at = now
-        self.end_at = now + PATIENCE_S
+        self.end_at = now + GIVE_UP_AFTER_S
         self.backoff = Backoff(RETRY_BASE_S, RETRY_CAP_S, Random())
 
 
-class Healer:
+class Backfiller:
     """`put` stores and sends what the intake made of an answer. While the stream is `crowded`, old holes
     wait. `memory`, where there is one, has the open holes of the incarnation before, and keeps those of this
     one. Use from one event loop."""
@@ -60,8 +60,8 @@ class Healer:
         self,
         settings: StreamSettings,
         intake: Intake,
-        put: Callable[[Taken], None],
-        memory: OpenHoles | None,
+        put: Callable[[IntakeResult], None],
+        memory: OpenGapsFile | None,
         *,
         directory: Path,
         crowded: Callable[[], bool],
@@ -72,10 +72,10 @@ class Healer:
         self._crowded = crowded
         self._client = RestClient(settings.rest_url, settings.api_key_file)
         self._weight = RequestWeight(settings.spec.venue, settings.rest_sharers)
-        self._stay_away = StayAway(directory, settings.rest_url)
+        self._stay_away = RestCooldownFile(directory, settings.rest_url)
         self._memory = memory if settings.heal and settings.spec.healable else None
         self._jobs = [self._job(hole) for hole in self._memory.load()] if self._memory else []
-        self._remembered: list[Hole] = []
+        self._remembered: list[Gap] = []
         # The one whose answer is waited for.
         self._asked: _Job | None = None
         self._wake = asyncio.Event()
@@ -111,7 +111,7 @@ class Healer:
             self._give_up(job, "REST did not give the rest in an hour")
         turns = [(max(job.ask_at - now, self._wait_s(job, now)), not self._urgent(job)) for job in self._jobs]
         if not turns:
-            return None, PATIENCE_S
+            return None, GIVE_UP_AFTER_S
         urgent = [turn for turn in turns if not turn[1]]
         best = min(urgent) if urgent else min(turns)
         return self._jobs[turns.index(best)], max(0.0, best[0])
@@ -119,17 +119,17 @@ class Healer:
     def _wait_s(self, job: _Job, now: float) -> float:
         weight_s = self._weight.wait_s(job.filling.query().weight, now)
         crowded_s = CROWDED_S if not self._urgent(job) and self._crowded() else 0.0
-        return max(weight_s, crowded_s, self._stay_away.left_s(now))
+        return max(weight_s, crowded_s, self._stay_away.remaining_s(now))
 
     def _urgent(self, job: _Job) -> bool:
-        return self._intake.hole is job.hole
+        return self._intake.gap is job.hole
 
-    def saw(self, taken: Taken) -> None:
+    def gap_found(self, taken: IntakeResult) -> None:
         """Call with all that the intake gives; takes up its hole."""
-        if taken.hole is None:
+        if taken.gap is None:
             return
-        job = self._job(taken.hole)
-        _log.warning("ids %d to %d are missing; asking REST", taken.hole.first_id, taken.hole.last_id)
+        job = self._job(taken.gap)
+        _log.warning("ids %d to %d are missing; asking REST", taken.gap.first_id, taken.gap.last_id)
         self._jobs.append(job)
         if len(self._jobs) > MAX_JOBS:
             self._give_up(self._jobs[0], f"more than {MAX_JOBS} holes wait for REST")
@@ -140,9 +140,9 @@ class Healer:
         self._remember()
         self._wake.set()
 
-    def _job(self, hole: Hole) -> _Job:
+    def _job(self, hole: Gap) -> _Job:
         has_key = self._settings.api_key_file is not None
-        return _Job(Filling(self._settings.spec, hole, has_key=has_key), time.monotonic())
+        return _Job(GapFill(self._settings.spec, hole, has_key=has_key), time.monotonic())
 
     def _remember(self) -> None:
         """The next incarnation finds by itself what holds up the stream, and nothing of the rest."""
@@ -161,22 +161,22 @@ class Healer:
         if self._hold_timer is not None:
             self._hold_timer.cancel()
         loop = asyncio.get_running_loop()
-        self._hold_timer = loop.call_later(HOLD_S, self._end_hold, self._intake.hole, LATE)
+        self._hold_timer = loop.call_later(HOLD_S, self._end_hold, self._intake.gap, LATE)
 
-    def _end_hold(self, hole: Hole | None, reason: str) -> None:
-        if self._intake.holding and self._intake.hole is hole:
+    def _end_hold(self, hole: Gap | None, reason: str) -> None:
+        if self._intake.holding and self._intake.gap is hole:
             self._took(self._intake.end_hold(reason))
             self._remember()
             self._wake.set()
 
-    def _took(self, taken: Taken) -> None:
+    def _took(self, taken: IntakeResult) -> None:
         self._put(taken)
-        self.saw(taken)
+        self.gap_found(taken)
 
     async def _ask(self, job: _Job) -> None:
         try:
             answer = await self._get(job)
-            pieces = job.filling.take(answer.rows)
+            pieces = job.filling.answered(answer.rows)
         except RestError as error:
             self._failed(job, error)
         except (RestRefusedError, UnfitAnswerError) as error:
@@ -204,24 +204,24 @@ class Healer:
     def _be_patient(self, seconds: float) -> None:
         """The exchange's word is for the whole address."""
         now = time.monotonic()
-        self._weight.refused(seconds, now)
+        self._weight.close_for(seconds, now)
         try:
-            self._stay_away.prolong(seconds, now)
+            self._stay_away.extend(seconds, now)
         except OSError as error:
             _log.error("other streams cannot be told to leave REST alone: %s", error)
 
-    def _heard(self, job: _Job, answer: Answer, pieces: list[Piece]) -> None:
+    def _heard(self, job: _Job, answer: Answer, pieces: list[FillRange]) -> None:
         now = time.monotonic()
         if answer.used_weight is not None:
-            self._weight.used(answer.used_weight, now)
+            self._weight.report_used(answer.used_weight, now)
         urgent = self._urgent(job)
         if urgent:
-            self._took(self._intake.heal(pieces, time.time_ns()))
+            self._took(self._intake.fill(pieces, time.time_ns()))
         elif pieces:
             self._took(self._intake.repair(job.hole, pieces, time.time_ns()))
         if job.filling.done:
             self._give_up(job, job.filling.shortage)
-        elif job.filling.hopeless:
+        elif job.filling.stalled:
             self._give_up(job, "REST does not have these ids")
         else:
             job.ask_at = now if pieces else now + job.backoff.next_s()

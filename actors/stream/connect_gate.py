@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
-from relay.binance.connect_budget import REPORT_S, WINDOW_S, Claim, ConnectLog, Outcome
-from relay.binance.connect_budget_file import ConnectLedger
+from relay.binance.connect_budget import REPORT_S, WINDOW_S, AttemptOutcome, BudgetClaim, ConnectBudget
+from relay.binance.connect_budget_file import ConnectBudgetFile
 from relay.errors import FeedError
-from relay.primitives.rate_limit import ConnectBudget
+from relay.primitives.rate_limit import ReservingLimiter
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -33,10 +33,10 @@ class Permit(NamedTuple):
 class ConnectGate:
     """Of one stream."""
 
-    def __init__(self, ledger: ConnectLedger, claim: Claim) -> None:
+    def __init__(self, ledger: ConnectBudgetFile, claim: BudgetClaim) -> None:
         self._ledger = ledger
         self._claim = claim
-        self._alone = ConnectBudget(claim.alone, WINDOW_S)
+        self._alone = ReservingLimiter(claim.alone, WINDOW_S)
         self._reported_at = float("-inf")
 
     async def admit(self, *, spare: bool) -> Permit:
@@ -55,8 +55,8 @@ class ConnectGate:
             await asyncio.sleep(min(wait_s, ASK_AGAIN_S) * random.uniform(0.5, 1.0))
 
     async def _ask(self, spare: bool) -> tuple[float, Permit | None]:
-        def ask(log: ConnectLog) -> tuple[float, Permit | None]:
-            wait_s = log.ask(self._claim, time.monotonic(), spare=spare)
+        def ask(log: ConnectBudget) -> tuple[float, Permit | None]:
+            wait_s = log.try_acquire(self._claim, time.monotonic(), spare=spare)
             return wait_s, None if wait_s else Permit(log.granted)
 
         try:
@@ -71,9 +71,9 @@ class ConnectGate:
         if number is None:
             return
 
-        def settle(log: ConnectLog) -> None:
+        def settle(log: ConnectBudget) -> None:
             now = time.monotonic()
-            log.settle(number, Outcome.FAILED if error else Outcome.OPENED)
+            log.settle(number, AttemptOutcome.FAILED if error else AttemptOutcome.OPENED)
             if error is not None and error.retry_after_s is not None:
                 log.close(now + error.retry_after_s, now)
 
@@ -82,7 +82,7 @@ class ConnectGate:
         except OSError as problem:
             _log.info("an attempt stays open in the connect budget: %s", problem)
 
-    async def _in_log(self, act: Callable[[ConnectLog], _T]) -> _T:
+    async def _in_log(self, act: Callable[[ConnectBudget], _T]) -> _T:
         """Raises OSError."""
         for _ in range(LOCK_TRIES):
             with suppress(BlockingIOError), self._ledger.opened() as log:

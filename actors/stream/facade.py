@@ -23,7 +23,7 @@ class Reader(Protocol):
     async def drain(self, deadline_s: float) -> StreamStats: ...
 
 
-class StreamFace:
+class StreamActorFacade:
     """Its methods may be called from any thread. `make` is called in the thread of the actor's loop.
 
     None of them is a coroutine: Ray would run all of them on one loop, where a drain holds up every look.
@@ -44,10 +44,10 @@ class StreamFace:
         return f"Stream({self._name})"
 
     def stats(self) -> StreamStats:
-        return self._loop.look(lambda: self._started().stats())
+        return self._loop.read(lambda: self._started().stats())
 
     def assign(self, assignment: Assignment) -> None:
-        self._loop.look(lambda: self._started().assign(assignment))
+        self._loop.read(lambda: self._started().assign(assignment))
 
     def drain(self, deadline_s: float) -> StreamStats:
         """Stop reading, flush, leave the rest in the journal; the actor stays up to answer `stats`."""

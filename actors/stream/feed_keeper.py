@@ -13,14 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from actors.stream.connect_gate import ConnectGate
-from actors.stream.handover import Changeover, Wish
+from actors.stream.handover import HandoverRequest, HandoverRun
 from relay.adapters.websocket import FeedConnection, Sink, open_feed
 from relay.config import StreamSettings
 from relay.errors import FeedError, TurnedAwayError
-from relay.feed.address_fallback import LastAddress
-from relay.feed.handover import Cause, Verdict, rotation_age_s
+from relay.feed.address_fallback import AddressFallback
+from relay.feed.handover import HandoverCause, HandoverOutcome, rotation_age_s
 from relay.feed.overlap import Overlap, event_key
-from relay.feed.silence import Pulse
+from relay.feed.silence import SilenceDetector
 from relay.primitives.backoff import Backoff
 
 _log = logging.getLogger(__name__)
@@ -64,13 +64,13 @@ class FeedKeeper:
         self._on_disconnected = on_disconnected
         self._backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.Random())
         self._second_backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.Random())
-        self._pulse = Pulse(settings.spec.silence_limit_s)
+        self._silence = SilenceDetector(settings.spec.silence_limit_s)
         self._event_key = event_key(settings.spec)
         self._rotation_age_s = rotation_age_s(settings.spec.key, settings.rotate_after_s)
-        self._last_address = LastAddress()
+        self._last_address = AddressFallback()
         self._connection: FeedConnection | None = None
-        self._change: Changeover | None = None
-        self._wish: Wish | None = None
+        self._change: HandoverRun | None = None
+        self._request: HandoverRequest | None = None
         self._stirred = asyncio.Event()
         self._needed = asyncio.Event()
         self._rotate_at = self._suspect_at = self._paused_at = 0.0
@@ -80,37 +80,37 @@ class FeedKeeper:
     async def run(self) -> None:
         while True:
             await self._resumed.wait()
-            wait_s = await self._one_stay()
+            wait_s = await self._one_connection()
             self.reconnects += 1
-            await self._rest(wait_s)
+            await self._wait_or_needed(wait_s)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _wait_or_needed(self, seconds: float) -> None:
         self._needed.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._needed.wait()
 
-    async def _one_stay(self) -> float:
+    async def _one_connection(self) -> float:
         """From a connection to the end of its last successor; returns how long to wait before the next."""
         try:
-            self._settle_on(await self._open(self._on_payloads, spare=self.spare))
+            self._settle_on(await self._open(self._on_payloads, low_priority=self.spare))
             error = await self._attend()
         except FeedError as refused:
             error = refused
         self.last_error = str(error)
-        self._pulse.stop()
+        self._silence.stop()
         if self.delivering:
             self.delivering = False
             self._on_disconnected()
         self._connection = None
-        wish, self._wish = self._wish, None
-        at_once = wish is not None and wish.cause is Cause.SHUTDOWN
+        wish, self._request = self._request, None
+        at_once = wish is not None and wish.cause is HandoverCause.SHUTDOWN
         wait_s = 0.0 if at_once else max(self._backoff.next_s(), error.retry_after_s or 0.0)
         _log.warning("feed ended: %s; next attempt in %.2f s", error, wait_s)
         return wait_s
 
-    async def _open(self, sink: Sink, *, spare: bool) -> FeedConnection:
-        permit = await self._gate.admit(spare=spare)
+    async def _open(self, sink: Sink, *, low_priority: bool) -> FeedConnection:
+        permit = await self._gate.admit(spare=low_priority)
         try:
             connection = await self._reach(sink)
         except FeedError as error:
@@ -127,7 +127,7 @@ class FeedKeeper:
         return connection
 
     async def _reach(self, sink: Sink) -> FeedConnection:
-        address = self._last_address.next
+        address = self._last_address.next_address
         if address is not None:
             _log.warning("trying %s, where the exchange was before", address)
         try:
@@ -142,7 +142,7 @@ class FeedKeeper:
         now = time.monotonic()
         self._connection = connection
         self._rotate_at = now + self._rotation_age_s
-        self._pulse.begin(now)
+        self._silence.begin(now)
         self.subscribed_at_ns = self.subscribed_at_ns or time.time_ns()
 
     async def _attend(self) -> FeedError:
@@ -151,19 +151,19 @@ class FeedKeeper:
             assert self._connection is not None
             if self._connection.closed.done():
                 return self._connection.closed.result()
-            if self._wish is not None and not self.paused:
-                await self._fulfil(self._wish, self._connection)
+            if self._request is not None and not self.paused:
+                await self._fulfil(self._request, self._connection)
             else:
                 self._stirred.clear()
                 await self._stirred.wait()
 
-    async def _fulfil(self, wish: Wish, old: FeedConnection) -> None:
+    async def _fulfil(self, wish: HandoverRequest, old: FeedConnection) -> None:
         overlap = Overlap(self._event_key, unique=bool(self._settings.spec.id_key))
-        limit_s = self._pulse.limit_s()
-        change = self._change = Changeover(wish, old, overlap, limit_s, self._on_payloads)
+        limit_s = self._silence.limit_s()
+        change = self._change = HandoverRun(wish, old, overlap, limit_s, self._on_payloads)
         _log.info("opening a second connection: %s", wish.reason)
         try:
-            verdict = await change.run(lambda sink: self._open(sink, spare=wish.spare))
+            verdict = await change.run(lambda sink: self._open(sink, low_priority=wish.spare))
         except asyncio.CancelledError:
             change.stay()
             raise
@@ -171,35 +171,35 @@ class FeedKeeper:
             change.stay()
             await self._stay(wish, old, error)
         else:
-            self._wish = self._change = None
+            self._request = self._change = None
             self._conclude(change, verdict)
         finally:
             self._change = None
 
-    def _conclude(self, change: Changeover, verdict: Verdict) -> None:
+    def _conclude(self, change: HandoverRun, verdict: HandoverOutcome) -> None:
         assert change.new is not None
         self._second_backoff.reset()
-        if verdict is Verdict.KEEP or verdict is Verdict.QUIET:
+        if verdict is HandoverOutcome.KEEP or verdict is HandoverOutcome.QUIET:
             change.stay()
             self._rotate_at = max(self._rotate_at, time.monotonic() + ROTATE_AGAIN_S)
-            if verdict is Verdict.QUIET:
-                self._pulse.quiet(time.monotonic())
-            _log.info("closed the second connection again (%s): %s", change.wish.reason, verdict.value)
+            if verdict is HandoverOutcome.QUIET:
+                self._silence.confirm_quiet(time.monotonic())
+            _log.info("closed the second connection again (%s): %s", change.request.reason, verdict.value)
             return
         self._settle_on(change.new)
-        if verdict is not Verdict.JOIN:
-            self._tear(change, change.wish.reason)
+        if verdict is not HandoverOutcome.JOIN:
+            self._tear(change, change.request.reason)
         change.switch(verdict, lambda: self._tear(change, "the overlap broke off"))
-        if verdict is Verdict.JOIN:
+        if verdict is HandoverOutcome.JOIN:
             self.rotations += 1
             _log.info(
                 "replaced the connection (%s): %d events came on both and were taken once, in %.2f s;"
-                " 0 lost, 0 repeated", change.wish.reason, change.overlap.removed, change.took_s,
+                " 0 lost, 0 repeated", change.request.reason, change.overlap.removed, change.took_s,
             )  # fmt: skip
 
-    def _tear(self, change: Changeover, reason: str) -> None:
+    def _tear(self, change: HandoverRun, reason: str) -> None:
         """Count and announce that events may be missing; where ids tell, they say which."""
-        if change.wish.cause is Cause.SILENCE:
+        if change.request.cause is HandoverCause.SILENCE:
             self.silences += 1
         elif not change.overlap.unique:
             self.unaligned += 1
@@ -207,15 +207,15 @@ class FeedKeeper:
         _log.warning("%s; it took %.2f s, and events may be missing", self.last_error, change.took_s)
         self._on_disconnected()
 
-    async def _stay(self, wish: Wish, old: FeedConnection, error: FeedError) -> None:
+    async def _stay(self, wish: HandoverRequest, old: FeedConnection, error: FeedError) -> None:
         """No second connection could be had: go on with the old one, and try again later."""
         self.last_error = f"{wish.reason}, and no second connection: {error}"
         _log.warning("%s", self.last_error)
         wait_s = max(self._second_backoff.next_s(), error.retry_after_s or 0.0)
-        if wish.cause is Cause.SHUTDOWN:
+        if wish.cause is HandoverCause.SHUTDOWN:
             await asyncio.wait({old.closed}, timeout=wait_s)
             return
-        self._wish = None
+        self._request = None
         now = time.monotonic()
         self._suspect_at = now + wait_s
         self._rotate_at = max(self._rotate_at, now + ROTATE_AGAIN_S)
@@ -223,14 +223,14 @@ class FeedKeeper:
     def delivered(self) -> None:
         """An event was accepted from this connection."""
         self.last_data_at = now = time.monotonic()
-        self._pulse.heard(now)
+        self._silence.event_received(now)
         if not self.delivering:
             self.delivering = True
             self.first_data_at_ns = self.first_data_at_ns or time.time_ns()
             self._backoff.reset()
             _log.info("first data from %s", self._settings.url)
 
-    def need(self) -> None:
+    def expedite(self) -> None:
         """From now on others do not come first, and the next attempt is made at once."""
         if self.spare:
             self.spare = False
@@ -248,22 +248,22 @@ class FeedKeeper:
         if self._connection is None or self.paused:
             return
         self._connection.check(now)
-        if self._wish is not None:
+        if self._request is not None:
             return
-        silent_s = self._pulse.overdue_s(now)
+        silent_s = self._silence.overdue_s(now)
         if silent_s is not None and now >= self._suspect_at:
-            spare = not self._pulse.is_dire(now)
-            self._want(Wish(Cause.SILENCE, f"nothing came for {silent_s:.1f} s", spare))
+            spare = not self._silence.is_urgent(now)
+            self._want(HandoverRequest(HandoverCause.SILENCE, f"nothing came for {silent_s:.1f} s", spare))
         elif now >= self._rotate_at:
-            self._want(Wish(Cause.AGE, f"it is {self._rotation_age_s:.0f} s old"))
+            self._want(HandoverRequest(HandoverCause.AGE, f"it is {self._rotation_age_s:.0f} s old"))
 
     def renew(self, reason: str) -> None:
         """The exchange is about to end this connection: take a new one at once."""
         if self._change is None:
-            self._want(Wish(Cause.SHUTDOWN, reason, spare=False))
+            self._want(HandoverRequest(HandoverCause.SHUTDOWN, reason, spare=False))
 
-    def _want(self, wish: Wish) -> None:
-        self._wish = wish
+    def _want(self, wish: HandoverRequest) -> None:
+        self._request = wish
         self._stirred.set()
 
     def pause(self) -> None:
@@ -271,7 +271,7 @@ class FeedKeeper:
             self.paused = True
             self._paused_at = time.monotonic()
             self._resumed.clear()
-            self._pulse.stop()
+            self._silence.stop()
             if self._change is not None:
                 self._change.give_up()
             for connection in self._connections():
@@ -280,22 +280,22 @@ class FeedKeeper:
     def resume(self) -> None:
         if self.paused:
             self.paused = False
-            self._pulse.begin(time.monotonic())
+            self._silence.begin(time.monotonic())
             self._stirred.set()
             self._resumed.set()
             for connection in self._connections():
                 connection.resume()
 
-    def lull(self, lull_s: float) -> None:
+    def pause_reads_for(self, lull_s: float) -> None:
         """Read nothing for so long; less if reading resumes meanwhile."""
         if self.paused or self._lulled:
             return
         self._lulled = True
         for connection in self._connections():
             connection.pause()
-        asyncio.get_running_loop().call_later(lull_s, self._end_lull)
+        asyncio.get_running_loop().call_later(lull_s, self._end_read_pause)
 
-    def _end_lull(self) -> None:
+    def _end_read_pause(self) -> None:
         self._lulled = False
         if not self.paused:
             for connection in self._connections():

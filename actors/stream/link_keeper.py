@@ -11,17 +11,17 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
-from relay.adapters.link_client import Link, open_link
+from relay.adapters.link_client import LinkClient, open_link
 from relay.config import StreamSettings
 from relay.delivery import link_codec
-from relay.delivery.buffered_batch import Held
+from relay.delivery.buffered_batch import BufferedBatch
 from relay.delivery.failover import Failover
-from relay.delivery.window import Window
+from relay.delivery.window import SendWindow
 from relay.errors import FencedError, LinkError
-from relay.journal.damage import Tear, Tears
+from relay.journal.damage import JournalLoss, JournalLossTracker
 from relay.journal.journal import Journal
 from relay.model.assignment import Assignment
-from relay.model.record_batch import EVENT_KINDS, Batch
+from relay.model.record_batch import EVENT_KINDS, RecordBatch
 from relay.observability.metrics import Metric
 from relay.ports import Host
 from relay.primitives.histogram import RollingHistogram
@@ -52,14 +52,14 @@ class LinkKeeper:
         self,
         settings: StreamSettings,
         host: Host,
-        window: Window,
+        window: SendWindow,
         journal: Journal | None,
         epoch: int,
         *,
         on_room: Callable[[], None],
-        on_refused: Callable[[Batch, str], None],
+        on_refused: Callable[[RecordBatch, str], None],
         on_predecessor: Callable[[link_codec.Resume], None],
-        on_torn: Callable[[Tear], None],
+        on_torn: Callable[[JournalLoss], None],
     ) -> None:
         # From the socket's read to the acknowledgement, and to the write to NATS.
         self.latency = RollingHistogram(window_s=10.0)
@@ -77,9 +77,9 @@ class LinkKeeper:
         self._on_refused = on_refused
         self._on_predecessor = on_predecessor
         self._on_torn = on_torn
-        self._tears = Tears()
+        self._journal_losses = JournalLossTracker()
         self._failover = Failover(settings.spec.key)
-        self._link: Link | None = None
+        self._link: LinkClient | None = None
         self._limits: link_codec.Resume | None = None
         self._tip = ""
         self._handing_over = False
@@ -139,7 +139,7 @@ class LinkKeeper:
         except TimeoutError:
             pass
 
-    async def _attend(self, link: Link) -> None:
+    async def _attend(self, link: LinkClient) -> None:
         """Watch one link until it is over."""
         nats_seen_at = time.monotonic()
         while not link.closed.done():
@@ -151,7 +151,7 @@ class LinkKeeper:
             self._check_link(link, now, nats_seen_at)
         self._left(link)
 
-    def _check_link(self, link: Link, now: float, nats_seen_at: float) -> None:
+    def _check_link(self, link: LinkClient, now: float, nats_seen_at: float) -> None:
         if link.closed.done():
             return
         others = self.assignment is not None and len(self.assignment.endpoints) > 1
@@ -163,11 +163,11 @@ class LinkKeeper:
         elif self._should_hand_over(link, now):
             self._hand_over(link)
 
-    def _should_hand_over(self, link: Link, now: float) -> bool:
+    def _should_hand_over(self, link: LinkClient, now: float) -> bool:
         wanted = self._failover.choose(self.assignment, now)
         return wanted is not None and wanted.publisher != link.publisher
 
-    def _hand_over(self, link: Link) -> None:
+    def _hand_over(self, link: LinkClient) -> None:
         """Send nothing more, wait for what is in flight, leave; cut it off if that takes too long."""
         if not self._handing_over:
             self._handing_over = True
@@ -178,7 +178,7 @@ class LinkKeeper:
         if self._handing_over and self._link is not None and not self._window.in_flight_records:
             self._link.bye()
 
-    def _left(self, link: Link) -> None:
+    def _left(self, link: LinkClient) -> None:
         reason = link.closed.result()
         clean = self._handing_over and not self._window.in_flight_records
         if not clean:
@@ -197,7 +197,7 @@ class LinkKeeper:
     def hello(self) -> link_codec.Hello:
         return link_codec.Hello(stream=self._spec.key, epoch=self._epoch, tip=self._tip)
 
-    def resumed(self, link: Link, message: link_codec.Resume) -> None:
+    def resumed(self, link: LinkClient, message: link_codec.Resume) -> None:
         self._window.rewind()
         if message.epoch:
             self._window.resume(message.epoch, message.seq, message.event_id, message.recv_ns)
@@ -205,13 +205,13 @@ class LinkKeeper:
             self._on_predecessor(message)
         self._limits = message
         self._failover.worked(link.publisher)
-        self._tears.stored(message.epoch, message.seq, message.event_id, message.recv_ns)
-        self._tell_tears()
+        self._journal_losses.stored(message.epoch, message.seq, message.event_id, message.recv_ns)
+        self._report_journal_losses()
         self._settle()
 
     def acknowledged(self, message: link_codec.Ack) -> None:
         same_clock = self._link is not None and self._link.same_node
-        told_ns = message.told_ns if same_clock else time.time_ns()
+        told_ns = message.sent_ns if same_clock else time.time_ns()
         for offset, waited_us, answered_us in message.marks:
             acknowledged_ns = told_ns - 1000 * waited_us
             published_ns = acknowledged_ns - 1000 * answered_us
@@ -252,12 +252,12 @@ class LinkKeeper:
             if last is not None and last.epoch == self._epoch:
                 self._tip = message_ids(self._spec.key.encode(), last, 0, 1)[0].decode()
 
-    def send_at_once(self, batch: Held) -> bool:
+    def send_at_once(self, batch: BufferedBatch) -> bool:
         """A new batch, for which the window has room, if nothing waits before it. False if it has to wait."""
         link, limits = self._link, self._limits
         if link is None or limits is None or not link.ready or self._handing_over:
             return False
-        if not self._window.pass_on(batch, limits.max_messages, limits.max_bytes):
+        if not self._window.admit_in_flight(batch, limits.max_messages, limits.max_bytes):
             return False
         link.send(0, batch.encoded)
         return True
@@ -277,7 +277,9 @@ class LinkKeeper:
             room_bytes = limits.max_bytes - window.in_flight_bytes
             if room_records <= 0 or room_bytes <= 0:
                 break
-            batches = window.take(min(room_records, MAX_SENT_RECORDS), min(room_bytes, MAX_SENT_BYTES))
+            batches = window.start_sending(
+                min(room_records, MAX_SENT_RECORDS), min(room_bytes, MAX_SENT_BYTES)
+            )
             encoded = [batch.encoded for batch in batches]
             link.send(batches[0].done, encoded[0] if len(encoded) == 1 else b"".join(encoded))
 
@@ -289,22 +291,22 @@ class LinkKeeper:
         """Whether the journal had anything."""
         assert self._journal is not None
         encoded = self._journal.read_after(self._window.newest_in_memory, REFILL_BYTES)
-        self._tears.follow(encoded, torn=self._journal.stepped_over())
+        self._journal_losses.follow(encoded, torn=self._journal.take_damage_flag())
         if encoded:
             self._window.refill(encoded)
-            self._tell_tears()
+            self._report_journal_losses()
         elif not self.unwritten:
-            for tear in self._tears.end():
+            for tear in self._journal_losses.end():
                 self._on_torn(tear)
             missing = self._window.refill_ended()
             if missing:
                 _log.error("the journal lost %d events to damage; they are counted as dropped", missing)
         return bool(encoded)
 
-    def _tell_tears(self) -> None:
+    def _report_journal_losses(self) -> None:
         """Not before it is known what is stored: an event may be, though its record is damaged."""
         if self.linked:
-            for tear in self._tears.found():
+            for tear in self._journal_losses.found():
                 self._on_torn(tear)
 
     async def settled(self) -> None:

@@ -14,29 +14,29 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.stream.backfiller import Healer
+from actors.stream.backfiller import Backfiller
 from actors.stream.connect_gate import ConnectGate
-from actors.stream.facade import StreamFace
+from actors.stream.facade import StreamActorFacade
 from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.link_keeper import LinkKeeper
-from relay.binance.connect_budget import Claim
-from relay.binance.connect_budget_file import ConnectLedger
+from relay.binance.connect_budget import BudgetClaim
+from relay.binance.connect_budget_file import ConnectBudgetFile
 from relay.config import StreamSettings
 from relay.delivery.link_codec import Resume
-from relay.delivery.window import Window
+from relay.delivery.window import SendWindow
 from relay.errors import FencedError, JournalError
-from relay.feed.read_coalescing import lull_s
-from relay.intake.intake import Intake, Taken
-from relay.journal.damage import Tear
+from relay.feed.read_coalescing import read_pause_s
+from relay.intake.intake import Intake, IntakeResult
+from relay.journal.damage import JournalLoss
 from relay.journal.journal import Journal
-from relay.journal.open_gaps_file import OpenHoles
+from relay.journal.open_gaps_file import OpenGapsFile
 from relay.model.assignment import Assignment
 from relay.model.choices import Overflow
-from relay.model.record_batch import Batch
+from relay.model.record_batch import RecordBatch
 from relay.model.stats import StreamState, StreamStats
 from relay.observability.metrics import StreamMetrics
 from relay.ports import Host
-from relay.primitives.clock_step import ClockWatch
+from relay.primitives.clock_step import ClockStepDetector
 from relay.primitives.rate_meter import RateMeter
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ RATE_HALF_LIFE_S = 1.5
 EPOCHS = "epochs"
 
 
-class StreamActor(StreamFace):
+class StreamActor(StreamActorFacade):
     def __init__(self, settings: StreamSettings, host: Host) -> None:
         super().__init__(settings, lambda: StreamRelay(settings, host))
 
@@ -73,25 +73,25 @@ class StreamRelay:
         if settings.journal:
             self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
         self._journal_limit_bytes = settings.journal_max_bytes - JOURNAL_RESERVE_BYTES
-        self.window = Window(
+        self.window = SendWindow(
             max_messages=settings.queue.max_messages,
             max_bytes=settings.queue.max_bytes,
             overflow=settings.overflow,
         )
         self.intake = self._start_intake()
-        self._clock = ClockWatch()
+        self._clock = ClockStepDetector()
         gate = connect_gate(settings, host, settings.spec.key)
         self.feed = (
             takeover.feed if takeover else FeedKeeper(settings, gate, self.take, self.intake.disconnected)
         )
-        memory = OpenHoles(directory, self.epoch) if settings.journal else None
-        self.healer = Healer(
+        memory = OpenGapsFile(directory, self.epoch) if settings.journal else None
+        self.backfiller = Backfiller(
             settings,
             self.intake,
             self._put,
             memory,
             directory=host.socket_directory,
-            crowded=self._crowded,
+            crowded=self._has_no_room,
         )
         self.links = LinkKeeper(
             settings,
@@ -101,8 +101,8 @@ class StreamRelay:
             self.epoch,
             on_room=self._reconsider_reading,
             on_refused=self._refused,
-            on_predecessor=self._preceded,
-            on_torn=self._torn,
+            on_predecessor=self._predecessor_known,
+            on_torn=self._journal_lost,
         )
         # Only then can a read fill memory for good.
         self._blocks = settings.overflow is Overflow.BLOCK
@@ -130,7 +130,7 @@ class StreamRelay:
         recovery = self._journal.recovery
         self.window.recover(recovery.events, recovery.acknowledged_offset, recovery.last_offset)
         if self._takeover is not None:
-            self._takeover.found(recovery.last_event)
+            self._takeover.journal_recovered(recovery.last_event)
         for damage in recovery.damages:
             _log.error("journal damage: %s", damage)
         if recovery.events:
@@ -153,7 +153,7 @@ class StreamRelay:
                 self._tasks = [
                     group.create_task(self._takeover.run(self) if self._takeover else self.feed.run()),
                     group.create_task(self._keep_linked()),
-                    group.create_task(self.healer.run()),
+                    group.create_task(self.backfiller.run()),
                     group.create_task(self._tick()),
                 ]
         finally:
@@ -167,7 +167,7 @@ class StreamRelay:
         try:
             await self.links.run()
         except FencedError as fenced:
-            Journal.set_floor(self._epochs, fenced.epoch)
+            Journal.reserve_epochs_through(self._epochs, fenced.epoch)
             raise
 
     def take(self, payloads: list[bytes], recv_ns: int) -> None:
@@ -175,9 +175,9 @@ class StreamRelay:
         set_back_ns = self._clock.set_back_ns(time.time_ns(), time.monotonic_ns())
         if set_back_ns:
             self.intake.clock_set_back(set_back_ns)
-        batch = self.intake.next_batch(payloads, recv_ns)
+        batch = self.intake.accept_fast(payloads, recv_ns)
         if batch is None:
-            self._take_with_thought(payloads, recv_ns)
+            self._take_slow(payloads, recv_ns)
             return
         if not self.links.send_at_once(batch):
             self.window.offer(batch)
@@ -186,23 +186,23 @@ class StreamRelay:
         if journal is not None:
             self._write(batch.encoded, batch.last_offset)
         self.feed.delivered()
-        if pause_s := lull_s(len(payloads), *self.window.waiting(recv_ns)):
-            self.feed.lull(pause_s)
+        if pause_s := read_pause_s(len(payloads), *self.window.unanswered(recv_ns)):
+            self.feed.pause_reads_for(pause_s)
         if self._blocks or (journal is not None and journal.used_bytes > self._journal_limit_bytes):
             self._reconsider_reading()
 
-    def _take_with_thought(self, payloads: list[bytes], recv_ns: int) -> None:
-        taken = self.intake.take(payloads, recv_ns)
+    def _take_slow(self, payloads: list[bytes], recv_ns: int) -> None:
+        taken = self.intake.accept(payloads, recv_ns)
         self._put(taken)
         if taken.accepted or taken.held:
             self.feed.delivered()
-        if taken.hole is not None:
-            self.healer.saw(taken)
+        if taken.gap is not None:
+            self.backfiller.gap_found(taken)
         self._reconsider_reading()
         if taken.shutdown:
             self.feed.renew("the exchange announced its shutdown")
 
-    def _put(self, taken: Taken) -> None:
+    def _put(self, taken: IntakeResult) -> None:
         """The publisher comes first where it can: it works while this process writes to the journal, and
         nothing that it says can be heard before that is done."""
         if self.window.has_spilled:
@@ -212,7 +212,7 @@ class StreamRelay:
             self.links.pump()
             self._store(taken)
 
-    def _store(self, taken: Taken) -> None:
+    def _store(self, taken: IntakeResult) -> None:
         if self._journal is not None and taken.journal:
             self._write(taken.journal, taken.last_offset)
 
@@ -254,28 +254,28 @@ class StreamRelay:
         elif self.feed.paused:
             self.feed.resume()
 
-    def _crowded(self) -> bool:
+    def _has_no_room(self) -> bool:
         """There is no room, or none that costs nothing."""
         return self.feed.paused or (self.window.full and self.window.overflow is not Overflow.SPILL)
 
-    def _refused(self, record: Batch, reason: str) -> None:
+    def _refused(self, record: RecordBatch, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
         self._store(self.intake.refused(record.payloads[0], record.recv_ns, reason))
 
-    def _preceded(self, message: Resume) -> None:
+    def _predecessor_known(self, message: Resume) -> None:
         if self._takeover is not None:
-            stored = self._takeover.told(message)
+            stored = self._takeover.position_known(message)
             if stored:
                 self.window.resume(self.epoch, stored)
             return
         taken = self.intake.preceded_by(message.event_id, message.sent_ns)
         self._store(taken)
-        self.healer.saw(taken)
+        self.backfiller.gap_found(taken)
 
-    def _torn(self, tear: Tear) -> None:
-        taken = self.intake.torn(tear)
+    def _journal_lost(self, tear: JournalLoss) -> None:
+        taken = self.intake.journal_lost(tear)
         self._store(taken)
-        self.healer.saw(taken)
+        self.backfiller.gap_found(taken)
 
     @property
     def _journal_is_short(self) -> bool:
@@ -316,7 +316,7 @@ class StreamRelay:
 
     def _measure(self) -> None:
         now = time.monotonic()
-        self._rate.update(self.window.books.received - self.window.books.recovered, now)
+        self._rate.update(self.window.counts.received - self.window.counts.recovered, now)
         self._bytes_rate.update(self.intake.received_bytes, now)
 
     def assign(self, assignment: Assignment) -> None:
@@ -328,7 +328,7 @@ class StreamRelay:
         if self._tasks:
             self._tasks[0].cancel()
         self.feed.close("draining")
-        self.healer.stop()
+        self.backfiller.stop()
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline_s):
                 await self.links.settled()
@@ -355,7 +355,7 @@ class StreamRelay:
         return StreamState.LIVE if self.feed.delivering else StreamState.CONNECTING
 
     def stats(self) -> StreamStats:
-        books, spec, now = self.window.books, self.settings.spec, time.monotonic()
+        books, spec, now = self.window.counts, self.settings.spec, time.monotonic()
         oldest_ns = self.window.oldest_recv_ns()
         last_data_at = self.feed.last_data_at
         latency, relayed = self.links.latency.merged(now), self.links.relay_latency.merged(now)
@@ -422,13 +422,13 @@ def epoch_directory(settings: StreamSettings, host: Host) -> Path:
 
 def connect_gate(settings: StreamSettings, host: Host, name: str) -> ConnectGate:
     """Each socket that a stream keeps counts under a name of its own."""
-    claim = Claim(
+    claim = BudgetClaim(
         stream=name,
         total=settings.connects_per_5min,
         streams=settings.streams,
         shared=settings.nodes_share_address,
     )
-    return ConnectGate(ConnectLedger(host.socket_directory), claim)
+    return ConnectGate(ConnectBudgetFile(host.socket_directory), claim)
 
 
 def _ms(ns: float | None) -> float | None:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from cli.display.status import MAX_WIDTH
 from cli.display.terminal import Cell, Column, Tone, fitted, header, row, short
 from relay.audit.audit import Audit
-from relay.audit.comparison import Verdict
+from relay.audit.comparison import StreamComparison
 from relay.audit.stream_audit import StreamAudit
 from relay.primitives.text import count, millis
 
 _LEAST_NAME = 14
 
 
-def total_line(verdicts: Sequence[Verdict], audit: Audit, *, good: bool) -> str:
+def total_line(verdicts: Sequence[StreamComparison], audit: Audit, *, good: bool) -> str:
     """The whole result in one sentence."""
     sums = {
         "sent": sum(v.sent for v in verdicts),
@@ -25,7 +25,7 @@ def total_line(verdicts: Sequence[Verdict], audit: Audit, *, good: bool) -> str:
         "lost": sum(v.lost for v in verdicts),
         "duplicated": sum(v.duplicated for v in verdicts),
         "out of order": sum(v.out_of_order for v in verdicts),
-        "never sent": sum(v.foreign for v in verdicts),
+        "never sent": sum(v.unexpected for v in verdicts),
         "malformed": audit.malformed,
     }
     always = ("sent", "stored", "lost", "duplicated", "out of order")
@@ -42,7 +42,9 @@ def latency_text(audit: Audit) -> str:
     return f"p50 {millis(p50)} ms, p99 {millis(p99)} ms"
 
 
-def verdict_table(verdicts: Sequence[Verdict], *, width: int = MAX_WIDTH, colour: bool = False) -> list[str]:
+def verdict_table(
+    verdicts: Sequence[StreamComparison], *, width: int = MAX_WIDTH, colour: bool = False
+) -> list[str]:
     conflating = any(verdict.conflated for verdict in verdicts)
     columns = [
         Column("stream", 0, right=False),
@@ -88,12 +90,12 @@ def _table(
     return [header(fit, colour=colour), *(row(fit, cells, colour=colour) for cells in rows)]
 
 
-def _verdict_cells(name: str, verdict: Verdict, *, conflating: bool) -> list[Cell]:
+def _verdict_cells(name: str, verdict: StreamComparison, *, conflating: bool) -> list[Cell]:
     equal = {True: "equal", False: "DIFFER", None: "-"}[verdict.bytes_equal]
     return [
         Cell(name),
         Cell(count(verdict.sent)),
-        Cell(count(verdict.stored), Tone.BAD if verdict.foreign else Tone.PLAIN),
+        Cell(count(verdict.stored), Tone.BAD if verdict.unexpected else Tone.PLAIN),
         *([Cell(count(verdict.conflated))] if conflating else []),
         _fault(verdict.lost),
         _fault(verdict.duplicated),

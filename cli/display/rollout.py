@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from relay.control.rollout import Effect, _by_key
+from relay.control.rollout import Rollout, _by_key
 from relay.model.stats import StreamStats
 from relay.primitives.text import count
 
 
-def lines(done: Effect) -> Iterator[str]:
+def lines(done: Rollout) -> Iterator[str]:
     """For people: every stream that was touched, then the publishers before and after."""
     new, old = _by_key(done.now), _by_key(done.before)
     ended = {one.key: one for one in done.now.ended}

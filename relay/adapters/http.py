@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
-from relay.binance.backfill import Query
+from relay.binance.backfill import RestQuery
 from relay.errors import RestError, RestRefusedError
 
 TIMEOUT_S = 5.0
@@ -44,7 +44,7 @@ class RestClient:
         self._connection: HTTPConnection | None = None
         self._threads: ThreadPoolExecutor | None = None
 
-    async def get(self, query: Query) -> Answer:
+    async def get(self, query: RestQuery) -> Answer:
         """Raises RestError if trying again may work, RestRefusedError if not."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rest")
@@ -78,7 +78,7 @@ class RestClient:
             with suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def _ask(self, query: Query) -> Answer:
+    def _ask(self, query: RestQuery) -> Answer:
         connection = self._connection or self._connect()
         try:
             connection.request("GET", f"{self._base.path}{query.path}?{urlencode(query.parameters)}",
@@ -106,7 +106,7 @@ class RestClient:
         if connection is not None:
             connection.close()
 
-    def _headers(self, query: Query) -> dict[str, str]:
+    def _headers(self, query: RestQuery) -> dict[str, str]:
         if not query.with_key or self._api_key_file is None:
             return {}
         return {"X-MBX-APIKEY": _read_key(self._api_key_file)}

@@ -24,12 +24,12 @@ SILENCE_S = 1.6
 WRITE_BUFFER_BYTES = 1024 * 1024
 
 
-class LinkOwner(Protocol):
+class LinkListener(Protocol):
     """What a stream actor does about its link; called from the event loop, must not block or raise."""
 
     def hello(self) -> link_codec.Hello: ...
 
-    def resumed(self, link: Link, message: link_codec.Resume) -> None: ...
+    def resumed(self, link: LinkClient, message: link_codec.Resume) -> None: ...
 
     def acknowledged(self, message: link_codec.Ack) -> None: ...
 
@@ -40,11 +40,11 @@ class LinkOwner(Protocol):
     def writable(self) -> None: ...
 
 
-class Link(asyncio.Protocol):
+class LinkClient(asyncio.Protocol):
     """`closed` resolves to the reason once the link is over; it never raises. `connected` is the publisher's
     word on its NATS connection, `same_node` whether it has this process's clock."""
 
-    def __init__(self, endpoint: PublisherEndpoint, owner: LinkOwner, secret: bytes) -> None:
+    def __init__(self, endpoint: PublisherEndpoint, owner: LinkListener, secret: bytes) -> None:
         self.publisher = endpoint.publisher
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.connected = self.same_node = False
@@ -52,9 +52,9 @@ class Link(asyncio.Protocol):
         # Batches may be sent: there is a session, and the socket takes bytes.
         self.ready = False
         self.opened_at = self._heard_at = time.monotonic()
-        self._owner = owner
+        self._listener = owner
         self._secret = secret
-        self._splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
+        self._splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
         self._writer: DirectWriter | None = None
         self._paused = False
@@ -70,32 +70,32 @@ class Link(asyncio.Protocol):
         self._heard_at = time.monotonic()
         try:
             for kind, body in self._splitter.feed(data):
-                self._take(kind, body)
+                self._on_message(kind, body)
         except LinkError as error:
             self.close(str(error))
 
-    def _take(self, kind: int, body: bytes) -> None:
+    def _on_message(self, kind: int, body: bytes) -> None:
         if self.closed.done():
             return
         if kind == link_codec.CHALLENGE:
-            self._write(link_codec.hello(self._owner.hello(), self._secret, body))
+            self._write(link_codec.hello(self._listener.hello(), self._secret, body))
             return
         message = link_codec.read_down(kind, body)
         match message:
             case link_codec.Ack():
                 if message.session == self.session:
-                    self._owner.acknowledged(message)
+                    self._listener.acknowledged(message)
             case link_codec.Alive():
                 self.connected = message.connected
             case link_codec.Resume():
                 self.session = message.session
                 self._find_out_ready()
-                self._owner.resumed(self, message)
+                self._listener.resumed(self, message)
             case link_codec.Refused():
                 if message.session == self.session:
-                    self._owner.refused(message)
+                    self._listener.refused(message)
             case link_codec.Fenced():
-                self._owner.fenced(message.epoch)
+                self._listener.fenced(message.epoch)
 
     def send(self, skip: int, encoded: bytes) -> None:
         """Batches in this session, without the first `skip` records; call only while `ready`."""
@@ -113,7 +113,7 @@ class Link(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._find_out_ready()
-        self._owner.writable()
+        self._listener.writable()
 
     def _find_out_ready(self) -> None:
         self.ready = self.session is not None and not self._paused and not self.closed.done()
@@ -143,9 +143,9 @@ class Link(asyncio.Protocol):
         self._find_out_ready()
 
 
-async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkOwner, secret: bytes) -> Link:
+async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkListener, secret: bytes) -> LinkClient:
     """Raises LinkError within a second."""
-    return await connect(endpoint, node, lambda: Link(endpoint, owner, secret))
+    return await connect(endpoint, node, lambda: LinkClient(endpoint, owner, secret))
 
 
 async def connect(endpoint: PublisherEndpoint, node: str, make: Callable[[], P]) -> P:

@@ -21,7 +21,7 @@ from typing import Protocol, cast
 
 from relay.delivery import link_codec
 from relay.errors import BusError, DamagedBatchError, LinkError
-from relay.model.record_batch import Batch
+from relay.model.record_batch import RecordBatch
 
 _log = logging.getLogger(__name__)
 
@@ -35,35 +35,39 @@ MAX_UNIX_PATH_BYTES = 107
 _UCRED = Struct("3i")
 
 
-class LinkOwner(Protocol):
+class LinkServerListener(Protocol):
     """What a publisher does about its links; called from the event loop, must not block.
 
     `took` and `said` may raise LinkError, which ends the link. `left` comes once for every link that
     `arrived` or `joined`.
     """
 
-    def arrived(self, link: PublishLink, hello: link_codec.Hello) -> None: ...
+    def on_stream(self, link: LinkServerConnection, hello: link_codec.Hello) -> None: ...
 
-    def joined(self, link: PublishLink, hello: link_codec.Hello) -> None: ...
+    def on_peer(self, link: LinkServerConnection, hello: link_codec.Hello) -> None: ...
 
-    def said(self, link: PublishLink, word: bytes) -> None: ...
+    def on_status(self, link: LinkServerConnection, word: bytes) -> None: ...
 
-    def took(self, link: PublishLink, session: int, skip: int, batches: list[Batch]) -> None: ...
+    def on_batches(
+        self, link: LinkServerConnection, session: int, skip: int, batches: list[RecordBatch]
+    ) -> None: ...
 
-    def left(self, link: PublishLink, reason: str) -> None: ...
+    def on_closed(self, link: LinkServerConnection, reason: str) -> None: ...
 
-    def turned_away(self, reason: str) -> None: ...
+    def on_rejected(self, reason: str) -> None: ...
 
 
-class PublishLink(asyncio.Protocol):
+class LinkServerConnection(asyncio.Protocol):
     """One connection of a stream actor, proved or not."""
 
-    def __init__(self, owner: LinkOwner, secret: bytes, strangers: set[PublishLink]) -> None:
-        self._owner = owner
+    def __init__(
+        self, owner: LinkServerListener, secret: bytes, strangers: set[LinkServerConnection]
+    ) -> None:
+        self._listener = owner
         self._secret = secret
-        self._strangers = strangers
+        self._unauthenticated = strangers
         self._nonce = secrets.token_bytes(link_codec.NONCE_BYTES)
-        self._splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
+        self._splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._proved = False
@@ -72,16 +76,16 @@ class PublishLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._strangers) >= MAX_STRANGERS or not _is_ours(self._transport):
-            self._owner.turned_away("too many unproved peers, or a peer of another user")
+        if len(self._unauthenticated) >= MAX_STRANGERS or not _is_ours(self._transport):
+            self._listener.on_rejected("too many unproved peers, or a peer of another user")
             self._transport.abort()
             return
-        self._strangers.add(self)
+        self._unauthenticated.add(self)
         self._timer = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._hello_is_late)
         self.send(link_codec.frame(link_codec.CHALLENGE, self._nonce))
 
     def _hello_is_late(self) -> None:
-        self._owner.turned_away(f"no hello within {HELLO_TIMEOUT_S:g} s")
+        self._listener.on_rejected(f"no hello within {HELLO_TIMEOUT_S:g} s")
         self.close("no hello")
 
     def data_received(self, data: bytes) -> None:
@@ -90,7 +94,7 @@ class PublishLink(asyncio.Protocol):
                 self._take(kind, body)
         except (LinkError, DamagedBatchError) as error:
             if not self._proved:
-                self._owner.turned_away(str(error))
+                self._listener.on_rejected(str(error))
             self.close(str(error))
 
     def _take(self, kind: int, body: bytes) -> None:
@@ -99,9 +103,9 @@ class PublishLink(asyncio.Protocol):
         if not self._proved:
             self._prove(kind, body)
         elif kind == link_codec.BATCHES:
-            self._owner.took(self, *link_codec.read_batches(body))
-        elif kind == link_codec.WORD:
-            self._owner.said(self, body)
+            self._listener.on_batches(self, *link_codec.read_batches(body))
+        elif kind == link_codec.STATUS:
+            self._listener.on_status(self, body)
         elif kind == link_codec.BYE:
             self.close("handed over")
         else:
@@ -114,13 +118,13 @@ class PublishLink(asyncio.Protocol):
         self._is_known()
         self._proved = True
         if kind == link_codec.JOIN:
-            self._owner.joined(self, hello)
+            self._listener.on_peer(self, hello)
             return
         self._splitter.limit_bytes = link_codec.MAX_MESSAGE_BYTES
-        self._owner.arrived(self, hello)
+        self._listener.on_stream(self, hello)
 
     def _is_known(self) -> None:
-        self._strangers.discard(self)
+        self._unauthenticated.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -146,20 +150,20 @@ class PublishLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_known()
         if self._proved:
-            self._owner.left(self, self._reason if exc is None else str(exc))
+            self._listener.on_closed(self, self._reason if exc is None else str(exc))
 
 
 class Listeners:
     """A unix socket for stream actors of the same node and a TCP port for the others."""
 
-    def __init__(self, owner: LinkOwner, secret: bytes) -> None:
+    def __init__(self, owner: LinkServerListener, secret: bytes) -> None:
         self.unix_path = ""
         self.tcp_address = ""
         self._owner = owner
         self._secret = secret
         # Whoever crowds the port keeps no stream of this node from the unix socket.
-        self._near: set[PublishLink] = set()
-        self._far: set[PublishLink] = set()
+        self._near: set[LinkServerConnection] = set()
+        self._far: set[LinkServerConnection] = set()
         self._servers: list[asyncio.Server] = []
         self._inode = 0
 
@@ -182,8 +186,8 @@ class Listeners:
         host, port = server.sockets[0].getsockname()[:2]
         self.tcp_address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def _link(self, strangers: set[PublishLink]) -> Callable[[], PublishLink]:
-        return lambda: PublishLink(self._owner, self._secret, strangers)
+    def _link(self, strangers: set[LinkServerConnection]) -> Callable[[], LinkServerConnection]:
+        return lambda: LinkServerConnection(self._owner, self._secret, strangers)
 
     def close(self) -> None:
         for server in self._servers:

@@ -24,7 +24,7 @@ from websockets.uri import parse_uri
 
 from relay.errors import FeedError, TurnedAwayError
 from relay.model.record_batch import MAX_BATCH_BYTES
-from relay.primitives.rate_limit import Allowance
+from relay.primitives.rate_limit import SlidingWindowLimiter
 
 # Given up within 5 s, late timers included.
 OPEN_TIMEOUT_S = 4.5
@@ -72,8 +72,8 @@ class FeedConnection(asyncio.Protocol):
         self._is_open = False
         self._heard_at = time.monotonic()
         self._pinged = False
-        self._messages = Allowance(MESSAGES_PER_S, 1.0)
-        self._slow_frames = Allowance(SLOW_FRAMES_PER_S, 1.0)
+        self._messages = SlidingWindowLimiter(MESSAGES_PER_S, 1.0)
+        self._slow_frames = SlidingWindowLimiter(SLOW_FRAMES_PER_S, 1.0)
         self._late_pong = b""
 
     @property
@@ -81,7 +81,7 @@ class FeedConnection(asyncio.Protocol):
         """When the peer last sent anything, monotonic."""
         return self._heard_at
 
-    def divert(self, sink: Sink) -> None:
+    def set_sink(self, sink: Sink) -> None:
         """Give what is read from now on to another sink."""
         self._sink = sink
 
@@ -150,7 +150,7 @@ class FeedConnection(asyncio.Protocol):
 
     def _hand_over(self, data: bytes, payloads: list[bytes]) -> None:
         """To the library: the response, control frames, fragments, and all that breaks the protocol."""
-        if not self._slow_frames.take(self._heard_at):
+        if not self._slow_frames.try_acquire(self._heard_at):
             reason = f"the exchange sent more than {SLOW_FRAMES_PER_S} pings and fragments in a second"
             self.close(reason, CloseCode.POLICY_VIOLATION)
             return
@@ -187,7 +187,7 @@ class FeedConnection(asyncio.Protocol):
 
     def _may_send(self, data: bytes) -> bool:
         """Of pongs beyond what a second allows, only the newest goes out, later (RFC 6455, 5.5.3)."""
-        if data[0] not in (_PING, _PONG) or self._messages.take(time.monotonic()):
+        if data[0] not in (_PING, _PONG) or self._messages.try_acquire(time.monotonic()):
             return True
         if data[0] == _PONG:
             self._late_pong = data
@@ -224,7 +224,7 @@ class FeedConnection(asyncio.Protocol):
         """Call about once a second with monotonic `now`: pings a silent peer, then leaves it."""
         if self.closed.done() or self._protocol.state is not State.OPEN:
             return
-        if self._late_pong and self._transport is not None and self._messages.take(now):
+        if self._late_pong and self._transport is not None and self._messages.try_acquire(now):
             late, self._late_pong = self._late_pong, b""
             self._transport.write(late)
         silent_s = now - self._heard_at

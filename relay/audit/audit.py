@@ -35,19 +35,19 @@ class Audit:
         self.malformed = 0
         self.last_problem = ""
 
-    def take(self, headers: Mapping[str, str] | None, body: bytes, now_ns: int) -> None:
+    def event_received(self, headers: Mapping[str, str] | None, body: bytes, now_ns: int) -> None:
         """`now_ns` is the wall clock at the arrival; headers are None where the relay sends none."""
         if headers and headers.get("Nats-Msg-Id", "").startswith(_FENCE_PREFIX):
             return
         try:
             event = open_envelope(body)
             marks = read_marks(headers, event)
-            self._follower(event.key).take(event, marks, now_ns)
+            self._follower(event.key).event_received(event, marks, now_ns)
         except (SluiceError, ValueError, KeyError, TypeError) as error:
             self.malformed += 1
             self.last_problem = f"{error} in {body[:120]!r}"
 
-    def take_side(self, subject: str, headers: Mapping[str, str] | None, body: bytes) -> None:
+    def side_record_received(self, subject: str, headers: Mapping[str, str] | None, body: bytes) -> None:
         """A message of a subject beside the streams: of the loss ledger, of rejected frames, or a repair."""
         try:
             if subject.startswith(LEDGER_PREFIX):

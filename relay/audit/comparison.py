@@ -10,7 +10,7 @@ from relay.primitives.range_set import Range, RangeSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class StreamComparison:
     """On one stream. `conflated` events were left out by the stream's own overflow policy, and counted there.
 
     `sent` counts what went out on sockets, and what nobody listened to and REST gave all the same;
@@ -35,13 +35,13 @@ class Verdict:
         return max(0, self.sent - self.stored - self.repaired - self.conflated)
 
     @property
-    def foreign(self) -> int:
+    def unexpected(self) -> int:
         """Stored, though the exchange never sent that many."""
         return max(0, self.stored + self.repaired + self.conflated - self.sent)
 
     @property
-    def good(self) -> bool:
-        faults = self.lost or self.foreign or self.duplicated or self.out_of_order
+    def passed(self) -> bool:
+        faults = self.lost or self.unexpected or self.duplicated or self.out_of_order
         return not faults and self.bytes_equal is not False
 
 
@@ -57,9 +57,9 @@ class Sent:
     unseen: tuple[Range, ...] = ()
 
 
-def judge(
+def compare(
     sent: Mapping[str, Sent], audits: Iterable[StreamAudit], conflated: Mapping[str, int]
-) -> list[Verdict]:
+) -> list[StreamComparison]:
     """One verdict for each stream that was sent or found, by key; a stream of which nothing came is lost."""
     found = {audit.stream: audit for audit in audits}
     return [
@@ -68,12 +68,12 @@ def judge(
     ]
 
 
-def _verdict(key: str, sent: Sent, audit: StreamAudit | None, conflated: int) -> Verdict:
+def _verdict(key: str, sent: Sent, audit: StreamAudit | None, conflated: int) -> StreamComparison:
     stored = audit.stored if audit else 0
     repaired = audit.repaired if audit else 0
     unseen = len(RangeSet(audit.mended).common(RangeSet(sent.unseen))) if audit else 0
     comparable = not unseen and not repaired and stored == sent.events
-    return Verdict(
+    return StreamComparison(
         stream=key,
         sent=sent.events + unseen,
         stored=stored,

@@ -87,7 +87,7 @@ class StreamFollower:
         self.latency = LatencyHistogram()
         self._digest = blake2b(digest_size=DIGEST_BYTES)
 
-    def take(self, event: ConsumedEvent, marks: Marks, now_ns: int) -> None:
+    def event_received(self, event: ConsumedEvent, marks: Marks, now_ns: int) -> None:
         if marks.recv_ns is not None:
             self.latency.add(now_ns - marks.recv_ns)
         if self._is_repeat(event.message_id):

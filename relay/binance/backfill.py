@@ -16,7 +16,7 @@ import orjson
 
 from relay.binance.streams import StreamKind, StreamSpec, Venue
 from relay.errors import UnfitAnswerError
-from relay.model.gap import Fate, Hole, Piece, joined
+from relay.model.gap import FillOutcome, FillRange, Gap, coalesce
 
 MAX_ROWS = 1000
 # REST shows a trade some time after the sockets do. Answers without progress before it is given up.
@@ -32,7 +32,7 @@ _CONSTANT = frozenset({"e", "s", "ps", "st"})
 _MAX_ID = 2**63 - 1
 
 
-class Query(NamedTuple):
+class RestQuery(NamedTuple):
     """One GET. `with_key` calls want the header X-MBX-APIKEY."""
 
     path: str
@@ -41,10 +41,10 @@ class Query(NamedTuple):
     with_key: bool
 
 
-class Filling:
+class GapFill:
     """The work on one hole: ask `query`, hand the rows of its answer to `take`, until `done`."""
 
-    def __init__(self, spec: StreamSpec, hole: Hole, *, has_key: bool) -> None:
+    def __init__(self, spec: StreamSpec, hole: Gap, *, has_key: bool) -> None:
         self.hole = hole
         self.next_id = hole.first_id
         self._spec = spec
@@ -60,7 +60,7 @@ class Filling:
         return self.next_id > self.hole.last_id
 
     @property
-    def hopeless(self) -> bool:
+    def stalled(self) -> bool:
         """REST has answered often enough without the next id."""
         return self._stalls >= MAX_STALLS
 
@@ -71,19 +71,19 @@ class Filling:
             return f"without exchange.api_key_file REST lists the newest {MAX_ROWS:,} trades alone"
         return "REST does not have these ids"
 
-    def query(self) -> Query:
+    def query(self) -> RestQuery:
         spec = self._spec
         parameters = {"symbol": spec.symbol.upper(), "limit": str(MAX_ROWS)}
         prefix = _PREFIXES[spec.venue]
         if self._recent:
-            return Query(f"{prefix}/trades", parameters, _RECENT_WEIGHT, with_key=False)
+            return RestQuery(f"{prefix}/trades", parameters, _RECENT_WEIGHT, with_key=False)
         parameters["fromId"] = str(max(0, self.next_id - 1))
         if spec.kind is StreamKind.AGG_TRADE:
-            return Query(f"{prefix}/aggTrades", parameters, _AGG_WEIGHTS[spec.venue], with_key=False)
+            return RestQuery(f"{prefix}/aggTrades", parameters, _AGG_WEIGHTS[spec.venue], with_key=False)
         with_key = spec.venue is not Venue.SPOT
-        return Query(f"{prefix}/historicalTrades", parameters, _TRADE_WEIGHTS[spec.venue], with_key)
+        return RestQuery(f"{prefix}/historicalTrades", parameters, _TRADE_WEIGHTS[spec.venue], with_key)
 
-    def take(self, answer: object) -> list[Piece]:
+    def answered(self, answer: object) -> list[FillRange]:
         """What the answer to the last query tells, in the order of the ids; raises UnfitAnswerError."""
         rows = self._read(answer)
         ids = list(rows)
@@ -100,24 +100,27 @@ class Filling:
         self.next_id = end + 1
         return pieces
 
-    def _pieces(self, rows: Mapping[int, bytes], start: int, end: int) -> list[Piece]:
+    def _pieces(self, rows: Mapping[int, bytes], start: int, end: int) -> list[FillRange]:
         begin = next(iter(rows))
-        pieces: list[Piece] = []
+        pieces: list[FillRange] = []
         for event_id in (*(each for each in rows if start <= each <= end), end + 1):
             if event_id > start:
                 pieces += self._passed_over(start, event_id - 1, begin)
             if event_id <= end:
-                pieces.append(Piece(event_id, event_id, Fate.FOUND, (rows[event_id],)))
+                pieces.append(FillRange(event_id, event_id, FillOutcome.FOUND, (rows[event_id],)))
             start = event_id + 1
-        return joined(pieces)
+        return coalesce(pieces)
 
-    def _passed_over(self, first: int, last: int, begin: int) -> list[Piece]:
+    def _passed_over(self, first: int, last: int, begin: int) -> list[FillRange]:
         """Spot numbers its trades without a hole: what is not there is out of reach."""
         if self._spec.venue is Venue.SPOT or last < begin:
-            return [Piece(first, last, Fate.UNREACHED)]
+            return [FillRange(first, last, FillOutcome.UNREACHED)]
         if first < begin:
-            return [Piece(first, begin - 1, Fate.UNREACHED), Piece(begin, last, Fate.ABSENT)]
-        return [Piece(first, last, Fate.ABSENT)]
+            return [
+                FillRange(first, begin - 1, FillOutcome.UNREACHED),
+                FillRange(begin, last, FillOutcome.ABSENT),
+            ]
+        return [FillRange(first, last, FillOutcome.ABSENT)]
 
     def _read(self, answer: object) -> dict[int, bytes]:
         """The rows as payloads of the stream, by id."""
@@ -131,12 +134,14 @@ class Filling:
             if type(event_id) is not int or not last_id < event_id <= _MAX_ID:
                 raise UnfitAnswerError("the ids of its rows do not rise")
             wanted = self.next_id <= event_id <= self.hole.last_id
-            rows[event_id] = rebuilt(self._sample, row, _TRADE_ROW if single else {}) if wanted else b""
+            rows[event_id] = (
+                event_from_row(self._sample, row, _TRADE_ROW if single else {}) if wanted else b""
+            )
             last_id = event_id
         return rows
 
 
-def rebuilt(sample: Mapping[str, Any], row: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
+def event_from_row(sample: Mapping[str, Any], row: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
     """A row of REST in the form of the stream's own events; raises UnfitAnswerError for a row without one.
 
     REST tells no event time, so `E` is the time of the trade. It lists trades of the order book alone, which

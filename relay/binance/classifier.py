@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from relay.binance.payload_shape import Shape, shape_of
+from relay.binance.payload_shape import PayloadShape, shape_of
 from relay.binance.streams import ALL_SYMBOLS, StreamKind, StreamSpec, Venue, split_contract
 from relay.model.record_batch import NO_EVENT_ID
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 # A record holds the id as a signed 64-bit number.
 _MAX_EVENT_ID = 2**63 - 1
 # A stream whose frames change their shape all the time is judged field by field.
-_MAX_LESSONS = 8
+_MAX_RELEARNED = 8
 _K = StreamKind
 _KLINES = frozenset({_K.KLINE, _K.CONTINUOUS_KLINE, _K.INDEX_PRICE_KLINE, _K.MARK_PRICE_KLINE})
 _SYMBOL_ELSEWHERE = (_KLINES - {_K.KLINE}) | {_K.INDEX_PRICE, _K.FORCE_ORDER}
@@ -28,7 +28,7 @@ _SYMBOL_ELSEWHERE = (_KLINES - {_K.KLINE}) | {_K.INDEX_PRICE, _K.FORCE_ORDER}
 Check = Callable[[dict[str, Any]], str]
 
 
-class Outcome(IntEnum):
+class PayloadClass(IntEnum):
     """CONTROL answers a request or reports an error; SHUTDOWN asks for a new connection at once."""
 
     ACCEPTED = 0
@@ -37,7 +37,7 @@ class Outcome(IntEnum):
     SHUTDOWN = 3
 
 
-class Verdict(NamedTuple):
+class Classification(NamedTuple):
     """`event_id` is NO_EVENT_ID for kinds without a unique id; `reason` says why a frame was rejected.
 
     `previous_id` is the id that the event before this one must have had, NO_EVENT_ID where no field tells.
@@ -45,26 +45,26 @@ class Verdict(NamedTuple):
     after this one names as its predecessor, where that is no unique id.
     """
 
-    outcome: Outcome
+    payload_class: PayloadClass
     event_id: int = NO_EVENT_ID
     previous_id: int = NO_EVENT_ID
     conflatable: bool = False
     reason: str = ""
-    link_id: int = NO_EVENT_ID
+    own_link_id: int = NO_EVENT_ID
 
 
-_EVENT = Verdict(Outcome.ACCEPTED)
-_STATE = Verdict(Outcome.ACCEPTED, conflatable=True)
-_CONTROL = Verdict(Outcome.CONTROL)
-_SHUTDOWN = Verdict(Outcome.SHUTDOWN)
+_EVENT = Classification(PayloadClass.ACCEPTED)
+_STATE = Classification(PayloadClass.ACCEPTED, conflatable=True)
+_CONTROL = Classification(PayloadClass.CONTROL)
+_SHUTDOWN = Classification(PayloadClass.SHUTDOWN)
 
 
-def classify(spec: StreamSpec, payload: bytes) -> Verdict:
+def classify(spec: StreamSpec, payload: bytes) -> Classification:
     """For single frames; a feed keeps one FrameClassifier."""
-    return FrameClassifier(spec)(payload)
+    return PayloadClassifier(spec)(payload)
 
 
-class FrameClassifier:
+class PayloadClassifier:
     """What every frame of `spec` must look like, worked out once."""
 
     def __init__(self, spec: StreamSpec) -> None:
@@ -79,17 +79,19 @@ class FrameClassifier:
         # Of events whose shape is known.
         self.conflatable = self._state.conflatable and not self._id_key
         self._counts_on = bool(self._id_key) and self._previous_key == self._id_key
-        self._shape: Shape | None = None
+        self._shape: PayloadShape | None = None
         self._lessons = 0
 
-    def __call__(self, payload: bytes) -> Verdict:
+    def __call__(self, payload: bytes) -> Classification:
         match = self._shape(payload) if self._shape else None
         if match is None:
-            return self._judge(payload)
+            return self._classify_event(payload)
         if not self._id_key:
             return self._state
         event_id = int(match[1])
-        return Verdict(Outcome.ACCEPTED, event_id, event_id - 1 if self._counts_on else NO_EVENT_ID)
+        return Classification(
+            PayloadClass.ACCEPTED, event_id, event_id - 1 if self._counts_on else NO_EVENT_ID
+        )
 
     def event_ids(self, payloads: Sequence[bytes]) -> list[int] | None:
         """The ids of events that can be told by their shape alone, and that name the one before them by it.
@@ -107,25 +109,25 @@ class FrameClassifier:
             event_ids.append(int(match[1]) if self._id_key else NO_EVENT_ID)
         return event_ids
 
-    def _judge(self, payload: bytes) -> Verdict:
+    def _classify_event(self, payload: bytes) -> Classification:
         try:
             frame = orjson.loads(payload)
         except orjson.JSONDecodeError:
             return _rejected("not JSON")
         if self._array and type(frame) is list:
-            return self._judge_all(frame)
+            return self._classify_all(frame)
         if type(frame) is not dict:
             return _rejected("not a JSON object")
         reason = self._mismatch(frame) if not self._array else "not a JSON array"
         if reason:
             return _control(frame) or _rejected(_envelope(frame) or reason)
-        verdict = self._judge_id(frame) if self._id_key else self._judge_state(frame)
-        if verdict.outcome is Outcome.ACCEPTED and self._lessons < _MAX_LESSONS:
+        verdict = self._classify_id(frame) if self._id_key else self._classify_state(frame)
+        if verdict.payload_class is PayloadClass.ACCEPTED and self._lessons < _MAX_RELEARNED:
             self._lessons += 1
             self._shape = shape_of(frame, payload, self._id_key)
         return verdict
 
-    def _judge_all(self, frame: list[Any]) -> Verdict:
+    def _classify_all(self, frame: list[Any]) -> Classification:
         for element in frame:
             reason = self._mismatch(element) if type(element) is dict else "an element is not a JSON object"
             if reason:
@@ -143,11 +145,11 @@ class FrameClassifier:
                 return reason
         return ""
 
-    def _judge_id(self, frame: dict[str, Any]) -> Verdict:
+    def _classify_id(self, frame: dict[str, Any]) -> Classification:
         event_id = frame.get(self._id_key)
         if type(event_id) is not int or not 0 <= event_id <= _MAX_EVENT_ID:
             return _rejected(f"id {self._id_key} is {_brief(event_id)}")
-        return Verdict(Outcome.ACCEPTED, event_id, self._previous_id(frame, event_id))
+        return Classification(PayloadClass.ACCEPTED, event_id, self._previous_id(frame, event_id))
 
     def _previous_id(self, frame: dict[str, Any], event_id: int) -> int:
         if self._previous_key == self._id_key:
@@ -157,19 +159,21 @@ class FrameClassifier:
             return NO_EVENT_ID
         return previous - 1 if self._previous_key == "U" else previous
 
-    def _judge_state(self, frame: dict[str, Any]) -> Verdict:
+    def _classify_state(self, frame: dict[str, Any]) -> Classification:
         if self._previous_key:
-            return self._judge_link(frame)
+            return self._classify_link(frame)
         # The last state of a finished kline is the kline itself: no later event repeats it.
         if self._kline and frame["k"]["x"]:
             return _EVENT
         return self._state
 
-    def _judge_link(self, frame: dict[str, Any]) -> Verdict:
+    def _classify_link(self, frame: dict[str, Any]) -> Classification:
         link_id = frame.get("u")
         if type(link_id) is not int or not 0 <= link_id <= _MAX_EVENT_ID:
             return _rejected(f"id u is {_brief(link_id)}")
-        return Verdict(Outcome.ACCEPTED, previous_id=self._previous_id(frame, link_id), link_id=link_id)
+        return Classification(
+            PayloadClass.ACCEPTED, previous_id=self._previous_id(frame, link_id), own_link_id=link_id
+        )
 
 
 def _symbol_expected(spec: StreamSpec) -> str:
@@ -278,7 +282,7 @@ def _within(key: str, symbol: str) -> Check:
     return check
 
 
-def _control(frame: dict[str, Any]) -> Verdict | None:
+def _control(frame: dict[str, Any]) -> Classification | None:
     """Answers and errors come flat or wrapped, with or without the id of their request."""
     if frame.get("e") == "serverShutdown":
         return _SHUTDOWN
@@ -291,12 +295,12 @@ def _envelope(frame: dict[str, Any]) -> str:
     return "a combined-stream envelope" if "stream" in frame and "data" in frame else ""
 
 
-def _rejected(reason: str) -> Verdict:
-    return Verdict(Outcome.REJECTED, reason=reason)
+def _rejected(reason: str) -> Classification:
+    return Classification(PayloadClass.REJECTED, reason=reason)
 
 
 def _brief(value: Any) -> str:
     """A value as a reason quotes it: payloads may be large, and a reason travels in one line."""
     if value is None:
         return "missing"
-    return f"of type {type(value).__name__}" if type(value) in (dict, list) else shown(value, 40)
+    return f"of type {type(value).__name__}" if type(value) in (dict, list) else quoted(value, 40)

@@ -22,7 +22,7 @@ REPORT_S = 60.0
 MAX_CLOSED_S = 3 * 86400.0
 
 
-class Outcome(IntEnum):
+class AttemptOutcome(IntEnum):
     PENDING = 0
     OPENED = 1
     FAILED = 2
@@ -32,11 +32,11 @@ class Outcome(IntEnum):
 class Attempt:
     at: float
     number: int
-    outcome: Outcome
+    outcome: AttemptOutcome
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class BudgetClaim:
     """What one stream knows of the budget. `streams` is how many the relay had when this one was made.
 
     With `shared` all nodes have one address, and each node gets the part of its streams. The newest of a
@@ -55,7 +55,7 @@ class Claim:
         return max(1, self.total // max(1, self.streams))
 
 
-class ConnectLog:
+class ConnectBudget:
     """The attempts of one node's streams. Times are of a clock that all its processes share."""
 
     def __init__(self) -> None:
@@ -65,14 +65,14 @@ class ConnectLog:
         self._closed_until = 0.0
         self._number = 0
 
-    def report(self, claim: Claim, now: float) -> None:
+    def report(self, claim: BudgetClaim, now: float) -> None:
         """The stream is here, and counts for the node's part."""
         self._forget(now)
         seen = self._streams.get(claim.stream)
         if seen is None or now - seen[0] >= REPORT_S or seen[1] != claim.streams:
             self._streams[claim.stream] = (now, claim.streams)
 
-    def ask(self, claim: Claim, now: float, *, spare: bool) -> float:
+    def try_acquire(self, claim: BudgetClaim, now: float, *, spare: bool) -> float:
         """Seconds until it is worth asking again; 0 allows an attempt, whose number is `granted`.
 
         A `spare` attempt can wait: for it the budget is half as large.
@@ -80,7 +80,7 @@ class ConnectLog:
         self.report(claim, now)
         limit = self.limit(claim) // (2 if spare else 1)
         made = [one.at for one in self._attempts]
-        fruitless = [one.at for one in self._attempts if one.outcome is not Outcome.OPENED]
+        fruitless = [one.at for one in self._attempts if one.outcome is not AttemptOutcome.OPENED]
         wait_s = max(
             0.0,
             self._closed_until - now,
@@ -89,14 +89,14 @@ class ConnectLog:
         )
         if wait_s == 0.0:
             self._number += 1
-            self._attempts.append(Attempt(now, self._number, Outcome.PENDING))
+            self._attempts.append(Attempt(now, self._number, AttemptOutcome.PENDING))
         return wait_s
 
     @property
     def granted(self) -> int:
         return self._number
 
-    def limit(self, claim: Claim) -> int:
+    def limit(self, claim: BudgetClaim) -> int:
         """Attempts in five minutes for this node."""
         if not claim.shared:
             return claim.total
@@ -104,7 +104,7 @@ class ConnectLog:
         here = len(self._streams)
         return max(1, claim.total * here // max(everywhere, here))
 
-    def settle(self, number: int, outcome: Outcome) -> None:
+    def settle(self, number: int, outcome: AttemptOutcome) -> None:
         for attempt in self._attempts:
             if attempt.number == number:
                 attempt.outcome = outcome
@@ -129,12 +129,12 @@ class ConnectLog:
         return orjson.dumps((attempts, self._streams, self._closed_until, self._number))
 
     @classmethod
-    def decode(cls, encoded: bytes) -> ConnectLog:
+    def decode(cls, encoded: bytes) -> ConnectBudget:
         """A log that cannot be read is begun anew: the budget is half of what Binance allows."""
         log = cls()
         try:
             attempts, streams, closed_until, number = orjson.loads(encoded)
-            log._attempts = [Attempt(float(at), int(each), Outcome(how)) for at, each, how in attempts]
+            log._attempts = [Attempt(float(at), int(each), AttemptOutcome(how)) for at, each, how in attempts]
             log._streams = {str(name): (float(at), int(known)) for name, (at, known) in streams.items()}
             log._closed_until, log._number = float(closed_until), int(number)
         except (ValueError, TypeError, AttributeError):

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from relay.binance.connect_budget import ConnectLog
+from relay.binance.connect_budget import ConnectBudget
 
 
-class ConnectLedger:
+class ConnectBudgetFile:
     """`directory` is the same for all streams of the node, and private to them."""
 
     def __init__(self, directory: Path) -> None:
@@ -23,13 +23,13 @@ class ConnectLedger:
         self._log = directory / "connects"
 
     @contextmanager
-    def opened(self) -> Iterator[ConnectLog]:
+    def opened(self) -> Iterator[ConnectBudget]:
         """The log, saved afterwards. Raises BlockingIOError while another process has it, and OSError."""
         lock = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             before = self._log.read_bytes() if self._log.exists() else b""
-            log = ConnectLog.decode(before)
+            log = ConnectBudget.decode(before)
             yield log
             after = log.encode()
             if after != before:

@@ -13,7 +13,7 @@ import orjson
 MOST_NS = 600 * 10**9
 
 
-def sent_ns(payload: bytes, recv_ns: int) -> int:
+def event_time_ns(payload: bytes, recv_ns: int) -> int:
     """By the event's own time (`E`, in ms), where it has one; else, and never later than, `recv_ns`."""
     try:
         stamp = orjson.loads(payload).get("E")

@@ -46,7 +46,7 @@ class StreamKind(StrEnum):
 _K = StreamKind
 
 
-class Row(NamedTuple):
+class StreamRow(NamedTuple):
     """Streams of one kind; `route` matters on USD-M alone; `{i}` stands for every kline interval."""
 
     venues: tuple[Venue, ...]
@@ -67,54 +67,56 @@ _INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h
 
 _ROWS = (
     # USD-M's trade stream is undocumented; it flows on /public alone.
-    Row(_SUC, ("trade",), _K.TRADE, "trade", _PUBLIC, 30),
-    Row(_SUC, ("aggTrade",), _K.AGG_TRADE, "aggTrade", _MARKET, 30),
-    Row(_S, ("blockTrade",), _K.BLOCK_TRADE, "blockTrade", "", None),
-    Row(_S, ("depth@100ms",), _K.DEPTH_DIFF, "depthUpdate", "", 2),
-    Row(_S, ("depth",), _K.DEPTH_DIFF, "depthUpdate", "", 5),
-    Row(_UC, ("depth", "depth@500ms", "depth@100ms", "depth@0ms"), _K.DEPTH_DIFF, "depthUpdate", _PUBLIC, 2),
-    Row(_S, _SPOT_PARTIAL, _K.DEPTH_PARTIAL, "", "", 2),
-    Row(_UC, _FUTURES_PARTIAL, _K.DEPTH_PARTIAL, "depthUpdate", _PUBLIC, 2),
-    Row(_U, ("rpiDepth@500ms",), _K.RPI_DEPTH, "depthUpdate", _PUBLIC, 30),
-    Row(_S, ("bookTicker",), _K.BOOK_TICKER, "", "", 10),
-    Row(_UC, ("bookTicker",), _K.BOOK_TICKER, "bookTicker", _PUBLIC, 10),
-    Row(_UC, ("!bookTicker",), _K.BOOK_TICKER, "bookTicker", _PUBLIC, 30),
-    Row(_SUC, ("ticker",), _K.TICKER, "24hrTicker", _MARKET, 30),
-    Row(_UC, ("!ticker@arr",), _K.TICKER, "24hrTicker", _MARKET, 30, True),
-    Row(_SUC, ("miniTicker",), _K.MINI_TICKER, "24hrMiniTicker", _MARKET, 30),
-    Row(_SUC, ("!miniTicker@arr",), _K.MINI_TICKER, "24hrMiniTicker", _MARKET, 30, True),
-    Row(_S, ("ticker_1h",), _K.WINDOW_TICKER, "1hTicker", "", 30),
-    Row(_S, ("ticker_4h",), _K.WINDOW_TICKER, "4hTicker", "", 30),
-    Row(_S, ("ticker_1d",), _K.WINDOW_TICKER, "1dTicker", "", 30),
-    Row(_S, ("!ticker_1h@arr",), _K.WINDOW_TICKER, "1hTicker", "", 30, True),
-    Row(_S, ("!ticker_4h@arr",), _K.WINDOW_TICKER, "4hTicker", "", 30, True),
-    Row(_S, ("!ticker_1d@arr",), _K.WINDOW_TICKER, "1dTicker", "", 30, True),
-    Row(_S, ("avgPrice",), _K.AVG_PRICE, "avgPrice", "", 30),
-    Row(_S, ("referencePrice",), _K.REFERENCE_PRICE, "referencePrice", "", 30),
-    Row(_UC, ("markPrice@1s",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 5),
-    Row(_UC, ("markPrice",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 10),
-    Row(_UC, ("!markPrice@arr@1s",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 5, True),
-    Row(_UC, ("!markPrice@arr",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 10, True),
+    StreamRow(_SUC, ("trade",), _K.TRADE, "trade", _PUBLIC, 30),
+    StreamRow(_SUC, ("aggTrade",), _K.AGG_TRADE, "aggTrade", _MARKET, 30),
+    StreamRow(_S, ("blockTrade",), _K.BLOCK_TRADE, "blockTrade", "", None),
+    StreamRow(_S, ("depth@100ms",), _K.DEPTH_DIFF, "depthUpdate", "", 2),
+    StreamRow(_S, ("depth",), _K.DEPTH_DIFF, "depthUpdate", "", 5),
+    StreamRow(
+        _UC, ("depth", "depth@500ms", "depth@100ms", "depth@0ms"), _K.DEPTH_DIFF, "depthUpdate", _PUBLIC, 2
+    ),
+    StreamRow(_S, _SPOT_PARTIAL, _K.DEPTH_PARTIAL, "", "", 2),
+    StreamRow(_UC, _FUTURES_PARTIAL, _K.DEPTH_PARTIAL, "depthUpdate", _PUBLIC, 2),
+    StreamRow(_U, ("rpiDepth@500ms",), _K.RPI_DEPTH, "depthUpdate", _PUBLIC, 30),
+    StreamRow(_S, ("bookTicker",), _K.BOOK_TICKER, "", "", 10),
+    StreamRow(_UC, ("bookTicker",), _K.BOOK_TICKER, "bookTicker", _PUBLIC, 10),
+    StreamRow(_UC, ("!bookTicker",), _K.BOOK_TICKER, "bookTicker", _PUBLIC, 30),
+    StreamRow(_SUC, ("ticker",), _K.TICKER, "24hrTicker", _MARKET, 30),
+    StreamRow(_UC, ("!ticker@arr",), _K.TICKER, "24hrTicker", _MARKET, 30, True),
+    StreamRow(_SUC, ("miniTicker",), _K.MINI_TICKER, "24hrMiniTicker", _MARKET, 30),
+    StreamRow(_SUC, ("!miniTicker@arr",), _K.MINI_TICKER, "24hrMiniTicker", _MARKET, 30, True),
+    StreamRow(_S, ("ticker_1h",), _K.WINDOW_TICKER, "1hTicker", "", 30),
+    StreamRow(_S, ("ticker_4h",), _K.WINDOW_TICKER, "4hTicker", "", 30),
+    StreamRow(_S, ("ticker_1d",), _K.WINDOW_TICKER, "1dTicker", "", 30),
+    StreamRow(_S, ("!ticker_1h@arr",), _K.WINDOW_TICKER, "1hTicker", "", 30, True),
+    StreamRow(_S, ("!ticker_4h@arr",), _K.WINDOW_TICKER, "4hTicker", "", 30, True),
+    StreamRow(_S, ("!ticker_1d@arr",), _K.WINDOW_TICKER, "1dTicker", "", 30, True),
+    StreamRow(_S, ("avgPrice",), _K.AVG_PRICE, "avgPrice", "", 30),
+    StreamRow(_S, ("referencePrice",), _K.REFERENCE_PRICE, "referencePrice", "", 30),
+    StreamRow(_UC, ("markPrice@1s",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 5),
+    StreamRow(_UC, ("markPrice",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 10),
+    StreamRow(_UC, ("!markPrice@arr@1s",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 5, True),
+    StreamRow(_UC, ("!markPrice@arr",), _K.MARK_PRICE, "markPriceUpdate", _MARKET, 10, True),
     # Two event types are in use, indexPriceUpdate in the documentation and IndexUpdate on the wire.
-    Row(_C, ("indexPrice",), _K.INDEX_PRICE, "", "", 10),
-    Row(_S, ("kline_1s", "kline_1s@+08:00"), _K.KLINE, "kline", "", 30),
-    Row(_S, ("kline_{i}", "kline_{i}@+08:00"), _K.KLINE, "kline", "", 60),
-    Row(_UC, ("kline_{i}",), _K.KLINE, "kline", _MARKET, 60),
-    Row(_UC, ("continuousKline_{i}",), _K.CONTINUOUS_KLINE, "continuous_kline", _MARKET, 60),
-    Row(_C, ("indexPriceKline_{i}",), _K.INDEX_PRICE_KLINE, "indexPrice_kline", "", 60),
-    Row(_C, ("markPriceKline_{i}",), _K.MARK_PRICE_KLINE, "markPrice_kline", "", 60),
+    StreamRow(_C, ("indexPrice",), _K.INDEX_PRICE, "", "", 10),
+    StreamRow(_S, ("kline_1s", "kline_1s@+08:00"), _K.KLINE, "kline", "", 30),
+    StreamRow(_S, ("kline_{i}", "kline_{i}@+08:00"), _K.KLINE, "kline", "", 60),
+    StreamRow(_UC, ("kline_{i}",), _K.KLINE, "kline", _MARKET, 60),
+    StreamRow(_UC, ("continuousKline_{i}",), _K.CONTINUOUS_KLINE, "continuous_kline", _MARKET, 60),
+    StreamRow(_C, ("indexPriceKline_{i}",), _K.INDEX_PRICE_KLINE, "indexPrice_kline", "", 60),
+    StreamRow(_C, ("markPriceKline_{i}",), _K.MARK_PRICE_KLINE, "markPrice_kline", "", 60),
     # Liquidations, listings and block trades may stay away for days.
-    Row(_UC, ("forceOrder", "!forceOrder@arr"), _K.FORCE_ORDER, "forceOrder", _MARKET, None),
-    Row(_UC, ("!contractInfo",), _K.CONTRACT_INFO, "contractInfo", _MARKET, None),
-    Row(_U, ("compositeIndex",), _K.COMPOSITE_INDEX, "compositeIndex", _MARKET, 10),
-    Row(_U, ("assetIndex",), _K.ASSET_INDEX, "assetIndexUpdate", _MARKET, 10),
-    Row(_U, ("!assetIndex@arr",), _K.ASSET_INDEX, "assetIndexUpdate", _MARKET, 10, True),
+    StreamRow(_UC, ("forceOrder", "!forceOrder@arr"), _K.FORCE_ORDER, "forceOrder", _MARKET, None),
+    StreamRow(_UC, ("!contractInfo",), _K.CONTRACT_INFO, "contractInfo", _MARKET, None),
+    StreamRow(_U, ("compositeIndex",), _K.COMPOSITE_INDEX, "compositeIndex", _MARKET, 10),
+    StreamRow(_U, ("assetIndex",), _K.ASSET_INDEX, "assetIndexUpdate", _MARKET, 10),
+    StreamRow(_U, ("!assetIndex@arr",), _K.ASSET_INDEX, "assetIndexUpdate", _MARKET, 10, True),
     # One event type for each kind of session.
-    Row(_U, ("tradingSession",), _K.TRADING_SESSION, "", _MARKET, 10),
+    StreamRow(_U, ("tradingSession",), _K.TRADING_SESSION, "", _MARKET, 10),
 )
 
 
-def _spelled_out(row: Row) -> Iterator[str]:
+def _spelled_out(row: StreamRow) -> Iterator[str]:
     for name in row.names:
         yield from (name.format(i=interval) for interval in _INTERVALS) if "{" in name else (name,)
 
@@ -132,14 +134,14 @@ WITH_SYMBOL = {
     venue: {name: row for name, row in forms.items() if name not in SYMBOLLESS[venue]}
     for venue, forms in _FORMS.items()
 }
-_CURES = {
+_SUGGESTIONS = {
     (Venue.SPOT, "!bookTicker"): "Binance ended it in 2022; list <symbol>@bookTicker for each symbol",
     (Venue.SPOT, "!ticker@arr"): "Binance ended it in 2026; write !miniTicker@arr or !ticker_1h@arr",
     (Venue.COINM, "indexPrice@1s"): "Binance ended it in 2026; write <pair>@indexPrice",
 }
 
 
-def cure(venue: Venue, name: str, symbol: str, form: str) -> str:
+def suggestion(venue: Venue, name: str, symbol: str, form: str) -> str:
     """What to write instead of an unknown stream, the surest advice first."""
     example = "btcusd_perp" if venue is Venue.COINM else "btcusdt"
     if "fundingrate" in name.lower():
@@ -148,7 +150,7 @@ def cure(venue: Venue, name: str, symbol: str, form: str) -> str:
         return f"markPrice carries the funding rate (r) and the next funding time (T): {advice}"
     if name in WITH_SYMBOL[venue] or (not symbol and form in WITH_SYMBOL[venue]):
         return f"name the symbol too: write {example}@{form or name}"
-    known = _CURES.get((venue, name)) or _CURES.get((venue, form))
+    known = _SUGGESTIONS.get((venue, name)) or _SUGGESTIONS.get((venue, form))
     near = _other_venue(name, form) or _nearest(venue, name, symbol or example, form)
     return known or near or f"write <symbol>@<channel>, such as {example}@trade"
 

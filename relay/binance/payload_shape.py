@@ -21,10 +21,10 @@ _ID = rb"(0|[1-9][0-9]{0,17})"
 _TEXT = rb'"[^"\\\x00-\x1f\x7f-\xff]*"'
 _BOOL = rb"(?:true|false)"
 
-Shape = Callable[[bytes], re.Match[bytes] | None]
+PayloadShape = Callable[[bytes], re.Match[bytes] | None]
 
 
-def shape_of(frame: Mapping[str, Any], payload: bytes, id_key: str) -> Shape | None:
+def shape_of(frame: Mapping[str, Any], payload: bytes, id_key: str) -> PayloadShape | None:
     """`payload` parsed is `frame`. Group 1 of a match is the value of `id_key`, if that is not empty.
 
     None for a frame with objects, lists or fractions in it, or with other spacing.

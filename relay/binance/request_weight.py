@@ -45,12 +45,12 @@ class RequestWeight:
         until = now + WINDOW_S * max(1.0, weight / self._limit)
         self._spent.append((max(until, self._spent[-1][0]) if self._spent else until, weight))
 
-    def used(self, weight: int, now: float) -> None:
+    def report_used(self, weight: int, now: float) -> None:
         """What the exchange says that the address has used in the present minute."""
         if weight > self._pool * SHARE:
-            self.refused(WINDOW_S / 2, now)
+            self.close_for(WINDOW_S / 2, now)
 
-    def refused(self, seconds: float, now: float) -> None:
+    def close_for(self, seconds: float, now: float) -> None:
         """The exchange wants to be left alone for so long."""
         self._closed_until = max(self._closed_until, now + seconds)
 

@@ -11,7 +11,7 @@ MAX_S = 3 * 86400.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-class StayAway:
+class RestCooldownFile:
     """A moment in a file of `directory`, which is private to the relay; `base_url` tells which exchange.
 
     `now` is monotonic seconds, which all processes of a node share and nobody can set. They begin anew with
@@ -22,7 +22,7 @@ class StayAway:
         self._path = directory / f"rest-closed-{re.sub(r'[^a-z0-9]+', '-', base_url.lower())}"
         self._boot = _this_boot()
 
-    def left_s(self, now: float) -> float:
+    def remaining_s(self, now: float) -> float:
         try:
             until, _, boot = self._path.read_text(encoding="ascii").partition(" ")
             left_s = float(until) - now
@@ -30,9 +30,9 @@ class StayAway:
             return 0.0
         return left_s if boot == self._boot and 0.0 < left_s <= MAX_S else 0.0
 
-    def prolong(self, seconds: float, now: float) -> None:
+    def extend(self, seconds: float, now: float) -> None:
         """From `now` on; raises OSError."""
-        if seconds > self.left_s(now):
+        if seconds > self.remaining_s(now):
             new = self._path.with_suffix(".new")
             new.write_text(f"{now + min(seconds, MAX_S)} {self._boot}", encoding="ascii")
             new.replace(self._path)

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from relay.binance.grammar import SYMBOLLESS, WITH_SYMBOL, StreamKind, Venue, cure
+from relay.binance.grammar import SYMBOLLESS, WITH_SYMBOL, StreamKind, Venue, suggestion
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 __all__ = [
     "ALL_SYMBOLS",
@@ -127,9 +127,9 @@ def parse_stream(venue: Venue, name: str) -> StreamSpec:
         symbol, _, form = name.partition("@")
         row = WITH_SYMBOL[venue].get(form)
         if row is None or not symbol:
-            problem = f"{shown(name)} is not a stream of {venue}"
+            problem = f"{quoted(name)} is not a stream of {venue}"
             advised = symbol.lower() if _is_symbol(symbol.lower()) else ""
-            raise ConfigError("", problem, cure(venue, name, advised, form))
+            raise ConfigError("", problem, suggestion(venue, name, advised, form))
         _check_symbol(venue, name, symbol, form, row.kind)
     return StreamSpec(
         venue=venue,
@@ -155,13 +155,13 @@ def split_contract(symbol: str) -> tuple[str, str]:
 
 def _check_symbol(venue: Venue, name: str, symbol: str, form: str, kind: StreamKind) -> None:
     if not _is_symbol(symbol.lower()):
-        raise ConfigError("", f"{shown(symbol)} is no symbol", "write one that Binance lists, in lower case")
+        raise ConfigError("", f"{quoted(symbol)} is no symbol", "write one that Binance lists, in lower case")
     if symbol != symbol.lower():
         remedy = f"write {symbol.lower()}@{form}; Binance stays silent on upper case"
-        raise ConfigError("", f"{shown(name)} has an upper-case symbol", remedy)
+        raise ConfigError("", f"{quoted(name)} has an upper-case symbol", remedy)
     if kind is _K.CONTINUOUS_KLINE and not all(split_contract(symbol)):
         remedy = f"write <pair>_<contract type>, such as {symbol.partition('_')[0]}_perpetual@{form}"
-        raise ConfigError("", f"{shown(name)} names no contract type", remedy)
+        raise ConfigError("", f"{quoted(name)} names no contract type", remedy)
     if venue is Venue.COINM:
         _check_contract(name, symbol, form, kind)
 
@@ -171,10 +171,10 @@ def _check_contract(name: str, symbol: str, form: str, kind: StreamKind) -> None
     contract = "_" in symbol
     if kind in _PAIR_KINDS and contract:
         remedy = f"write {symbol.partition('_')[0]}@{form}"
-        raise ConfigError("", f"{shown(name)} names a contract where a pair belongs", remedy)
+        raise ConfigError("", f"{quoted(name)} names a contract where a pair belongs", remedy)
     if kind not in _PAIR_KINDS and kind is not _K.MARK_PRICE and not contract:
         remedy = f"write a contract, such as btcusd_perp@{form}"
-        raise ConfigError("", f"{shown(name)} names no contract of coinm", remedy)
+        raise ConfigError("", f"{quoted(name)} names no contract of coinm", remedy)
 
 
 def _is_symbol(symbol: str) -> bool:

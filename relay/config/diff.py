@@ -20,7 +20,7 @@ def differences(old: Config, new: Config) -> tuple[str, ...]:
     return (*_general(old, new), *_streams(old, new))
 
 
-def untouched(old: Config, new: Config) -> frozenset[str]:
+def unchanged_streams(old: Config, new: Config) -> frozenset[str]:
     """The keys of the streams that both have with the same settings."""
     before = {one.spec.key: revision(one) for one in old.streams}
     return frozenset(one.spec.key for one in new.streams if before.get(one.spec.key) == revision(one))

@@ -14,7 +14,7 @@ from relay.config.secret import Part, Secret, is_written_out
 from relay.config.urls import parse_exchange_url, split_credentials
 from relay.config.yaml_file import FromEnvironment, below
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 SECTIONS = ("exchange", "nats", "publishers", "queue", "journal", "resources", "page")
 _SHARD_SECTIONS = ("exchange", "queue", "journal")
@@ -63,7 +63,7 @@ def _section(path: str, value: Any) -> dict[str, Any]:
     if path == "page" and isinstance(value, bool | str) and value in _SWITCH:
         return {"listen": "auto" if _SWITCH[value] else "off"}
     if not isinstance(value, dict):
-        raise ConfigError(path, f"{shown(value)} is not a mapping of keys", "indent its keys below it")
+        raise ConfigError(path, f"{quoted(value)} is not a mapping of keys", "indent its keys below it")
     return dict(value)
 
 
@@ -157,7 +157,7 @@ def _split_servers(nats: dict[str, Any]) -> None:
 
 def _shards(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list):
-        problem = "no streams are listed" if value is None else f"{shown(value)} is not a list"
+        problem = "no streams are listed" if value is None else f"{quoted(value)} is not a list"
         raise ConfigError("shards", problem, "list streams, one in a line, such as `- btcusdt@trade`")
     if not value:
         raise ConfigError("shards", "no streams are listed", "list at least one, such as `- btcusdt@trade`")
@@ -169,7 +169,7 @@ def _shard(path: str, value: Any) -> dict[str, Any]:
         return {"stream": value}
     if not isinstance(value, dict):
         remedy = "write a stream's name, or a mapping with the key stream"
-        raise ConfigError(path, f"{shown(value)} is not a stream", remedy)
+        raise ConfigError(path, f"{quoted(value)} is not a stream", remedy)
     shard = dict(value)
     for name in _SHARD_SECTIONS:
         shard[name] = _section(below(path, name), shard.get(name))

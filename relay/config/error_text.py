@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from relay.config.values import Refusal
 from relay.config.yaml_file import below
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> ConfigError:
@@ -49,17 +49,17 @@ def _describe(finding: Any, model: type[BaseModel]) -> tuple[str, str]:
         case "missing":
             return "it is missing", "add it"
         case "enum":
-            return f"{shown(value)} is not a choice", f"write {finding['ctx']['expected']}"
+            return f"{quoted(value)} is not a choice", f"write {finding['ctx']['expected']}"
         case "string_type":
-            return f"{shown(value)} is not text", "put it in quotes"
+            return f"{quoted(value)} is not text", "put it in quotes"
         case "bool_type" | "bool_parsing":
-            return f"{shown(value)} is neither true nor false", "write true or false"
+            return f"{quoted(value)} is neither true nor false", "write true or false"
         case "tuple_type":
-            return f"{shown(value)} is not a list", "write its items in [ ], with commas"
+            return f"{quoted(value)} is not a list", "write its items in [ ], with commas"
         case "model_type":
-            return f"{shown(value)} is not a mapping of keys", "indent its keys below it"
+            return f"{quoted(value)} is not a mapping of keys", "indent its keys below it"
         case _:
-            return f"{shown(value)} is refused: {finding['msg']}", "see the reference of the configuration"
+            return f"{quoted(value)} is refused: {finding['msg']}", "see the reference of the configuration"
 
 
 def _nearest(key: str, model: type[BaseModel]) -> str:

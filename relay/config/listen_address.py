@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 AUTO, OFF = "auto", "off"
 LOOPBACK = "127.0.0.1"
@@ -37,10 +37,10 @@ def parse_listen(value: object) -> str:
         return AUTO
     found = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if found is None or int(found[3]) > 65535:
-        raise ConfigError("", f"{shown(value)} is not where a page can listen", _EXAMPLE)
+        raise ConfigError("", f"{quoted(value)} is not where a page can listen", _EXAMPLE)
     host = found[1] or found[2]
     if host.lower() != "localhost" and not _is_address(host):
-        raise ConfigError("", f"{shown(host)} is not an IP address", _EXAMPLE)
+        raise ConfigError("", f"{quoted(host)} is not an IP address", _EXAMPLE)
     return f"{_bracketed(host)}:{int(found[3])}"
 
 
@@ -48,7 +48,7 @@ def parse_name(value: object) -> str:
     """A name, besides addresses and localhost, that the page may be asked for under."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         remedy = "write one without a port, such as sluice.example.org"
-        raise ConfigError("", f"{shown(value)} is no host name", remedy)
+        raise ConfigError("", f"{quoted(value)} is no host name", remedy)
     return value.lower()
 
 

@@ -23,7 +23,7 @@ from relay.config.models import (
     ShardConfig,
 )
 from relay.config.rules import check_exchange, check_nats, settle_publishers, settle_queue
-from relay.config.stream_settings import Resolver, StreamSettings
+from relay.config.stream_settings import StreamSettings, StreamSettingsResolver
 from relay.config.yaml_file import interpolate, parse_yaml, read_file
 from relay.errors import ConfigError
 
@@ -43,7 +43,7 @@ class Config(Section):
 
     @property
     def streams(self) -> tuple[StreamSettings, ...]:
-        return Resolver(self.exchange, self.nats, self.queue, self.journal).resolve(self.shards)
+        return StreamSettingsResolver(self.exchange, self.nats, self.queue, self.journal).resolve(self.shards)
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:

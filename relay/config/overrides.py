@@ -12,7 +12,7 @@ from relay.errors import UsageError
 GIB = 1024**3
 
 
-def on_exchange(config: Config, urls: Mapping[Venue, str]) -> Config:
+def with_exchange(config: Config, urls: Mapping[Venue, str]) -> Config:
     """`config` with every stream taken from the exchange that plays its venue; UsageError without one."""
     missing = venues(config).keys() - urls.keys()
     if missing:
@@ -30,7 +30,7 @@ def on_exchange(config: Config, urls: Mapping[Venue, str]) -> Config:
     return config.model_copy(update={"shards": shards})
 
 
-def on_server(config: Config, server: str) -> Config:
+def with_nats(config: Config, server: str) -> Config:
     """`config` with an open server on loopback; logins and TLS are for the one that it replaces."""
     own = NatsConfig(
         servers=(server,),
@@ -42,7 +42,7 @@ def on_server(config: Config, server: str) -> Config:
     return config.model_copy(update={"nats": own})
 
 
-def in_directory(config: Config, directory: Path, store_bytes: int = 16 * GIB) -> Config:
+def with_journal_directory(config: Config, directory: Path, store_bytes: int = 16 * GIB) -> Config:
     """`config` with its journals in `directory`, and with JetStream streams that keep a whole run."""
     stream = JetStreamConfig(
         max_bytes=store_bytes // len(config.shards),

@@ -22,7 +22,7 @@ from relay.config.models import (
 from relay.config.subjects import check_subject
 from relay.errors import ConfigError
 from relay.model.choices import Delivery, Overflow
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 S = TypeVar("S", bound=Section)
 
@@ -56,7 +56,7 @@ class StreamSettings(Section):
     rest_sharers: int = 1
 
 
-class Resolver:
+class StreamSettingsResolver:
     """Lays each shard's own keys over the top level's; raises ConfigError for what cannot be."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Resolver:
     def resolve(self, shards: Sequence[ShardConfig]) -> tuple[StreamSettings, ...]:
         sockets = len(shards) + sum(shard.critical for shard in shards)
         settings = [self._settings(shard, f"shards[{at}]", sockets) for at, shard in enumerate(shards)]
-        _refuse_twins(settings)
+        _refuse_duplicates(settings)
         settings = _sharing_rest(settings)
         if self._nats.delivery is Delivery.CORE:
             return tuple(settings)
@@ -124,7 +124,7 @@ class Resolver:
         host_venue = official_venue(url)
         if host_venue not in (None, spec.venue):
             where = f"{path}.exchange.url" if shard.exchange.url else "exchange.url"
-            problem = f"{url} serves {host_venue}, but {shown(spec.name)} is to come from {spec.venue}"
+            problem = f"{url} serves {host_venue}, but {quoted(spec.name)} is to come from {spec.venue}"
             raise ConfigError(where, problem, f"leave it out, or write {OFFICIAL_URLS[spec.venue]}")
         return url
 
@@ -157,12 +157,12 @@ def _sharing_rest(settings: Sequence[StreamSettings]) -> list[StreamSettings]:
     ]
 
 
-def _refuse_twins(settings: Sequence[StreamSettings]) -> None:
+def _refuse_duplicates(settings: Sequence[StreamSettings]) -> None:
     first: dict[str, int] = {}
     for at, one in enumerate(settings):
         twin = first.setdefault(one.spec.key, at)
         if twin != at:
-            problem = f"{shown(one.spec.name)} is listed at shards[{twin}] already"
+            problem = f"{quoted(one.spec.name)} is listed at shards[{twin}] already"
             raise ConfigError(f"shards[{at}].stream", problem, "remove one of the two")
 
 
@@ -175,10 +175,10 @@ def _overflow(
         return Overflow.CONFLATE if spec.snapshot else lossless
     where = f"{path}.queue.overflow" if shard.queue.overflow else "queue.overflow"
     if choice is OverflowChoice.CONFLATE and spec.lossless:
-        problem = f"conflate keeps the latest event alone, and each of {shown(spec.name)} counts"
+        problem = f"conflate keeps the latest event alone, and each of {quoted(spec.name)} counts"
         raise ConfigError(where, problem, "write auto, spill or block")
     if choice is OverflowChoice.SPILL and not journal:
         where = f"{path}.journal" if shard.journal.enabled is not None and not shard.queue.overflow else where
-        problem = f"{shown(spec.name)} is to spill, but its journal is off"
+        problem = f"{quoted(spec.name)} is to spill, but its journal is off"
         raise ConfigError(where, problem, "leave the journal on, or write block, drop_oldest or drop_newest")
     return Overflow(choice.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 # The server takes longer ones, but a subject becomes part of names and log lines.
 MAX_SUBJECT_BYTES = 255
@@ -18,14 +18,14 @@ def parse_template(value: object) -> str:
     """Raises ConfigError, without a path, for a template that cannot become a subject."""
     if not isinstance(value, str):
         raise ConfigError(
-            "", f"{shown(value)} is not text", "write binance.{venue}.{symbol}.{channel} or the like"
+            "", f"{quoted(value)} is not text", "write binance.{venue}.{symbol}.{channel} or the like"
         )
     for field in _FIELD.findall(value):
         if field not in _FIELDS:
-            raise ConfigError("", f"{shown(value)} has an unknown field {{{field[:40]}}}", _USE_FIELDS)
+            raise ConfigError("", f"{quoted(value)} has an unknown field {{{field[:40]}}}", _USE_FIELDS)
     filled = _FIELD.sub("x", value)
     if "{" in filled or "}" in filled:
-        raise ConfigError("", f"{shown(value)} has a lone brace", _USE_FIELDS)
+        raise ConfigError("", f"{quoted(value)} has a lone brace", _USE_FIELDS)
     check_subject(filled, value)
     return value
 
@@ -36,16 +36,18 @@ def check_subject(subject: str, written: str, path: str = "") -> None:
     first = tokens[0]
     if not all(tokens):
         raise ConfigError(
-            "", f"{shown(written)} has an empty word", "put one dot between words, none at the ends"
+            "", f"{quoted(written)} has an empty word", "put one dot between words, none at the ends"
         )
     if " " in subject or not subject.isprintable():
-        problem = f"{shown(written)} has a space or a control character"
+        problem = f"{quoted(written)} has a space or a control character"
         raise ConfigError(path, problem, "use letters, digits, - and _")
     if "*" in subject or ">" in subject:
-        raise ConfigError(path, f"{shown(written)} has a wildcard", "write it out: * and > are for consumers")
+        raise ConfigError(
+            path, f"{quoted(written)} has a wildcard", "write it out: * and > are for consumers"
+        )
     if first.startswith("$") or first in ("sluice", "_INBOX"):
         owner = "Sluice" if first == "sluice" else "NATS"
-        problem = f"{shown(written)} lies below {first[:40]}., which {owner} keeps for itself"
+        problem = f"{quoted(written)} lies below {first[:40]}., which {owner} keeps for itself"
         raise ConfigError(path, problem, "begin with another word, such as binance")
     if len(subject.encode()) > MAX_SUBJECT_BYTES:
-        raise ConfigError(path, f"{shown(written)} is longer than {MAX_SUBJECT_BYTES} bytes", "shorten it")
+        raise ConfigError(path, f"{quoted(written)} is longer than {MAX_SUBJECT_BYTES} bytes", "shorten it")

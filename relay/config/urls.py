@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 _EXCHANGE_EXAMPLE = "write wss://fstream.binance.com, ws://127.0.0.1:9001 or the like"
 _REST_EXAMPLE = "write https://fapi.binance.com, http://127.0.0.1:9001 or the like"
@@ -94,4 +94,4 @@ def _is_private(host: str) -> bool:
 
 def _masked(value: object) -> str:
     """Whatever stands before the last @ may be a password."""
-    return shown(re.sub(r".*@", "***@", value, flags=re.DOTALL) if isinstance(value, str) else value)
+    return quoted(re.sub(r".*@", "***@", value, flags=re.DOTALL) if isinstance(value, str) else value)

@@ -21,7 +21,7 @@ from relay.config.subjects import parse_template
 from relay.config.urls import parse_exchange_url, parse_rest_url, parse_server
 from relay.config.yaml_file import FromEnvironment
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 MAX_SIZE_BYTES = 2**50
 MAX_COUNT = 10**9
@@ -55,7 +55,7 @@ def _to_secret(value: Any, info: ValidationInfo) -> Secret:
 def parse_count(value: object) -> int:
     number = _whole_number(value)
     if number is None:
-        raise ConfigError("", f"{shown(value)} is not a whole number", "write one, such as 5000")
+        raise ConfigError("", f"{quoted(value)} is not a whole number", "write one, such as 5000")
     if not 1 <= number <= MAX_COUNT:
         raise ConfigError("", f"{number} is out of range", f"write a number from 1 to {MAX_COUNT}")
     return number
@@ -65,9 +65,9 @@ def parse_size(value: object) -> int:
     number = _measure(value, _SIZES)
     if number is None or number != int(number):
         remedy = "write a number of bytes, or a size such as 16MiB, 1GiB or 500KB"
-        raise ConfigError("", f"{shown(value)} is not a size", remedy)
+        raise ConfigError("", f"{quoted(value)} is not a size", remedy)
     if not 1 <= number <= MAX_SIZE_BYTES:
-        raise ConfigError("", f"{shown(value)} is out of range", "write a size above 0, such as 16MiB")
+        raise ConfigError("", f"{quoted(value)} is out of range", "write a size above 0, such as 16MiB")
     return int(number)
 
 
@@ -75,10 +75,10 @@ def parse_duration(value: object) -> float:
     seconds = _measure(value, _SECONDS)
     if seconds is None:
         remedy = "write a number of seconds, or a duration such as 120s, 10m or 24h"
-        raise ConfigError("", f"{shown(value)} is not a duration", remedy)
+        raise ConfigError("", f"{quoted(value)} is not a duration", remedy)
     if not 0 < seconds <= MAX_DURATION_S:
         raise ConfigError(
-            "", f"{shown(value)} is out of range", "write a duration above 0, such as 120s or 24h"
+            "", f"{quoted(value)} is out of range", "write a duration above 0, such as 120s or 24h"
         )
     return float(seconds)
 
@@ -93,7 +93,7 @@ def parse_silence_limit(value: object) -> float | None:
 def parse_cores(value: object) -> float:
     number = _measure(value, {"": 1})
     if number is None or not 0 <= number <= 1024:
-        raise ConfigError("", f"{shown(value)} is not a number of CPU cores", "write one, such as 0.1")
+        raise ConfigError("", f"{quoted(value)} is not a number of CPU cores", "write one, such as 0.1")
     return float(number)
 
 
@@ -102,7 +102,7 @@ def parse_scale(value: object) -> int | Literal["auto"]:
         return "auto"
     if _whole_number(value) is None:
         raise ConfigError(
-            "", f"{shown(value)} is neither auto nor a number", "write auto, or how many publishers"
+            "", f"{quoted(value)} is neither auto nor a number", "write auto, or how many publishers"
         )
     return parse_count(value)
 
@@ -113,7 +113,7 @@ def parse_node_label(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not _NODE_LABEL.fullmatch(value):
         remedy = "write the nodes' label `sluice`, such as streams, or leave it out"
-        raise ConfigError("", f"{shown(value)} is no value of a node's label", remedy)
+        raise ConfigError("", f"{quoted(value)} is no value of a node's label", remedy)
     return value
 
 
@@ -121,7 +121,7 @@ def parse_absolute_path(value: object) -> Path:
     """Actors run in folders of their own, so a relative path would mean another place to each."""
     path = Path(value) if isinstance(value, str | Path) else Path()
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
-        raise ConfigError("", f"{shown(str(value))} is not a full path", "begin it with / and leave .. out")
+        raise ConfigError("", f"{quoted(str(value))} is not a full path", "begin it with / and leave .. out")
     return path
 
 

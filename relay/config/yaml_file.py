@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from relay.errors import ConfigError
-from relay.primitives.text import shown
+from relay.primitives.text import quoted
 
 MAX_FILE_BYTES = 1024 * 1024
 # Room for a thousand streams with overrides of their own.
@@ -71,7 +71,7 @@ def parse_yaml(text: str) -> dict[str, Any]:
     """The mapping that `text` holds, in plain values; keys are always text."""
     _refuse_early(text)
     try:
-        value = _Reader(text).document()
+        value = _YamlReader(text).document()
     except yaml.YAMLError as error:
         raise _syntax_error(error) from error
     if value is None:
@@ -92,14 +92,14 @@ def interpolate(value: Any, environ: Mapping[str, str], path: str = "") -> Any:
 
 def below(path: str, key: str) -> str:
     """The YAML path of `key` in the mapping at `path`."""
-    name = key if re.fullmatch(r"[\w-]{1,40}", key) else shown(key, 40)
+    name = key if re.fullmatch(r"[\w-]{1,40}", key) else quoted(key, 40)
     return f"{path}.{name}" if path else name
 
 
 def _fill_in(text: str, environ: Mapping[str, str], path: str) -> str:
     parts = _REFERENCE.split(text)
     if any("${" in literal for literal in parts[::3]):
-        raise ConfigError(path, f"{shown(text)} has a broken reference", "write ${NAME} or ${NAME:-default}")
+        raise ConfigError(path, f"{quoted(text)} has a broken reference", "write ${NAME} or ${NAME:-default}")
     if len(parts) // 3 > MAX_REFERENCES:
         raise ConfigError(path, f"it refers to more than {MAX_REFERENCES} variables", "write fewer")
     secret = False
@@ -140,7 +140,7 @@ def _syntax_error(error: yaml.YAMLError) -> ConfigError:
     return ConfigError("", f"not valid YAML: {where}{problem}", "check indentation, colons and quotes there")
 
 
-class _Reader:
+class _YamlReader:
     """Builds plain values from YAML events, and stops at the first that a configuration may not hold."""
 
     def __init__(self, text: str) -> None:
@@ -172,7 +172,10 @@ class _Reader:
             raise _refusal(path, event, f"alias *{event.anchor}", "write the value out; aliases are not read")
         if event.tag is not None:
             raise _refusal(
-                path, event, f"tag {shown(event.tag)}", "leave it out; a name that begins with ! needs quotes"
+                path,
+                event,
+                f"tag {quoted(event.tag)}",
+                "leave it out; a name that begins with ! needs quotes",
             )
         if depth > MAX_DEPTH:
             raise _refusal(path[:80], event, f"nested deeper than {MAX_DEPTH} levels", "nest less")

@@ -16,13 +16,13 @@ from relay.model.assignment import Assignment, PublisherEndpoint
 
 BASE_WEIGHT = 0.01
 # A stream of this weight gets a publisher to itself, and keeps it until it weighs less than the second.
-FILLS = 0.6
-FILLS_NO_MORE = 0.3
+EXCLUSIVE_ABOVE = 0.6
+SHARED_BELOW = 0.3
 # A busy publisher sheds streams to one that has this much less to do.
 BUSY = 0.5
 WORTH_MOVING = 0.2
 # A stream as heavy as the whole gap would only turn the two around.
-CLEARLY = 0.75
+MAX_MOVED_SHARE_OF_GAP = 0.75
 # A stream that fled a failed publisher, or was moved for balance, stays for this long unless its publisher
 # goes: a publisher that comes and goes must not drag streams along every time.
 STAY_S = 10.0
@@ -91,13 +91,13 @@ class _Pool:
         return exclusive
 
     def _fillers(self) -> list[str]:
-        heavy = (stream for stream, weight in self._weights.items() if weight >= FILLS_NO_MORE)
+        heavy = (stream for stream, weight in self._weights.items() if weight >= SHARED_BELOW)
         found = [stream for stream in heavy if self._weights[stream] >= self._filling(stream)]
         return sorted(found, key=lambda stream: (-self._weights[stream], stream))
 
     def _filling(self, stream: str) -> float:
         alone = len(self._streams[self.placed[stream].publisher]) == 1
-        return FILLS_NO_MORE if alone else FILLS
+        return SHARED_BELOW if alone else EXCLUSIVE_ABOVE
 
     def _own_publisher(self, stream: str, taken: set[str]) -> str:
         publisher = self.placed[stream].publisher
@@ -146,7 +146,7 @@ class _Pool:
 
     def _to_shed(self, donor: str, gap: float) -> str | None:
         """The heaviest stream whose move makes the two clearly more alike."""
-        most = CLEARLY * gap
+        most = MAX_MOVED_SHARE_OF_GAP * gap
         fitting = [s for s in self._streams[donor] if self._weights[s] <= most and self._movable(s)]
         return min(fitting, key=lambda stream: (-self._weights[stream], stream)) if fitting else None
 
@@ -165,7 +165,7 @@ class _Pool:
         self._loads[placement.publisher] += self._weights[stream]
 
 
-def adopt(
+def keep_failed_over(
     placed: Mapping[str, Placement],
     published: Mapping[str, Assignment],
     used: Mapping[str, tuple[str, int]],

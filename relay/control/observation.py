@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.control.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
-from relay.control.replacement_grace import Excuses, excuses
-from relay.control.standby_pairs import CoverWatch, merged, other_leg
+from relay.control.replacement_grace import ReplacementGrace, excuses
+from relay.control.standby_pairs import UncoveredStreams, merged, other_instance
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import PublisherEndpoint
 from relay.model.stats import LegState, PublisherStats, StreamState, StreamStats
-from relay.ports import Look
+from relay.ports import Observation
 
 RETRY_S = 1.0
 RETRY_MAX_S = 30.0
@@ -33,7 +33,7 @@ _ENDING = (StreamState.DRAINING, StreamState.STOPPED)
 
 
 @dataclass(slots=True)
-class _Memory:
+class _ActorRecord:
     """What is known about one actor; the times are None while the condition does not hold."""
 
     stats: StreamStats | PublisherStats | None = None
@@ -51,16 +51,16 @@ class _Memory:
 
 
 @dataclass(slots=True)
-class Watch:
+class ClusterView:
     """The actors as they were at the last look. `looked` must be called before anything is asked."""
 
     _now: float = 0.0
-    _actors: dict[ActorId, _Memory] = field(default_factory=dict)
+    _actors: dict[ActorId, _ActorRecord] = field(default_factory=dict)
     _attempts: dict[ActorId, int] = field(default_factory=dict)
     _not_before: dict[ActorId, float] = field(default_factory=dict)
-    _cover: CoverWatch = field(default_factory=CoverWatch)
+    _cover: UncoveredStreams = field(default_factory=UncoveredStreams)
 
-    def looked(self, looks: Mapping[ActorId, Look], now: float) -> None:
+    def update(self, looks: Mapping[ActorId, Observation], now: float) -> None:
         elapsed_s, self._now = now - self._now, now
         grounds = excuses(looks)
         self._actors = {
@@ -70,7 +70,7 @@ class Watch:
             if memory.mute_since is not None:
                 _excuse(memory, grounds, actor, elapsed_s)
         self._compare_speeds(min(elapsed_s, RETRY_S))
-        self._cover.looked(self.streams(), now)
+        self._cover.update(self.streams(), now)
 
     def _compare_speeds(self, elapsed_s: float) -> None:
         """A publisher that is slow where others are not has a bad way to NATS; all together mean NATS."""
@@ -84,10 +84,10 @@ class Watch:
                 if memory.slow_s >= SLOW_LIMIT_S:
                     memory.slow_s, memory.slow_until = 0.0, self._now + SLOW_FOR_S
 
-    def _remember(self, actor: ActorId, look: Look) -> _Memory:
+    def _remember(self, actor: ActorId, look: Observation) -> _ActorRecord:
         memory = self._actors.get(actor)
         if memory is None:
-            memory = _Memory()
+            memory = _ActorRecord()
         if memory.silence is None and isinstance(look, StreamStats):
             # Nearly every look is this one: it goes on as it was.
             memory.stats = look
@@ -117,7 +117,7 @@ class Watch:
         attempts = self._attempts.get(actor, 0)
         self._attempts[actor] = attempts + 1
         self._not_before[actor] = self._now + min(RETRY_MAX_S, RETRY_S * 2**attempts)
-        self._actors[actor] = _Memory(starting_since=self._now)
+        self._actors[actor] = _ActorRecord(starting_since=self._now)
 
     def retired(self, publisher: str) -> None:
         self._actors[ActorId(Role.PUBLISHER, publisher)].retired_at = self._now
@@ -147,7 +147,7 @@ class Watch:
         not_before = dict(self._not_before)
         return Observed(streams=streams, publishers=publishers, not_before=not_before, twins=twins)
 
-    def _stream(self, memory: _Memory, revision: str, drained: bool | None) -> ObservedStream:
+    def _stream(self, memory: _ActorRecord, revision: str, drained: bool | None) -> ObservedStream:
         stats = memory.stats if isinstance(memory.stats, StreamStats) else None
         seen = memory.seen
         # Of what matters here nothing has changed in nearly every look.
@@ -165,7 +165,7 @@ class Watch:
         return found
 
     def _seen_anew(
-        self, memory: _Memory, stats: StreamStats | None, revision: str, drained: bool | None
+        self, memory: _ActorRecord, stats: StreamStats | None, revision: str, drained: bool | None
     ) -> ObservedStream:
         return ObservedStream(
             revision=revision,
@@ -179,7 +179,7 @@ class Watch:
         )
 
     def _publisher(
-        self, memory: _Memory, revision: str, drained: bool | None, demand_per_s: float
+        self, memory: _ActorRecord, revision: str, drained: bool | None, demand_per_s: float
     ) -> ObservedPublisher:
         return ObservedPublisher(
             revision=revision,
@@ -194,7 +194,7 @@ class Watch:
     def _seconds(self, since: float | None) -> float:
         return 0.0 if since is None else self._now - since
 
-    def _mute_s(self, memory: _Memory) -> float:
+    def _mute_s(self, memory: _ActorRecord) -> float:
         return max(0.0, self._seconds(memory.mute_since) - memory.excused_s)
 
     def endpoints(self) -> dict[str, PublisherEndpoint]:
@@ -211,10 +211,10 @@ class Watch:
         swift = {name: memory for name, memory in able.items() if not self._is_left_alone(memory)}
         return {name: _endpoint(memory) for name, memory in (swift or able or serving).items()}
 
-    def _is_left_alone(self, memory: _Memory) -> bool:
+    def _is_left_alone(self, memory: _ActorRecord) -> bool:
         return memory.slow_until is not None and self._now < memory.slow_until
 
-    def _cut_off(self, memory: _Memory) -> bool:
+    def _cut_off(self, memory: _ActorRecord) -> bool:
         return self._seconds(memory.disconnected_since) >= DISCONNECTED_LIMIT_S
 
     def streams(self) -> list[StreamStats]:
@@ -242,7 +242,7 @@ class Watch:
         """Streams and publishers; of a critical stream, both legs or one."""
         found = []
         for actor in self.silences():
-            other = other_leg(actor)
+            other = other_instance(actor)
             other_memory = self._actors.get(other) if other else None
             served = other_memory is not None and other_memory.silence is None
             found.append(f"a leg of {actor.key}" if served else actor.key)
@@ -295,7 +295,7 @@ class Watch:
         return found
 
 
-def _excuse(memory: _Memory, grounds: Excuses, actor: ActorId, elapsed_s: float) -> None:
+def _excuse(memory: _ActorRecord, grounds: ReplacementGrace, actor: ActorId, elapsed_s: float) -> None:
     epoch = memory.stats.epoch if isinstance(memory.stats, StreamStats) else None
     if memory.excused_s < grounds.limit_s(actor, epoch):
         memory.excused_s += elapsed_s
@@ -315,7 +315,7 @@ def _median_without(ordered: list[float], value: float) -> float:
     return (low + high) / 2
 
 
-def _endpoint(memory: _Memory) -> PublisherEndpoint:
+def _endpoint(memory: _ActorRecord) -> PublisherEndpoint:
     stats = memory.stats
     assert isinstance(stats, PublisherStats)
     return PublisherEndpoint(

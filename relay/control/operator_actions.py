@@ -15,25 +15,25 @@ MAX_WHAT_CHARS = 300
 _SHOWN_AT_MOST = 4
 
 
-def named(who: str) -> str:
+def display_name(who: str) -> str:
     """A name as it may be shown and kept: one printable line, never empty."""
     return clip(who, MAX_WHO_CHARS).strip() or "somebody"
 
 
-def noted(changes: Sequence[Change], who: str, what: str, at_ns: int) -> tuple[Change, ...]:
+def with_change(changes: Sequence[Change], who: str, what: str, at_ns: int) -> tuple[Change, ...]:
     """The changes with one more at their end, as many as are kept."""
-    change = Change(at_ns=at_ns, who=named(who), what=clip(what, MAX_WHAT_CHARS))
+    change = Change(at_ns=at_ns, who=display_name(who), what=clip(what, MAX_WHAT_CHARS))
     return (*changes, change)[-CHANGES_KEPT:]
 
 
-def configured(differences: Sequence[str]) -> str:
+def apply_summary(differences: Sequence[str]) -> str:
     """The change that a configuration with these differences is."""
     more = len(differences) - _SHOWN_AT_MOST
     rest = f"; and {more} more" if more > 0 else ""
     return f"configuration applied: {'; '.join(differences[:_SHOWN_AT_MOST])}{rest}"
 
 
-def stream_key(text: str, keys: Collection[str]) -> str:
+def resolve_stream(text: str, keys: Collection[str]) -> str:
     """The one of `keys` that is meant, with or without its venue. Raises UsageError."""
     found = [key for key in keys if text in (key, key.partition(":")[2])]
     if len(found) == 1:

@@ -21,7 +21,7 @@ MUTE_LIMIT_S = 3.0
 # A stream that does not leave a retired publisher by itself is cut off after this long.
 RETIRE_PATIENCE_S = 10.0
 # One that has not started for so long waits for room, and those that it is to replace may take up that room.
-NO_ROOM_S = 15.0
+UNSCHEDULABLE_AFTER_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def reconcile(desired: Desired, observed: Observed, now: float) -> list[Instruct
         *due,
         *_streams(desired, observed),
         *_retirements(desired, observed),
-        *_leavers(desired, observed),
+        *_departures(desired, observed),
     ]
 
 
@@ -212,7 +212,7 @@ def _retirements(desired: Desired, observed: Observed) -> Iterator[Retire]:
     by_use = sorted(staying, key=lambda name: _use(name, observed.publishers[name]))
     for name in by_use[: max(0, len(staying) - desired.publishers)]:
         yield Retire(name)
-    no_room = any(observed.publishers[name].starting_s >= NO_ROOM_S for name in staying)
+    no_room = any(observed.publishers[name].starting_s >= UNSCHEDULABLE_AFTER_S for name in staying)
     if len(serving) < desired.publishers and not (serving and no_room):
         return
     for name, publisher in observed.publishers.items():
@@ -227,7 +227,7 @@ def _use(name: str, publisher: ObservedPublisher) -> tuple[bool, float, int, str
     return publisher.silence is None, publisher.demand_per_s, -number, name
 
 
-def _leavers(desired: Desired, observed: Observed) -> Iterator[Instruction]:
+def _departures(desired: Desired, observed: Observed) -> Iterator[Instruction]:
     used = {leg.publisher for legs in (observed.streams, observed.twins) for leg in legs.values()}
     used |= {assignment.publisher for assignment in desired.assignments.values()}
     for name, publisher in observed.publishers.items():

@@ -10,7 +10,7 @@ from relay.model.stats import RelayStatus, StreamStats
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class Rollout:
     """`waiting` says what is not done yet, in a few words each; empty when the change is complete."""
 
     before: RelayStatus
@@ -19,16 +19,16 @@ class Effect:
     renewed: tuple[str, ...]
 
 
-def effect(before: RelayStatus, now: RelayStatus, config: Config) -> Effect:
+def rollout_status(before: RelayStatus, now: RelayStatus, config: Config) -> Rollout:
     """`config` is what was applied since `before`, and differs from what ran then."""
     stopped = {one.key for one in now.stopped}
     wanted = {one.spec.key: one for one in config.streams if one.spec.key not in stopped}
     old, new = _by_key(before), _by_key(now)
     renewed = tuple(key for key in wanted if key not in old or key not in new or _is_new(old[key], new[key]))
     if now.config_version <= before.config_version:
-        return Effect(before, now, ("the controller",), ())
+        return Rollout(before, now, ("the controller",), ())
     waiting = (*now.pending, *_streams_waited_for(renewed, new, wanted), *_publishers_waited_for(now))
-    return Effect(before, now, waiting, renewed)
+    return Rollout(before, now, waiting, renewed)
 
 
 def _by_key(status: RelayStatus) -> dict[str, StreamStats]:

@@ -19,7 +19,7 @@ UNCOVERED_LIMIT_S = 20.0
 TOGETHER_LIMIT_S = 30.0
 
 
-def other_leg(actor: ActorId) -> ActorId | None:
+def other_instance(actor: ActorId) -> ActorId | None:
     """None for what is no leg."""
     match actor.role:
         case Role.STREAM:
@@ -48,12 +48,12 @@ def _merged(
 
 
 @dataclass(slots=True)
-class CoverWatch:
+class UncoveredStreams:
     """Since when critical streams have had no warm leg that could take over without a loss."""
 
     _since: dict[str, float] = field(default_factory=dict)
 
-    def looked(self, streams: Iterable[StreamStats], now: float) -> None:
+    def update(self, streams: Iterable[StreamStats], now: float) -> None:
         bare = (one for one in streams if one.critical and not (one.warm and one.warm.ready))
         keys = [one.key for one in bare]
         self._since = {key: self._since.get(key, now) for key in keys}
@@ -74,14 +74,14 @@ def choose_node(nodes: Collection[str], other: str | None, used: Iterable[str]) 
 
 
 @dataclass(slots=True)
-class Together:
+class ColocatedPairs:
     """Which pairs share a node although there is another one, and for how long. A move is tried once for each
     set of nodes: one that has no room is no better the second time."""
 
     _since: dict[str, float] = field(default_factory=dict)
     _tried: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def looked(self, key: str, where: Mapping[Role, str], nodes: frozenset[str], now: float) -> bool:
+    def update(self, key: str, where: Mapping[Role, str], nodes: frozenset[str], now: float) -> bool:
         """Whether the warm leg of this stream should be made anew, elsewhere."""
         together = len(where) == 2 and len(set(where.values())) == 1
         if not together or not nodes - set(where.values()) or self._tried.get(key) == nodes:

@@ -20,7 +20,7 @@ CHANGES_KEPT = 50
 ASSIGNMENT, REVISION = "assignment/", "revision/"
 
 
-class Store(Protocol):
+class KeyValueStore(Protocol):
     """The part of relay.ports.Cluster that keeps facts."""
 
     def load(self, fact: str) -> bytes | None: ...
@@ -53,8 +53,8 @@ def assignment_fact(stream: str) -> str:
     return f"{ASSIGNMENT}{stream}"
 
 
-class Facts:
-    def __init__(self, store: Store) -> None:
+class ControlStore:
+    def __init__(self, store: KeyValueStore) -> None:
         self._store = store
 
     def running(self) -> Running | None:

@@ -24,7 +24,14 @@ from struct import error as StructError
 import orjson
 
 from relay.errors import LinkError
-from relay.model.record_batch import EVENT_KINDS, MAX_BATCH_BYTES, NO_EVENT_ID, Batch, Kind, decode
+from relay.model.record_batch import (
+    EVENT_KINDS,
+    MAX_BATCH_BYTES,
+    NO_EVENT_ID,
+    RecordBatch,
+    RecordKind,
+    decode,
+)
 
 VERSION = 3
 NONCE_BYTES = 32
@@ -32,8 +39,8 @@ NONCE_BYTES = 32
 MAX_HELLO_BYTES = 4096
 MAX_MESSAGE_BYTES = 2 * MAX_BATCH_BYTES
 
-HELLO, BATCHES, BYE, JOIN, WORD = 1, 2, 3, 4, 5
-CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED, HEARD, PARTED = 16, 17, 18, 19, 20, 21, 22, 23
+HELLO, BATCHES, BYE, JOIN, STATUS = 1, 2, 3, 4, 5
+CHALLENGE, RESUME, ACK, FENCED, ALIVE, REFUSED, PEER_STATUS, PEER_LEFT = 16, 17, 18, 19, 20, 21, 22, 23
 
 _FRAME = Struct("<IB")
 _BATCHES = Struct("<II")
@@ -44,7 +51,7 @@ _MARK = Struct("<QII")
 _REFUSED = Struct("<IQ")
 _FENCED = Struct("<Q")
 _ALIVE = Struct("<B")
-_KINDS = frozenset(Kind)
+_KINDS = frozenset(RecordKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +83,7 @@ class Resume:
     sent_ns: int = 0
 
 
-Mark = tuple[int, int, int]
+AckMark = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +93,8 @@ class Ack:
     wait for each other, and latency counts without that. It left at `told_ns`, by the publisher's clock."""
 
     session: int
-    told_ns: int
-    marks: tuple[Mark, ...]
+    sent_ns: int
+    marks: tuple[AckMark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ def resume(message: Resume) -> bytes:
     return frame(RESUME, _RESUME.pack(*astuple(message)))
 
 
-def ack(session: int, told_ns: int, marks: Iterable[Mark]) -> bytes:
+def ack(session: int, told_ns: int, marks: Iterable[AckMark]) -> bytes:
     return frame(ACK, _ACK.pack(session, told_ns) + b"".join([_MARK.pack(*mark) for mark in marks]))
 
 
@@ -157,7 +164,7 @@ def refused(message: Refused) -> bytes:
     return frame(REFUSED, _REFUSED.pack(message.session, message.offset) + message.reason.encode()[:512])
 
 
-class Splitter:
+class MessageDecoder:
     """Cuts a byte stream into messages. `limit_bytes` may be raised once the peer is proved."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -214,7 +221,7 @@ def _is_sound(message: Hello) -> bool:
     return printable and 0 < message.epoch < 2**64
 
 
-def read_batches(body: bytes) -> tuple[int, int, list[Batch]]:
+def read_batches(body: bytes) -> tuple[int, int, list[RecordBatch]]:
     """Session, number of records to skip and batches.
 
     Raises DamagedBatchError or LinkError for anything torn, left over or out of reason.

@@ -15,9 +15,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from relay.delivery.buffered_batch import Held, from_journal
+from relay.delivery.buffered_batch import BufferedBatch, from_journal
 from relay.model.choices import Overflow
-from relay.model.record_batch import MAX_RECORDS, NO_EVENT_ID, Batch, Kind, decode, head, record_of
+from relay.model.record_batch import (
+    MAX_RECORDS,
+    NO_EVENT_ID,
+    RecordBatch,
+    RecordKind,
+    decode,
+    head,
+    record_of,
+)
 
 # Two sockets give the same event at times that differ by less.
 SAME_TIME_NS = 1_000_000_000
@@ -34,7 +42,7 @@ class Admission(Enum):
 
 
 @dataclass(slots=True)
-class Books:
+class EventCounts:
     """Counts of events since the start of this incarnation."""
 
     received: int = 0
@@ -47,19 +55,19 @@ class Books:
     spilled: int = 0
 
 
-class Window:
+class SendWindow:
     """Use from one event loop only. With `spill` the caller keeps a journal to spill to."""
 
     def __init__(self, *, max_messages: int, max_bytes: int, overflow: Overflow) -> None:
-        self.books = Books()
+        self.counts = EventCounts()
         self.overflow = overflow
         self.memory_bytes = 0
         self.in_flight_bytes = 0
         self.in_flight_records = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._queued: deque[Held] = deque()
-        self._in_flight: deque[Held] = deque()
+        self._queued: deque[BufferedBatch] = deque()
+        self._in_flight: deque[BufferedBatch] = deque()
         self._queued_records = 0
         self._queued_events = 0
         self._in_flight_events = 0
@@ -74,7 +82,7 @@ class Window:
         self._last_acknowledged: tuple[bytes, int] | None = None
 
     def __repr__(self) -> str:
-        return f"Window(queued={self.queued}, in_flight={self.in_flight}, spilled={self.books.spilled})"
+        return f"Window(queued={self.queued}, in_flight={self.in_flight}, spilled={self.counts.spilled})"
 
     @property
     def queued(self) -> int:
@@ -112,7 +120,7 @@ class Window:
         return self.full and self.overflow is Overflow.BLOCK and not self.has_spilled
 
     @property
-    def takes(self) -> int:
+    def max_batch_records(self) -> int:
         """How many records may be offered as one batch: those that have room, and without room as many as
         the policy treats alike."""
         if self.has_spilled or self.overflow is Overflow.BLOCK:
@@ -127,7 +135,7 @@ class Window:
         return self._newest_in_memory
 
     @property
-    def last_acknowledged(self) -> Batch | None:
+    def last_acknowledged(self) -> RecordBatch | None:
         """The newest acknowledged event, alone in a batch; None until there is one."""
         if self._last_acknowledged is None:
             return None
@@ -137,29 +145,29 @@ class Window:
         oldest = self._in_flight or self._queued
         return oldest[0].recv_ns if oldest else None
 
-    def waiting(self, now_ns: int) -> tuple[int, float]:
+    def unanswered(self, now_ns: int) -> tuple[int, float]:
         """How many events are unanswered, and for how many seconds the oldest of them in memory has been."""
         oldest = self._in_flight or self._queued
         if not oldest:
             return 0, 0.0
-        events = self._in_flight_events + self._queued_events + self.books.spilled
+        events = self._in_flight_events + self._queued_events + self.counts.spilled
         return events, (now_ns - oldest[0].recv_ns) / 1e9
 
     def recover(self, events: int, acknowledged_offset: int, last_offset: int) -> None:
         """Start behind a journal that still holds `events` unacknowledged ones up to `last_offset`."""
-        self.books.received += events
-        self.books.recovered += events
-        self.books.spilled += events
+        self.counts.received += events
+        self.counts.recovered += events
+        self.counts.spilled += events
         self._newest_in_memory = acknowledged_offset
         self._newest_spilled = last_offset
 
-    def offer(self, batch: Held) -> Admission:
+    def offer(self, batch: BufferedBatch) -> Admission:
         """Take in the next batch, of at most `takes` records, by the overflow policy once memory is full.
 
         Its events are counted as received.
         """
         if batch.is_event:
-            self.books.received += batch.count
+            self.counts.received += batch.count
         if self._newest_spilled > self._newest_in_memory:
             return self._spill(batch)
         admission = self._overflow(batch) if self.full else self._keep(batch)
@@ -175,7 +183,7 @@ class Window:
             and self._newest_spilled <= self._newest_in_memory
         )
 
-    def pass_on(self, batch: Held, max_records: int, max_bytes: int) -> bool:
+    def admit_in_flight(self, batch: BufferedBatch, max_records: int, max_bytes: int) -> bool:
         """Take in a batch of events that has room, straight to in flight, as `offer` and `take` would do.
 
         False, and nothing done, if something waits before it or these limits of in flight are reached.
@@ -189,7 +197,7 @@ class Window:
             return False
         count, size = batch.count, len(batch.encoded)
         self._in_flight.append(batch)
-        self.books.received += count
+        self.counts.received += count
         self.in_flight_records += count
         self._in_flight_events += count
         self.in_flight_bytes += size
@@ -197,13 +205,13 @@ class Window:
         self._newest_in_memory = batch.offset + count - 1
         return True
 
-    def _overflow(self, batch: Held) -> Admission:
+    def _overflow(self, batch: BufferedBatch) -> Admission:
         if self.overflow is Overflow.SPILL:
             return self._spill(batch)
         if not batch.is_event:
-            return self._keep(batch) if batch.vital else Admission.DROPPED
+            return self._keep(batch) if batch.undroppable else Admission.DROPPED
         if self.overflow is Overflow.DROP_NEWEST:
-            self.books.dropped += batch.count
+            self.counts.dropped += batch.count
             return Admission.DROPPED
         if self.overflow is Overflow.DROP_OLDEST:
             self._drop_oldest()
@@ -211,23 +219,23 @@ class Window:
             self._conflate_newest()
         return self._keep(batch)
 
-    def _keep(self, batch: Held) -> Admission:
+    def _keep(self, batch: BufferedBatch) -> Admission:
         self._queued.append(batch)
         self._count_queued(batch, 1)
         self._newest_in_memory = batch.offset + batch.count - 1
         return Admission.KEPT
 
-    def _count_queued(self, batch: Held, sign: int) -> None:
+    def _count_queued(self, batch: BufferedBatch, sign: int) -> None:
         left = sign * (batch.count - batch.done)
         self._queued_records += left
         if batch.is_event:
             self._queued_events += left
         self.memory_bytes += sign * (BATCH_BYTES + len(batch.encoded))
 
-    def _spill(self, batch: Held) -> Admission:
+    def _spill(self, batch: BufferedBatch) -> Admission:
         self._newest_spilled = batch.last_offset
         if batch.is_event:
-            self.books.spilled += batch.count
+            self.counts.spilled += batch.count
         return Admission.SPILLED
 
     def _drop_oldest(self) -> None:
@@ -235,7 +243,7 @@ class Window:
         if self._queued:
             oldest = self._queued.popleft()
             self._count_queued(oldest, -1)
-            self.books.dropped += oldest.is_event
+            self.counts.dropped += oldest.is_event
             if oldest.done + 1 < oldest.count:
                 rest = oldest.part(oldest.done + 1, oldest.count)
                 self._queued.appendleft(rest)
@@ -246,15 +254,15 @@ class Window:
         if self._queued and self._queued[-1].conflatable:
             newest = self._queued.pop()
             self._count_queued(newest, -1)
-            self.books.conflated += 1
+            self.counts.conflated += 1
             if newest.done < newest.count - 1:
                 rest = newest.part(newest.done, newest.count - 1)
                 self._queued.append(rest)
                 self._count_queued(rest, 1)
 
-    def take(self, max_records: int, max_bytes: int) -> list[Held]:
+    def start_sending(self, max_records: int, max_bytes: int) -> list[BufferedBatch]:
         """Move the oldest queued batches to in flight, until these limits are reached or passed by one."""
-        taken: list[Held] = []
+        taken: list[BufferedBatch] = []
         queued = self._queued
         taken_bytes = records = events = 0
         while queued and records < max_records and taken_bytes < max_bytes:
@@ -284,7 +292,7 @@ class Window:
             if batch.is_event:
                 received.append((batch.recv_ns, left))
                 self._in_flight_events -= left
-                self.books.acknowledged += left
+                self.counts.acknowledged += left
                 self._last_acknowledged = batch.encoded, done - 1
             if done == batch.count:
                 in_flight.popleft()
@@ -292,7 +300,7 @@ class Window:
                 self.in_flight_bytes -= len(batch.encoded)
         return received
 
-    def refuse(self, offset: int) -> Batch | None:
+    def refuse(self, offset: int) -> RecordBatch | None:
         """NATS can never take the record at `offset`: it leaves as rejected, and is returned alone.
 
         None if it is not in flight.
@@ -301,11 +309,11 @@ class Window:
             number = offset - batch.offset
             if batch.done <= number < batch.count:
                 self._replace_in_flight(place, batch.without(number))
-                self.books.rejected += batch.is_event
+                self.counts.rejected += batch.is_event
                 return record_of(batch.encoded, number)
         return None
 
-    def _replace_in_flight(self, place: int, parts: list[Held]) -> None:
+    def _replace_in_flight(self, place: int, parts: list[BufferedBatch]) -> None:
         """By what is left of it without one record."""
         in_flight = self._in_flight
         in_flight.rotate(-place)
@@ -338,7 +346,7 @@ class Window:
         self._stored_through = max(self._stored_through, (epoch, seq))
         self._stored_id, self._stored_recv_ns = event_id, recv_ns
         self._may_be_stored = event_id != NO_EVENT_ID
-        side_records: list[Held] = []
+        side_records: list[BufferedBatch] = []
         while self._queued:
             oldest = self._queued[0]
             if oldest.is_event and not self._settle(oldest, self._stored(oldest)):
@@ -348,7 +356,7 @@ class Window:
                 side_records.append(oldest)
         self._queued.extendleft(reversed(side_records))
 
-    def _stored(self, batch: Held) -> int:
+    def _stored(self, batch: BufferedBatch) -> int:
         """How many records at its front are stored."""
         first = head(batch.encoded)
         if (first.epoch, first.seq) <= self._stored_through:
@@ -357,26 +365,28 @@ class Window:
             return min(batch.count, self._stored_through[1] - first.seq + 1)
         # An id alone says nothing: an exchange that counts anew uses low ones again.
         # REST was asked for the ids behind a known one, which tells, and gave them later.
-        read_together = first.kind == Kind.HEALED or first.recv_ns <= self._stored_recv_ns + SAME_TIME_NS
+        read_together = (
+            first.kind == RecordKind.HEALED or first.recv_ns <= self._stored_recv_ns + SAME_TIME_NS
+        )
         if first.epoch == self._stored_through[0] or not read_together:
             return 0
         event_ids = decode(batch.encoded, 0, check=False)[0].event_ids
         return 0 if event_ids[0] == NO_EVENT_ID else bisect_right(event_ids, self._stored_id)
 
-    def _settle(self, batch: Held, stored: int) -> bool:
+    def _settle(self, batch: BufferedBatch, stored: int) -> bool:
         """The first `stored` records of a queued batch are done; whether all of them are."""
         if stored > batch.done:
             left, batch.done = stored - batch.done, stored
             self._queued_records -= left
             self._queued_events -= left
-            self.books.acknowledged += left
+            self.counts.acknowledged += left
             self._last_acknowledged = batch.encoded, stored - 1
         if stored < batch.count:
             return False
         self.memory_bytes -= BATCH_BYTES + len(batch.encoded)
         return True
 
-    def _settle_newest(self, newest: Held) -> bool:
+    def _settle_newest(self, newest: BufferedBatch) -> bool:
         """Whether the batch that was queued last is stored already."""
         stored = self._settle(newest, self._stored(newest))
         if stored:
@@ -396,16 +406,16 @@ class Window:
         for one in encoded:
             held = from_journal(one, self._newest_in_memory)
             if held.is_event:
-                self.books.spilled -= held.count - held.done
+                self.counts.spilled -= held.count - held.done
             self._keep(held)
             if held.is_event:
                 self._settle_newest(held)
 
     def refill_ended(self) -> int:
         """The journal has nothing more: what it should have had is counted as dropped, and returned."""
-        missing = self.books.spilled
-        self.books.spilled = 0
-        self.books.dropped += missing
+        missing = self.counts.spilled
+        self.counts.spilled = 0
+        self.counts.dropped += missing
         self._newest_in_memory = max(self._newest_in_memory, self._newest_spilled)
         return missing
 

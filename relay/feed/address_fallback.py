@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class LastAddress:
+class AddressFallback:
     """Of one stream. When nobody answers by name the next attempt is at the last address that worked, and the
     one after that by name again, as the exchange may have moved: name servers that fail or lie end no stream.
     """
@@ -13,7 +13,7 @@ class LastAddress:
         self._by_name_failed = False
 
     @property
-    def next(self) -> str | None:
+    def next_address(self) -> str | None:
         """None means by name."""
         return self._known if self._by_name_failed else None
 

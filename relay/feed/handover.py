@@ -20,23 +20,23 @@ FIRST_DATA_S = 60.0
 # From the successor's first event to the alignment, where the kind is not slower itself.
 ALIGN_S = 10.0
 # How long a witness listens before its silence counts too.
-LEAST_WITNESS_S, MOST_WITNESS_S = 2.0, 10.0
+MIN_PROBE_S, MAX_PROBE_S = 2.0, 10.0
 # Connections that were opened together are replaced apart, over the last tenth of their age.
 STAGGER = 0.1
 
 
-class Cause(Enum):
+class HandoverCause(Enum):
     AGE = "age"
     SHUTDOWN = "shutdown"
     SILENCE = "silence"
 
 
-class Verdict(Enum):
+class HandoverOutcome(Enum):
     JOIN = "join"
     """The two were aligned, or there is nothing to align: go on with the new one, without a seam."""
-    TAKE_OVER = "take over"
+    REPLACE = "take over"
     """The old one is dead: go on with all that the new one brought; what came before it may be missing."""
-    GIVE_UP = "give up"
+    UNALIGNED = "give up"
     """Both send, and what they send cannot be aligned: go on with the new one, and say that it may be torn.
     """
     KEEP = "keep"
@@ -51,14 +51,14 @@ def rotation_age_s(key: str, rotate_after_s: float) -> float:
     return rotate_after_s * (1.0 - STAGGER * share)
 
 
-class Succession:
+class ConnectionHandover:
     """Once the new socket opened, ask `verdict` after each of the other calls, and now and then."""
 
-    def __init__(self, overlap: Overlap, cause: Cause, silence_limit_s: float | None) -> None:
+    def __init__(self, overlap: Overlap, cause: HandoverCause, silence_limit_s: float | None) -> None:
         limit_s = silence_limit_s or ALIGN_S
         self.overlap = overlap
-        self._witness = cause is Cause.SILENCE
-        self._witness_s = min(max(limit_s, LEAST_WITNESS_S), MOST_WITNESS_S)
+        self._is_probe = cause is HandoverCause.SILENCE
+        self._probe_s = min(max(limit_s, MIN_PROBE_S), MAX_PROBE_S)
         self._align_s = max(ALIGN_S, limit_s)
         self._opened_at = 0.0
         self._old_ended_at: float | None = None
@@ -83,45 +83,45 @@ class Succession:
             self._new_heard_at = now
         return rest
 
-    def verdict(self, now: float) -> Verdict | None:
+    def outcome(self, now: float) -> HandoverOutcome | None:
         """None while it is open."""
         if self._old_ended_at is not None:
-            return self._of_orphan(self._old_ended_at, now)
-        return self._of_witness(now) if self._witness else self._of_successor(now)
+            return self._after_old_closed(self._old_ended_at, now)
+        return self._of_probe(now) if self._is_probe else self._of_successor(now)
 
-    def _of_witness(self, now: float) -> Verdict | None:
+    def _of_probe(self, now: float) -> HandoverOutcome | None:
         if self._old_heard_at is not None:
-            return Verdict.KEEP
+            return HandoverOutcome.KEEP
         if self._new_heard_at is not None:
-            return Verdict.TAKE_OVER if now - self._new_heard_at >= GRACE_S else None
-        return Verdict.QUIET if now - self._opened_at >= self._witness_s else None
+            return HandoverOutcome.REPLACE if now - self._new_heard_at >= GRACE_S else None
+        return HandoverOutcome.QUIET if now - self._opened_at >= self._probe_s else None
 
-    def _of_successor(self, now: float) -> Verdict | None:
+    def _of_successor(self, now: float) -> HandoverOutcome | None:
         if self.overlap.aligned:
-            return Verdict.JOIN
+            return HandoverOutcome.JOIN
         if self._new_heard_at is None:
             if now - self._opened_at < FIRST_DATA_S:
                 return None
-            return Verdict.KEEP if self._heard_since_opening else Verdict.JOIN
+            return HandoverOutcome.KEEP if self._heard_since_opening else HandoverOutcome.JOIN
         waited_s = now - self._new_heard_at
         silent = self._old_heard_at is None or self._old_heard_at < self._new_heard_at
         if silent and not self.overlap.matched and waited_s >= LAG_S:
-            return Verdict.TAKE_OVER
+            return HandoverOutcome.REPLACE
         if waited_s < self._align_s and not self.overlap.hopeless:
             return None
         if self.overlap.matched and not self.overlap.hopeless:
-            return Verdict.JOIN
-        return Verdict.TAKE_OVER if silent else Verdict.GIVE_UP
+            return HandoverOutcome.JOIN
+        return HandoverOutcome.REPLACE if silent else HandoverOutcome.UNALIGNED
 
-    def _of_orphan(self, ended_at: float, now: float) -> Verdict | None:
+    def _after_old_closed(self, ended_at: float, now: float) -> HandoverOutcome | None:
         """The old one is over, so only the new one can still say where they meet."""
         if self.overlap.matched:
-            return Verdict.JOIN
+            return HandoverOutcome.JOIN
         if self._new_heard_at is None and now - self._opened_at < FIRST_DATA_S:
             return None
         # Whoever listened beside a silent socket has missed nothing of what it would have brought.
         side_by_side = ended_at - self._opened_at >= GRACE_S and not self._heard_since_opening
-        return Verdict.JOIN if side_by_side else Verdict.TAKE_OVER
+        return HandoverOutcome.JOIN if side_by_side else HandoverOutcome.REPLACE
 
     @property
     def _heard_since_opening(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from relay.binance.classifier import FrameClassifier, Outcome
+from relay.binance.classifier import PayloadClass, PayloadClassifier
 from relay.binance.streams import StreamSpec
 
 # Beyond these a match is not to be hoped for: seconds of the busiest stream, and a payload in endless repeat.
@@ -21,7 +21,7 @@ MAX_STARTS = 64
 Key = Callable[[bytes], Hashable | None]
 
 
-class Held(NamedTuple):
+class _OverlapEvent(NamedTuple):
     key: Hashable
     payload: bytes
     recv_ns: int
@@ -36,11 +36,11 @@ class Read(NamedTuple):
 
 def event_key(spec: StreamSpec) -> Key:
     """By what an event is known on two sockets: its id, else its bytes; None for what is no event."""
-    classify = FrameClassifier(spec)
+    classify = PayloadClassifier(spec)
 
     def key(payload: bytes) -> Hashable | None:
         verdict = classify(payload)
-        if verdict.outcome is not Outcome.ACCEPTED:
+        if verdict.payload_class is not PayloadClass.ACCEPTED:
             return None
         return verdict.event_id if spec.id_key else payload
 
@@ -56,16 +56,16 @@ class Overlap:
 
     def __init__(self, key: Key, *, unique: bool) -> None:
         self.removed = 0
-        self.torn = False
+        self.misaligned = False
         self.unique = unique
         self._key = key
         self._old: list[Hashable] = []
-        self._held: list[Held] = []
+        self._held: list[_OverlapEvent] = []
         # Places in `_old` where the new socket's sequence may begin, by all that is known.
         self._starts: list[int] = []
         # The first place in `_held` whose event differs from the first one: before it, a run of equal events
         # fits anywhere in the old socket's run.
-        self._turn: int | None = None
+        self._first_change: int | None = None
         self._next = 0
 
     def old(self, payloads: list[bytes]) -> int:
@@ -87,18 +87,18 @@ class Overlap:
             if key is None:
                 rest.append(payload)
             else:
-                self._hold(Held(key, payload, recv_ns))
+                self._hold(_OverlapEvent(key, payload, recv_ns))
         return rest
 
-    def _hold(self, held: Held) -> None:
+    def _hold(self, held: _OverlapEvent) -> None:
         at = len(self._held)
         self._held.append(held)
         if at == 0:
             self._starts = [start for start, key in enumerate(self._old) if key == held.key]
             return
         self._starts = [start for start in self._starts if self._fits(start, at)]
-        if self._turn is None and held.key != self._held[0].key:
-            self._turn = at
+        if self._first_change is None and held.key != self._held[0].key:
+            self._first_change = at
 
     def _fits(self, start: int, at: int) -> bool:
         """Whether the new socket's event `at` is the one that the old socket had there, if both have come."""
@@ -121,13 +121,13 @@ class Overlap:
         if len(self._starts) != 1:
             return False
         reach = len(self._old) - self._starts[0]
-        return self.unique or (self._turn is not None and reach > self._turn)
+        return self.unique or (self._first_change is not None and reach > self._first_change)
 
     @property
     def hopeless(self) -> bool:
         return max(len(self._old), len(self._held)) > MAX_EVENTS or len(self._starts) > MAX_STARTS
 
-    def join(self) -> list[Read]:
+    def events_after_old(self) -> list[Read]:
         """What the new socket brought beyond the old one; without a match, everything that is held.
 
         Of several places where it fits the last one counts: rather repeat than lose.
@@ -138,7 +138,7 @@ class Overlap:
         self._next = min(len(self._held), self.removed)
         return _reads(self._held[self.removed :])
 
-    def remainder(self) -> list[Read]:
+    def all_events(self) -> list[Read]:
         """Everything that is held, aligned or not."""
         self._old.clear()
         return _reads(self._held)
@@ -148,7 +148,7 @@ class Overlap:
         """Events are still to come on the new socket that the old one has delivered."""
         return self._next < len(self._old)
 
-    def pass_on(self, payloads: list[bytes]) -> list[bytes]:
+    def drop_delivered(self, payloads: list[bytes]) -> list[bytes]:
         """The payloads without the events that the old socket has delivered."""
         kept = []
         for payload in payloads:
@@ -158,13 +158,13 @@ class Overlap:
             elif key == self._old[self._next]:
                 self._next += 1
             else:
-                self.torn = True
+                self.misaligned = True
                 self._old.clear()
                 kept.append(payload)
         return kept
 
 
-def _reads(held: list[Held]) -> list[Read]:
+def _reads(held: list[_OverlapEvent]) -> list[Read]:
     reads: list[Read] = []
     for each in held:
         if reads and reads[-1].recv_ns == each.recv_ns:

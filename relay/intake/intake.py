@@ -17,18 +17,18 @@ from typing import NamedTuple
 
 import orjson
 
-from relay.binance.classifier import FrameClassifier, Outcome, Verdict
-from relay.binance.event_time import sent_ns
+from relay.binance.classifier import Classification, PayloadClass, PayloadClassifier
+from relay.binance.event_time import event_time_ns
 from relay.binance.streams import StreamSpec
-from relay.delivery.buffered_batch import Held
-from relay.delivery.window import Window
-from relay.intake.gap_hold import Gap, Waiting
+from relay.delivery.buffered_batch import BufferedBatch
+from relay.delivery.window import SendWindow
+from relay.intake.gap_hold import GapHold, HeldPayload
 from relay.intake.loss_entries import lost_entry, settled_entry
-from relay.intake.sequencer import Acceptance
-from relay.journal.damage import Tear
+from relay.intake.sequencer import Sequencer
+from relay.journal.damage import JournalLoss
 from relay.losses.entry import LossEntry
-from relay.model.gap import Fate, Hole, Piece, joined
-from relay.model.record_batch import FULL_BYTES, MAX_RECORDS, NO_EVENT_ID, Kind
+from relay.model.gap import FillOutcome, FillRange, Gap, coalesce
+from relay.model.record_batch import FULL_BYTES, MAX_RECORDS, NO_EVENT_ID, RecordKind
 from relay.primitives.range_set import RangeSet
 from relay.primitives.text import utc
 
@@ -41,7 +41,7 @@ HEALING_OFF = "exchange.heal is off"
 TOO_MUCH = "too much was read while REST was asked; what it gives later goes to the subject of repairs"
 
 
-class Taken(NamedTuple):
+class IntakeResult(NamedTuple):
     """What one call came to. `journal` is to be appended in one piece, up to record `last_offset`.
 
     `held` events of this call wait for their predecessors. `hole` is one that was found in it and that REST
@@ -53,7 +53,7 @@ class Taken(NamedTuple):
     accepted: int
     shutdown: bool
     held: int = 0
-    hole: Hole | None = None
+    gap: Gap | None = None
 
 
 class _First(NamedTuple):
@@ -74,7 +74,7 @@ class Intake:
     def __init__(
         self,
         spec: StreamSpec,
-        window: Window,
+        window: SendWindow,
         *,
         epoch: int,
         last_offset: int = 0,
@@ -88,10 +88,10 @@ class Intake:
         self.healed = 0
         self.repaired = 0
         self.received_bytes = 0
-        self._classify = FrameClassifier(spec)
+        self._classify = PayloadClassifier(spec)
         self._spec = spec
         self._window = window
-        self._acceptance = Acceptance(window, epoch, last_offset)
+        self._sequencer = Sequencer(window, epoch, last_offset)
         self._last_id = last_event_id
         # What a later event must name as its predecessor: the last id, also where that is not unique.
         self._last_link = last_event_id
@@ -100,39 +100,39 @@ class Intake:
         self._earlier_runs = RangeSet()
         self._last_recv_ns = 0
         self._last_payload = b""
-        self._dark_since_ns: int | None = last_event_ns or None
+        self._disconnected_since_ns: int | None = last_event_ns or None
         self._set_back_ns = 0
         self._predecessor_known = last_event_id != NO_EVENT_ID
         self._first: _First | None = None
         self._heals = heals and spec.healable
         self._subject = subject
-        self._gap = Gap(None) if self._heals and not self._predecessor_known else None
-        self._found: Hole | None = None
+        self._hold_buffer = GapHold(None) if self._heals and not self._predecessor_known else None
+        self._found: Gap | None = None
         self._held = 0
 
     @property
-    def hole(self) -> Hole | None:
+    def gap(self) -> Gap | None:
         """The one that holds up later events; None if there is none, or if it is not known yet."""
-        return self._gap.hole if self._gap else None
+        return self._hold_buffer.gap if self._hold_buffer else None
 
     @property
     def holding(self) -> bool:
-        return self._gap is not None
+        return self._hold_buffer is not None
 
-    def preceded_by(self, event_id: int, at_ns: int) -> Taken:
+    def preceded_by(self, event_id: int, at_ns: int) -> IntakeResult:
         """The last event that is stored of earlier incarnations: what came between it and our first is lost.
 
         Call when NATS told, with 0 for `at_ns` if nothing is stored; it may have been known from the
         journal, or our first event may be here already.
         """
         if self._predecessor_known:
-            return self._taken()
+            return self._result()
         self._predecessor_known = True
         if at_ns:
             self._follow_on(event_id, at_ns)
-        if self._gap is not None and self._gap.hole is None:
+        if self._hold_buffer is not None and self._hold_buffer.gap is None:
             self._release()
-        return self._taken()
+        return self._result()
 
     def follow(self, event_id: int, link_id: int, recv_ns: int, *, seamless: bool) -> None:
         """Go on behind this event of another incarnation; call before anything is taken.
@@ -141,21 +141,21 @@ class Intake:
         the two may be missing: where ids do not tell, that is written down.
         """
         self._predecessor_known = True
-        self._gap = None
+        self._hold_buffer = None
         self._run_start = self._last_id = event_id
         self._last_link = link_id
         self._last_recv_ns = recv_ns
-        self._dark_since_ns = None if seamless else recv_ns or None
+        self._disconnected_since_ns = None if seamless else recv_ns or None
 
     def _follow_on(self, event_id: int, at_ns: int) -> None:
         first = self._first
         if first is None:
-            self._dark_since_ns = at_ns
+            self._disconnected_since_ns = at_ns
             self._run_start = self._last_id = self._last_link = event_id
         elif event_id == NO_EVENT_ID:
             self._lose(None, None, "disconnect", at_ns, first.recv_ns, NO_IDS)
         elif first.previous_id > event_id:
-            hole = Hole(
+            hole = Gap(
                 first_id=event_id + 1,
                 last_id=first.previous_id,
                 cause="disconnect",
@@ -163,9 +163,9 @@ class Intake:
                 to_ns=first.recv_ns,
                 sample=first.payload,
             )
-            self._miss(hole)
+            self._report_missed(hole)
 
-    def torn(self, tear: Tear) -> Taken:
+    def journal_lost(self, tear: JournalLoss) -> IntakeResult:
         """Damage to the journal took accepted events, behind which others are on their way already."""
         after = tear.after
         last_id = self._last_id if after is None else self._classify(after.payloads[0]).previous_id
@@ -173,7 +173,7 @@ class Intake:
         if NO_EVENT_ID in (last_id, tear.before_id):
             self._lose(None, None, "journal", tear.before_ns or to_ns, to_ns, NO_IDS)
         elif last_id > tear.before_id:
-            hole = Hole(
+            hole = Gap(
                 first_id=tear.before_id + 1,
                 last_id=last_id,
                 cause="journal",
@@ -181,37 +181,37 @@ class Intake:
                 to_ns=to_ns,
                 sample=b"" if after is None else after.payloads[0],
             )
-            self._miss(hole)
-        return self._taken()
+            self._report_missed(hole)
+        return self._result()
 
-    def _miss(self, hole: Hole) -> None:
+    def _report_missed(self, hole: Gap) -> None:
         """What comes behind the hole is accepted already."""
         if self._heals:
             self._found = hole
-            self._lose_hole(hole.first_id, hole, "events behind it were accepted first")
+            self._lose_gap(hole.first_id, hole, "events behind it were accepted first")
         else:
-            self._lose_hole(hole.first_id, hole, HEALING_OFF if self._spec.healable else NOT_HEALABLE)
+            self._lose_gap(hole.first_id, hole, HEALING_OFF if self._spec.healable else NOT_HEALABLE)
 
     def disconnected(self) -> None:
         """The connection ended; call once for each."""
-        if self._gap is not None:
-            self._gap.disconnected()
-        elif self._last_recv_ns and self._dark_since_ns is None:
-            self._dark_since_ns = sent_ns(self._last_payload, self._last_recv_ns)
+        if self._hold_buffer is not None:
+            self._hold_buffer.disconnected()
+        elif self._last_recv_ns and self._disconnected_since_ns is None:
+            self._disconnected_since_ns = event_time_ns(self._last_payload, self._last_recv_ns)
 
     def clock_set_back(self, by_ns: int) -> None:
         """Call before what is read by the new clock: the spell before it is to be covered in both."""
         self._set_back_ns += by_ns
         if self._last_recv_ns:
             self._last_recv_ns -= by_ns
-        if self._dark_since_ns is not None:
-            self._dark_since_ns -= by_ns
+        if self._disconnected_since_ns is not None:
+            self._disconnected_since_ns -= by_ns
 
-    def next_batch(self, payloads: list[bytes], recv_ns: int) -> Held | None:
+    def accept_fast(self, payloads: list[bytes], recv_ns: int) -> BufferedBatch | None:
         """The short way, for events that plainly are the next ones and have room: numbered and encoded, to be
         given to the window by the caller. None, and nothing done, if any needs more thought: see `take`."""
         count = len(payloads)
-        if self._gap is not None or self._first is None or self._set_back_ns or count > MAX_RECORDS:
+        if self._hold_buffer is not None or self._first is None or self._set_back_ns or count > MAX_RECORDS:
             return None
         size = sum(map(len, payloads))
         if size > FULL_BYTES or not self._window.has_room(count):
@@ -221,7 +221,7 @@ class Intake:
             return None
         first, last = event_ids[0], event_ids[-1]
         if first == NO_EVENT_ID:
-            if self._dark_since_ns is not None:
+            if self._disconnected_since_ns is not None:
                 return None
         elif (
             first != self._last_id + 1
@@ -230,60 +230,62 @@ class Intake:
         ):
             return None
         else:
-            self._dark_since_ns = None
+            self._disconnected_since_ns = None
             self._last_id = self._last_link = last
         self._last_recv_ns, self._last_payload = recv_ns, payloads[-1]
         self.received_bytes += size
-        return self._acceptance.batch(recv_ns, self._classify.conflatable, event_ids, payloads)
+        return self._sequencer.batch(recv_ns, self._classify.conflatable, event_ids, payloads)
 
-    def take(self, payloads: list[bytes], recv_ns: int) -> Taken:
+    def accept(self, payloads: list[bytes], recv_ns: int) -> IntakeResult:
         accepted = 0
         shutdown = False
         self.received_bytes += sum(map(len, payloads))
         for payload in payloads:
             verdict = self._classify(payload)
-            if verdict.outcome is Outcome.ACCEPTED:
-                if self._gap is None:
-                    accepted += self._accept(payload, recv_ns, verdict)
+            if verdict.payload_class is PayloadClass.ACCEPTED:
+                if self._hold_buffer is None:
+                    accepted += self._accept_event(payload, recv_ns, verdict)
                 else:
-                    self._hold(self._gap, Waiting(payload, recv_ns, verdict))
-            elif verdict.outcome is Outcome.REJECTED:
+                    self._hold(self._hold_buffer, HeldPayload(payload, recv_ns, verdict))
+            elif verdict.payload_class is PayloadClass.REJECTED:
                 self._reject(payload, recv_ns, verdict.reason)
-            elif verdict.outcome is Outcome.SHUTDOWN:
+            elif verdict.payload_class is PayloadClass.SHUTDOWN:
                 shutdown = True
-        return self._taken(accepted, shutdown)
+        return self._result(accepted, shutdown)
 
-    def _taken(self, accepted: int = 0, shutdown: bool = False) -> Taken:
+    def _result(self, accepted: int = 0, shutdown: bool = False) -> IntakeResult:
         found, self._found = self._found, None
         held, self._held = self._held, 0
-        return Taken(*self._acceptance.ended(), accepted, shutdown, held, found)
+        return IntakeResult(*self._sequencer.flush(), accepted, shutdown, held, found)
 
-    def _hold(self, gap: Gap, waiting: Waiting) -> None:
+    def _hold(self, gap: GapHold, waiting: HeldPayload) -> None:
         gap.hold(waiting)
         self._held += 1
         if gap.full:
             self._end_gap(TOO_MUCH)
 
-    def _accept(self, payload: bytes, recv_ns: int, verdict: Verdict) -> bool:
+    def _accept_event(self, payload: bytes, recv_ns: int, verdict: Classification) -> bool:
         if NO_EVENT_ID < verdict.event_id <= self._last_id and self._is_repeat(verdict.event_id):
-            self._window.books.repeated += 1
+            self._window.counts.repeated += 1
             return False
-        hole = self._hole_before(payload, recv_ns, verdict)
+        hole = self._gap_before(payload, recv_ns, verdict)
         if hole is not None and self._heals:
             self._found = hole
-            self._gap = Gap(hole)
-            self._hold(self._gap, Waiting(payload, recv_ns, verdict))
+            self._hold_buffer = GapHold(hole)
+            self._hold(self._hold_buffer, HeldPayload(payload, recv_ns, verdict))
             return False
         if hole is not None:
-            self._miss(hole)
+            self._report_missed(hole)
         if self._first is None:
             self._first = _First(verdict.previous_id, recv_ns, payload)
         if verdict.event_id != NO_EVENT_ID:
             self._advance(verdict.event_id, verdict.previous_id)
         else:
-            self._last_link = verdict.link_id
+            self._last_link = verdict.own_link_id
         self._last_recv_ns, self._last_payload = recv_ns, payload
-        self._acceptance.event(Kind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable)
+        self._sequencer.append_event(
+            RecordKind.EVENT, recv_ns, verdict.event_id, payload, verdict.conflatable
+        )
         return True
 
     def _is_repeat(self, event_id: int) -> bool:
@@ -294,15 +296,15 @@ class Intake:
             self._begin_run(event_id)
         self._last_id = self._last_link = event_id
 
-    def _hole_before(self, payload: bytes, recv_ns: int, verdict: Verdict) -> Hole | None:
+    def _gap_before(self, payload: bytes, recv_ns: int, verdict: Classification) -> Gap | None:
         """What was missed before this event by its ids; where they do not tell, the time is written down."""
-        dark_since_ns, self._dark_since_ns = self._dark_since_ns, None
+        dark_since_ns, self._disconnected_since_ns = self._disconnected_since_ns, None
         until_ns, self._set_back_ns = recv_ns + self._set_back_ns, 0
         known = verdict.previous_id != NO_EVENT_ID and self._last_link != NO_EVENT_ID
         if known and verdict.previous_id > self._last_link:
             cause = "upstream" if dark_since_ns is None and self._last_recv_ns else "disconnect"
             since_ns = dark_since_ns or self._last_recv_ns or recv_ns
-            return Hole(
+            return Gap(
                 first_id=self._last_link + 1,
                 last_id=verdict.previous_id,
                 cause=cause,
@@ -314,41 +316,41 @@ class Intake:
             self._lose(None, None, "disconnect", dark_since_ns, until_ns, NO_IDS)
         return None
 
-    def heal(self, pieces: Sequence[Piece], recv_ns: int) -> Taken:
+    def fill(self, pieces: Sequence[FillRange], recv_ns: int) -> IntakeResult:
         """What REST tells of `hole`, from where it told last; the events take their place."""
-        assert self._gap is not None
+        assert self._hold_buffer is not None
         for piece in pieces:
-            self._gap.settled.append(piece)
+            self._hold_buffer.settled.append(piece)
             for event_id, payload in enumerate(piece.payloads, piece.first_id):
                 self._advance(event_id, event_id - 1)
                 self.healed += 1
                 self._last_recv_ns, self._last_payload = recv_ns, payload
-                self._acceptance.event(Kind.HEALED, recv_ns, event_id, payload, False)
-        return self._taken()
+                self._sequencer.append_event(RecordKind.HEALED, recv_ns, event_id, payload, False)
+        return self._result()
 
-    def end_hold(self, reason: str) -> Taken:
+    def end_hold(self, reason: str) -> IntakeResult:
         """What is not healed by now is lost, for this `reason`, and the held events go on."""
         self._end_gap(reason)
-        return self._taken()
+        return self._result()
 
     def _end_gap(self, reason: str) -> None:
-        gap = self._gap
+        gap = self._hold_buffer
         assert gap is not None
-        if gap.hole is not None:
-            self._write_down(gap.hole, joined(gap.settled), reason)
-            self._run_on(gap.hole.last_id)
+        if gap.gap is not None:
+            self._write_down(gap.gap, coalesce(gap.settled), reason)
+            self._run_on(gap.gap.last_id)
         self._release()
 
-    def _write_down(self, hole: Hole, pieces: Sequence[Piece], reason: str) -> None:
+    def _write_down(self, hole: Gap, pieces: Sequence[FillRange], reason: str) -> None:
         next_id = hole.first_id
         for piece in pieces:
             self._settle(hole, piece, self._subject, reason)
             next_id = piece.last_id + 1
         if next_id <= hole.last_id:
-            self._lose_hole(next_id, hole, reason)
+            self._lose_gap(next_id, hole, reason)
 
-    def _settle(self, hole: Hole, piece: Piece, subject: str, reason: str) -> None:
-        if piece.fate is Fate.UNREACHED:
+    def _settle(self, hole: Gap, piece: FillRange, subject: str, reason: str) -> None:
+        if piece.outcome is FillOutcome.UNREACHED:
             self._lose(piece.first_id, piece.last_id, hole.cause, hole.from_ns, hole.to_ns, reason)
             return
         self._write(settled_entry(self._spec.key, hole, piece, subject))
@@ -367,29 +369,29 @@ class Intake:
 
     def _release(self) -> None:
         """The held events go on, up to the next hole."""
-        gap, self._gap = self._gap, None
+        gap, self._hold_buffer = self._hold_buffer, None
         assert gap is not None
-        while gap.waiting and self._gap is None:
+        while gap.waiting and self._hold_buffer is None:
             waiting = gap.waiting.popleft()
             if waiting.verdict is not None:
-                self._accept(waiting.payload, waiting.recv_ns, waiting.verdict)
-            elif self._dark_since_ns is None:
-                self._dark_since_ns = waiting.recv_ns
-        if self._gap is not None:
+                self._accept_event(waiting.payload, waiting.recv_ns, waiting.verdict)
+            elif self._disconnected_since_ns is None:
+                self._disconnected_since_ns = waiting.recv_ns
+        if self._hold_buffer is not None:
             for waiting in gap.waiting:
-                self._gap.hold(waiting)
+                self._hold_buffer.hold(waiting)
 
-    def repair(self, hole: Hole, pieces: Sequence[Piece], recv_ns: int) -> Taken:
+    def repair(self, hole: Gap, pieces: Sequence[FillRange], recv_ns: int) -> IntakeResult:
         """What REST tells too late of a hole that is announced: it goes out beside the stream."""
         for piece in pieces:
             for event_id, payload in enumerate(piece.payloads, piece.first_id):
                 self.repaired += 1
-                self._acceptance.side(Kind.REPAIR, recv_ns, payload, event_id)
-            if piece.fate is not Fate.UNREACHED:
+                self._sequencer.append_side_record(RecordKind.REPAIR, recv_ns, payload, event_id)
+            if piece.outcome is not FillOutcome.UNREACHED:
                 self._settle(hole, piece, f"{self._subject}.repair", "")
-        return self._taken()
+        return self._result()
 
-    def _lose_hole(self, first_id: int, hole: Hole, reason: str) -> None:
+    def _lose_gap(self, first_id: int, hole: Gap, reason: str) -> None:
         self._lose(first_id, hole.last_id, hole.cause, hole.from_ns, hole.to_ns, reason)
 
     def _lose(
@@ -402,17 +404,17 @@ class Intake:
         self._write(entry)
 
     def _write(self, entry: LossEntry) -> None:
-        self._acceptance.side(Kind.LOSS, entry.to_ns, entry.encode())
+        self._sequencer.append_side_record(RecordKind.LOSS, entry.to_ns, entry.encode())
 
     def _reject(self, payload: bytes, recv_ns: int, reason: str) -> None:
-        self._window.books.received += 1
-        self._window.books.rejected += 1
+        self._window.counts.received += 1
+        self._window.counts.rejected += 1
         self._report_rejected(payload, recv_ns, reason)
 
-    def refused(self, payload: bytes, recv_ns: int, reason: str) -> Taken:
+    def refused(self, payload: bytes, recv_ns: int, reason: str) -> IntakeResult:
         """NATS can never take an accepted event, which the window has counted as rejected: report it."""
         self._report_rejected(payload, recv_ns, reason)
-        return self._taken()
+        return self._result()
 
     def _report_rejected(self, payload: bytes, recv_ns: int, reason: str) -> None:
         entry = {
@@ -422,4 +424,4 @@ class Intake:
             "at": utc(recv_ns),
             "raw": payload[:MAX_RAW_BYTES].decode("utf-8", errors="backslashreplace"),
         }
-        self._acceptance.side(Kind.REJECTED, recv_ns, orjson.dumps(entry))
+        self._sequencer.append_side_record(RecordKind.REJECTED, recv_ns, orjson.dumps(entry))

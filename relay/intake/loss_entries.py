@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay.binance.streams import StreamKind, StreamSpec, Venue
 from relay.losses.entry import LossEntry
-from relay.model.gap import Fate, Hole, Piece
+from relay.model.gap import FillOutcome, FillRange, Gap
 from relay.primitives.range_set import Range
 
 # Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
@@ -15,9 +15,9 @@ _COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
 SET_BACK = "the clock was set back meanwhile, so these times are rough"
 
 
-def settled_entry(stream: str, hole: Hole, piece: Piece, subject: str) -> LossEntry:
+def settled_entry(stream: str, hole: Gap, piece: FillRange, subject: str) -> LossEntry:
     """Of ids that REST told about; the events, if there are any, are on `subject`."""
-    absent = piece.fate is Fate.ABSENT
+    absent = piece.outcome is FillOutcome.ABSENT
     return LossEntry(
         stream=stream,
         first_id=piece.first_id,

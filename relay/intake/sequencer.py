@@ -7,31 +7,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.delivery.buffered_batch import Held
-from relay.delivery.window import Admission, Window
-from relay.model.record_batch import EVENT_KINDS, FULL_BYTES, NO_EVENT_ID, Kind, encode
+from relay.delivery.buffered_batch import BufferedBatch
+from relay.delivery.window import Admission, SendWindow
+from relay.model.record_batch import EVENT_KINDS, FULL_BYTES, NO_EVENT_ID, RecordKind, encode
 
 
 @dataclass(slots=True)
 class _Run:
     """Events that are alike and were read together; their ids rise, where they have any."""
 
-    kind: Kind
+    kind: RecordKind
     recv_ns: int
     conflatable: bool
     event_ids: list[int]
     payloads: list[bytes]
 
-    def goes_on(self, kind: Kind, recv_ns: int, event_id: int, conflatable: bool) -> bool:
+    def continues(self, kind: RecordKind, recv_ns: int, event_id: int, conflatable: bool) -> bool:
         """Whether an event may be appended."""
         alike = (self.kind, self.recv_ns, self.conflatable) == (kind, recv_ns, conflatable)
         return alike and (event_id == NO_EVENT_ID or event_id > self.event_ids[-1])
 
 
-class Acceptance:
+class Sequencer:
     """`last_offset` is that of the last record that an earlier incarnation accepted."""
 
-    def __init__(self, window: Window, epoch: int, last_offset: int) -> None:
+    def __init__(self, window: SendWindow, epoch: int, last_offset: int) -> None:
         self._window = window
         self._epoch = epoch
         self._offset = last_offset
@@ -39,44 +39,50 @@ class Acceptance:
         self._run: _Run | None = None
         self._journal: list[bytes] = []
 
-    def batch(self, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]) -> Held:
+    def batch(
+        self, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]
+    ) -> BufferedBatch:
         """Events in one batch, which is numbered and goes nowhere yet; nothing else may be under way."""
         offset, seq, count = self._offset + 1, self._seq + 1, len(payloads)
         self._offset += count
         self._seq += count
-        encoded = encode(Kind.EVENT, offset, self._epoch, seq, recv_ns, event_ids, payloads)
-        return Held(offset, count, recv_ns, encoded, True, conflatable)
+        encoded = encode(RecordKind.EVENT, offset, self._epoch, seq, recv_ns, event_ids, payloads)
+        return BufferedBatch(offset, count, recv_ns, encoded, True, conflatable)
 
-    def event(self, kind: Kind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool) -> None:
+    def append_event(
+        self, kind: RecordKind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool
+    ) -> None:
         run = self._run
-        if run is None or not run.goes_on(kind, recv_ns, event_id, conflatable):
+        if run is None or not run.continues(kind, recv_ns, event_id, conflatable):
             self._end_run()
             self._run = run = _Run(kind, recv_ns, conflatable, [], [])
         run.event_ids.append(event_id)
         run.payloads.append(payload)
 
-    def events(
-        self, kind: Kind, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]
+    def append_events(
+        self, kind: RecordKind, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]
     ) -> None:
         """Many that are alike and were read together, in batches that the window takes as a whole."""
         at, count = 0, len(payloads)
         while at < count:
             some, ids = payloads, event_ids
             if count > 1:
-                some = _batched(payloads[at : at + self._window.takes])
+                some = _batched(payloads[at : at + self._window.max_batch_records])
                 ids = event_ids[at : at + len(some)]
             self._offer(kind, recv_ns, self._seq + 1, ids, some, conflatable, False)
             self._seq += len(some)
             at += len(some)
 
-    def side(self, kind: Kind, recv_ns: int, payload: bytes, event_id: int = NO_EVENT_ID) -> None:
+    def append_side_record(
+        self, kind: RecordKind, recv_ns: int, payload: bytes, event_id: int = NO_EVENT_ID
+    ) -> None:
         """Behind the events that came before; it repeats the count of the last one."""
         self._end_run()
         # What must be told, whatever becomes of events. Rejected frames may be as many as a peer likes.
-        vital = kind is Kind.LOSS or kind is Kind.REPAIR
+        vital = kind is RecordKind.LOSS or kind is RecordKind.REPAIR
         self._offer(kind, recv_ns, self._seq, [event_id], [payload], False, vital)
 
-    def ended(self) -> tuple[bytes, int]:
+    def flush(self) -> tuple[bytes, int]:
         """What the journal must get in one piece since the last call, and the offset of the last record."""
         if self._run is not None:
             self._end_run()
@@ -86,11 +92,11 @@ class Acceptance:
     def _end_run(self) -> None:
         run, self._run = self._run, None
         if run is not None:
-            self.events(run.kind, run.recv_ns, run.conflatable, run.event_ids, run.payloads)
+            self.append_events(run.kind, run.recv_ns, run.conflatable, run.event_ids, run.payloads)
 
     def _offer(
         self,
-        kind: Kind,
+        kind: RecordKind,
         recv_ns: int,
         seq: int,
         event_ids: list[int],
@@ -101,7 +107,7 @@ class Acceptance:
         offset, count = self._offset + 1, len(payloads)
         self._offset += count
         encoded = encode(kind, offset, self._epoch, seq, recv_ns, event_ids, payloads)
-        held = Held(offset, count, recv_ns, encoded, kind in EVENT_KINDS, conflatable, vital)
+        held = BufferedBatch(offset, count, recv_ns, encoded, kind in EVENT_KINDS, conflatable, vital)
         if self._window.offer(held) is not Admission.DROPPED:
             self._journal.append(encoded)
 

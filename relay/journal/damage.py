@@ -9,62 +9,62 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, Batch, Head, head, record_of
+from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, Head, RecordBatch, head, record_of
 
 
 @dataclass(frozen=True, slots=True)
-class Tear:
+class JournalLoss:
     """Events behind `before_id`, which was read at `before_ns`, and before `after` are lost. NO_EVENT_ID is
     where there is no id; `after` is one record, None where everything that was accepted since is lost."""
 
     before_id: int
     before_ns: int
-    after: Batch | None
+    after: RecordBatch | None
 
 
-class Tears:
+class JournalLossTracker:
     """Follows what is read back; use from one event loop."""
 
     def __init__(self) -> None:
         self._last: bytes | None = None
-        self._is_torn = False
+        self._is_damaged = False
         self._pending: list[tuple[bytes | None, bytes]] = []
         self._stored = (0, 0, NO_EVENT_ID, 0)
 
     def follow(self, encoded: Sequence[bytes], *, torn: bool) -> None:
         """The next batches, oldest first; `torn` says that damage lay before them."""
-        self._is_torn |= torn
+        self._is_damaged |= torn
         events = [one for one in encoded if head(one).kind in EVENT_KINDS]
-        if self._is_torn and events:
+        if self._is_damaged and events:
             self._pending.append((self._last, events[0]))
-            self._is_torn = False
+            self._is_damaged = False
         self._last = events[-1] if events else self._last
 
-    def end(self) -> Iterator[Tear]:
+    def end(self) -> Iterator[JournalLoss]:
         """Nothing more can be read back: what damage took behind the last event has no successor."""
-        if self._is_torn:
-            self._is_torn = False
-            yield Tear(*self._before(self._last), None)
+        if self._is_damaged:
+            self._is_damaged = False
+            yield JournalLoss(*self._before(self._last), None)
 
     def stored(self, epoch: int, seq: int, event_id: int, recv_ns: int) -> None:
         """The last event that NATS has stored."""
         self._stored = max(self._stored, (epoch, seq, event_id, recv_ns))
 
-    def found(self) -> Iterator[Tear]:
+    def found(self) -> Iterator[JournalLoss]:
         """Those since the last call, without what is stored. Call when it is known what is."""
         pending, self._pending = self._pending, []
         for before, after in pending:
-            tear = self._tear(before, after)
+            tear = self._loss(before, after)
             if tear is not None:
                 yield tear
 
-    def _tear(self, before: bytes | None, after: bytes) -> Tear | None:
+    def _loss(self, before: bytes | None, after: bytes) -> JournalLoss | None:
         """None if what lay between is stored, or was side records alone."""
         first = head(after)
         known = self._stored[:2] if before is None else max(self._stored[:2], _end(head(before)))
         if (first.epoch, first.seq) <= (known[0], known[1] + 1):
             return None
-        return Tear(*self._before(before), record_of(after, 0))
+        return JournalLoss(*self._before(before), record_of(after, 0))
 
     def _before(self, last: bytes | None) -> tuple[int, int]:
         """Id and time of the last event that is not lost."""

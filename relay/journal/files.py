@@ -16,12 +16,12 @@ from relay.journal.recovery import Survey, survey
 from relay.journal.segments import (
     Damage,
     Segment,
-    Taken,
+    SegmentChunk,
+    current_segments,
     damage_of,
     epoch_named,
-    in_force,
+    read_batches,
     segment_named,
-    take,
 )
 
 CHUNK_BYTES = 64 * 1024
@@ -30,7 +30,7 @@ _COPY = Struct("<QI")
 
 
 @contextmanager
-def disk(path: Path, action: str) -> Iterator[None]:
+def journal_errors(path: Path, action: str) -> Iterator[None]:
     """Turn the system's errors into JournalError; `action` completes "cannot be"."""
     try:
         yield
@@ -50,7 +50,7 @@ def last_epoch(directory: Path) -> int:
 
 
 def create_segment(path: Path, *, sync: bool) -> int:
-    with disk(path, "created"):
+    with journal_errors(path, "created"):
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if sync:
             sync_path(path.parent)
@@ -65,11 +65,11 @@ def sync_path(path: Path) -> None:
         os.close(fd)
 
 
-def take_over(directory: Path, epoch: int) -> list[tuple[Segment, int]]:
+def claim_segments(directory: Path, epoch: int) -> list[tuple[Segment, int]]:
     """Rename the segments in force, so that a predecessor that still runs can remove none of them."""
     named = (segment_named(path.name) for path in directory.iterdir())
     taken = []
-    for segment, limit in in_force(segment for segment in named if segment is not None):
+    for segment, limit in current_segments(segment for segment in named if segment is not None):
         path = directory / segment.name
         segment.owner = epoch
         # Gone in between: the predecessor removed it, so it was acknowledged.
@@ -157,26 +157,26 @@ class SegmentReader:
 
     def read(self, max_bytes: int, acknowledged: int) -> tuple[list[bytes], Damage | None]:
         """The next batches, or a damage stepped over; neither when it only came nearer to `after`."""
-        taken = self._take(max(max_bytes, CHUNK_BYTES), max_bytes)
+        taken = self._read_chunk(max(max_bytes, CHUNK_BYTES), max_bytes)
         if not taken.used:
             # The chunk may only have cut a long batch off: look at all that is left.
-            taken = self._take(self.segment.end, max_bytes)
+            taken = self._read_chunk(self.segment.end, max_bytes)
         if not taken.used:
-            return [], self._step_over(taken, acknowledged)
+            return [], self._skip_damage(taken, acknowledged)
         self._at += taken.used
         self._reached = taken.reached
         if taken.batches:
             self.after = taken.reached
         return taken.batches, None
 
-    def _take(self, chunk_bytes: int, max_bytes: int) -> Taken:
+    def _read_chunk(self, chunk_bytes: int, max_bytes: int) -> SegmentChunk:
         size = min(chunk_bytes, self.segment.end - self._at)
-        with disk(self._path, "read"):
+        with journal_errors(self._path, "read"):
             data = os.pread(self._fd, size, self._at)
         # Zeros are damage, and so is what somebody cut off.
-        return take(data.ljust(size, b"\0"), self.segment, self._reached, self.after, max_bytes)
+        return read_batches(data.ljust(size, b"\0"), self.segment, self._reached, self.after, max_bytes)
 
-    def _step_over(self, taken: Taken, acknowledged: int) -> Damage | None:
+    def _skip_damage(self, taken: SegmentChunk, acknowledged: int) -> Damage | None:
         if taken.gap is None:
             self._at = self.segment.end
             return None

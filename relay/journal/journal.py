@@ -17,14 +17,14 @@ from relay.errors import JournalError
 from relay.journal.files import (
     Cursor,
     SegmentReader,
+    claim_segments,
     create_segment,
-    disk,
+    journal_errors,
     last_epoch,
     make_private,
     read_survey,
     remove_others,
     sync_path,
-    take_over,
 )
 from relay.journal.recovery import recovery_of
 from relay.journal.segments import Damage, Segment
@@ -32,7 +32,7 @@ from relay.journal.segments import Damage, Segment
 SEGMENT_BYTES = 16 * 1024 * 1024
 # A larger segment is replaced once it is all acknowledged. Most files then go before the kernel, which waits
 # 30 s by default, has written them to the disk.
-RENEW_BYTES = 1024 * 1024
+ROLL_BYTES = 1024 * 1024
 _first_offset = attrgetter("first_offset")
 
 
@@ -69,7 +69,7 @@ class Journal:
         self._segment_bytes = min(segment_bytes, max_bytes // 4)
         self._sync = sync
         self._reader: SegmentReader | None = None
-        with disk(directory, "opened"):
+        with journal_errors(directory, "opened"):
             self._recover()
 
     @staticmethod
@@ -77,14 +77,14 @@ class Journal:
         """An epoch above every earlier one of this journal, `now_ms` where that is."""
         if not directory.exists():
             return now_ms
-        with disk(directory, "listed"):
+        with journal_errors(directory, "listed"):
             return max(now_ms, last_epoch(directory) + 1)
 
     @staticmethod
-    def set_floor(directory: Path, epoch: int) -> None:
+    def reserve_epochs_through(directory: Path, epoch: int) -> None:
         """Make every later incarnation choose an epoch above `epoch`; there need be no journal."""
         path = directory / f"{epoch:020}.floor"
-        with disk(path, "created"):
+        with journal_errors(path, "created"):
             make_private(directory)
             path.touch(mode=0o600)
 
@@ -99,17 +99,17 @@ class Journal:
         if size > self.max_bytes - self.used_bytes:
             raise JournalError(f"journal {self.directory} is full; raise journal.max_bytes")
         if self._tail_failed or self._tail.end + size > self._segment_bytes:
-            self._renew()
+            self._roll_segment()
             self._tail_failed = False
         try:
             written = os.write(self._fd, encoded)
             if self._sync:
                 os.fdatasync(self._fd)
         except OSError as error:
-            self._cut_back()
+            self._truncate_failed_write()
             raise JournalError(f"journal {self.directory} refused a write: {error.strerror}") from error
         if written != size:
-            self._cut_back()
+            self._truncate_failed_write()
             raise JournalError(f"journal {self.directory} took a part of a write; the disk may be full")
         tail = self._tail
         tail.bytes += size
@@ -132,7 +132,7 @@ class Journal:
                 return batches
         return []
 
-    def stepped_over(self) -> bool:
+    def take_damage_flag(self) -> bool:
         """Whether damage lay between what the last two calls of `read_after` returned; asking forgets it."""
         answer, self._stepped_over = self._stepped_over, False
         return answer
@@ -146,14 +146,14 @@ class Journal:
         self._cursor.store(offset)
         # A disk that refuses this must not turn an acknowledgement into a failure: the next one tries again.
         with suppress(JournalError):
-            if offset == self.last_offset and self._tail.bytes > RENEW_BYTES:
-                self._renew()
+            if offset == self.last_offset and self._tail.bytes > ROLL_BYTES:
+                self._roll_segment()
             while len(self._segments) > 1 and self._segments[0].last_offset <= offset:
                 self._remove_oldest()
 
     def sync(self) -> None:
         """Wait until all that was appended and acknowledged is on the disk."""
-        with disk(self.directory, "synced"):
+        with journal_errors(self.directory, "synced"):
             for segment in self._segments:
                 with suppress(FileNotFoundError):
                     sync_path(self.directory / segment.name)
@@ -173,7 +173,7 @@ class Journal:
         last = last_epoch(self.directory)
         if self.epoch <= last:
             raise JournalError(f"journal {self.directory} has seen epoch {last}; {self.epoch} is too low")
-        taken = take_over(self.directory, self.epoch)
+        taken = claim_segments(self.directory, self.epoch)
         self.acknowledged = Cursor.read_highest(self.directory)
         surveys = [read_survey(self.directory, each, self.acknowledged, limit) for each, limit in taken]
         self.recovery = recovery_of(surveys, self.acknowledged, last)
@@ -192,14 +192,14 @@ class Journal:
         self._segments.append(segment)
         return segment, fd
 
-    def _renew(self) -> None:
+    def _roll_segment(self) -> None:
         """Go on in a new segment, unless the present one is empty."""
         if self._tail.last_offset >= self._tail.first_offset:
             old_fd = self._fd
             self._tail, self._fd = self._create_segment()
             os.close(old_fd)
 
-    def _cut_back(self) -> None:
+    def _truncate_failed_write(self) -> None:
         """After a refused write, which may be this one file's trouble: the next goes into another."""
         tail = self._tail
         self._tail_failed = True
@@ -213,7 +213,7 @@ class Journal:
 
     def _remove_oldest(self) -> None:
         path = self.directory / self._segments[0].name
-        with disk(path, "removed"):
+        with journal_errors(path, "removed"):
             path.unlink(missing_ok=True)
         segment = self._segments.pop(0)
         self.used_bytes -= segment.bytes
@@ -235,7 +235,7 @@ class Journal:
 
     def _open_reader(self, segment: Segment, after: int) -> SegmentReader:
         self._drop_reader()
-        with disk(self.directory / segment.name, "read"):
+        with journal_errors(self.directory / segment.name, "read"):
             self._reader = SegmentReader(self.directory, segment, after)
         return self._reader
 

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import orjson
 
-from relay.model.gap import Hole
+from relay.model.gap import Gap
 
 FILE_NAME = "open-holes.json"
 
 
-class OpenHoles:
+class OpenGapsFile:
     """Of one incarnation. What a later one has written is left alone: a stopped process may wake up."""
 
     def __init__(self, directory: Path, epoch: int) -> None:
         self._path = directory / FILE_NAME
         self._epoch = epoch
 
-    def load(self) -> list[Hole]:
+    def load(self) -> list[Gap]:
         """What the incarnation before left; nothing if that cannot be read."""
         return self._read()[1]
 
-    def save(self, holes: Sequence[Hole]) -> None:
+    def save(self, holes: Sequence[Gap]) -> None:
         """Raises OSError."""
         exists = self._path.exists()
         if (not holes and not exists) or (exists and self._read()[0] > self._epoch):
@@ -37,10 +37,10 @@ class OpenHoles:
         new.write_bytes(orjson.dumps({"epoch": self._epoch, "holes": fields}))
         new.replace(self._path)
 
-    def _read(self) -> tuple[int, list[Hole]]:
+    def _read(self) -> tuple[int, list[Gap]]:
         try:
             found = orjson.loads(self._path.read_bytes())
-            holes = [Hole(**(fields | {"sample": fields["sample"].encode()})) for fields in found["holes"]]
+            holes = [Gap(**(fields | {"sample": fields["sample"].encode()})) for fields in found["holes"]]
             return int(found["epoch"]), holes
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return 0, []

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.binance.event_time import sent_ns
-from relay.journal.segments import Damage, Gap, Segment, damage_of, scan
-from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, Batch, head, record_of
+from relay.binance.event_time import event_time_ns
+from relay.journal.segments import Damage, DamagedRange, Segment, damage_of, scan
+from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, RecordBatch, head, record_of
 
 
 class Survey(NamedTuple):
@@ -16,7 +16,7 @@ class Survey(NamedTuple):
 
     segment: Segment
     last_seq: int
-    last_event: Batch | None
+    last_event: RecordBatch | None
     events: int
     records: int
     bytes: int
@@ -44,7 +44,7 @@ class Recovery:
     records: int
     bytes: int
     damages: tuple[Damage, ...]
-    last_event: Batch | None = None
+    last_event: RecordBatch | None = None
 
 
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
@@ -54,7 +54,7 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
     last_seq = events = records = unacknowledged_bytes = 0
     damages = []
     for item in scan(data, segment.epoch, segment.last_offset, limit):
-        if isinstance(item, Gap):
+        if isinstance(item, DamagedRange):
             held = max(segment.last_offset, acknowledged)
             damages.append(damage_of(item, segment, 0, held, limit))
             continue
@@ -95,10 +95,10 @@ def _last_event(surveys: Sequence[Survey]) -> tuple[int, int]:
     """The id of the last event that has one, and when it was sent."""
     for event in _last_events(surveys):
         if event.event_ids[0] != NO_EVENT_ID:
-            return event.event_ids[0], sent_ns(event.payloads[0], event.recv_ns)
+            return event.event_ids[0], event_time_ns(event.payloads[0], event.recv_ns)
     return NO_EVENT_ID, 0
 
 
-def _last_events(surveys: Sequence[Survey]) -> Iterator[Batch]:
+def _last_events(surveys: Sequence[Survey]) -> Iterator[RecordBatch]:
     """Of each segment that has one, the newest first."""
     return (each.last_event for each in reversed(surveys) if each.last_event is not None)

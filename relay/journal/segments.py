@@ -16,7 +16,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from relay.errors import DamagedBatchError
-from relay.model.record_batch import EPOCH_AT, batch_end, head, intact
+from relay.model.record_batch import EPOCH_AT, batch_end, has_valid_checksum, head
 
 NO_LIMIT = 1 << 64
 # Looking for an offset reads this much at most.
@@ -88,7 +88,7 @@ class Found(NamedTuple):
     last: int
 
 
-class Gap(NamedTuple):
+class DamagedRange(NamedTuple):
     """Bytes without an intact batch. `next_offset` is None when none follows."""
 
     start: int
@@ -97,13 +97,13 @@ class Gap(NamedTuple):
     next_offset: int | None
 
 
-class Taken(NamedTuple):
+class SegmentChunk(NamedTuple):
     """Batches cut out of a chunk, the bytes used up, the offset reached, and the gap that stopped it."""
 
     batches: list[bytes]
     used: int
     reached: int
-    gap: Gap | None
+    gap: DamagedRange | None
 
 
 def segment_named(name: str) -> Segment | None:
@@ -119,7 +119,7 @@ def epoch_named(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def in_force(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
+def current_segments(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
     """Segments in offset order, each with the offset from which a later one rules; no superseded ones.
 
     An incarnation that was killed while it took over has written nothing yet: some segments are its own then
@@ -135,7 +135,7 @@ def in_force(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
     return kept[::-1]
 
 
-def scan(data: bytes, epoch: int, reached: int, limit: int) -> Iterator[Found | Gap]:
+def scan(data: bytes, epoch: int, reached: int, limit: int) -> Iterator[Found | DamagedRange]:
     """The intact batches of `data` with offsets above `reached` and below `limit`, and the gaps between them.
 
     Ends at the batch before `limit`, whatever follows it.
@@ -157,7 +157,7 @@ def scan(data: bytes, epoch: int, reached: int, limit: int) -> Iterator[Found | 
 
 def _intact(data: bytes, at: int, reached: int) -> Found:
     end = batch_end(data, at)
-    if not intact(data, at):
+    if not has_valid_checksum(data, at):
         raise DamagedBatchError(at, "checksum differs")
     kind, count, first, *_ = head(data, at)
     if first <= reached:
@@ -165,11 +165,11 @@ def _intact(data: bytes, at: int, reached: int) -> Found:
     return Found(at, end, kind, first, first + count - 1)
 
 
-def _gap(data: bytes, damage: DamagedBatchError, epoch: int, reached: int, limit: int) -> Gap:
+def _gap(data: bytes, damage: DamagedBatchError, epoch: int, reached: int, limit: int) -> DamagedRange:
     found = _resync(data, damage.at + 1, epoch, reached, limit)
     if found is None:
-        return Gap(damage.at, len(data), damage.reason, None)
-    return Gap(damage.at, found.start, damage.reason, found.first)
+        return DamagedRange(damage.at, len(data), damage.reason, None)
+    return DamagedRange(damage.at, found.start, damage.reason, found.first)
 
 
 def _resync(data: bytes, at: int, epoch: int, reached: int, limit: int) -> Found | None:
@@ -187,7 +187,7 @@ def _resync(data: bytes, at: int, epoch: int, reached: int, limit: int) -> Found
     return None
 
 
-def damage_of(gap: Gap, segment: Segment, base: int, held: int, limit: int) -> Damage:
+def damage_of(gap: DamagedRange, segment: Segment, base: int, held: int, limit: int) -> Damage:
     """`base` is the byte of the segment where the scanned data began; records up to `held` are not lost."""
     following = gap.next_offset
     if following is None and limit != NO_LIMIT:
@@ -196,13 +196,13 @@ def damage_of(gap: Gap, segment: Segment, base: int, held: int, limit: int) -> D
     return Damage(segment.name, base + gap.start, gap.reason, gap.end - gap.start, records_lost)
 
 
-def take(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> Taken:
+def read_batches(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> SegmentChunk:
     """Cut out the batches that go beyond `after`, up to `max_bytes` but at least one; stop at a gap."""
     batches: list[bytes] = []
     used = size = 0
     for item in scan(data, segment.epoch, reached, segment.last_offset + 1):
-        if isinstance(item, Gap):
-            return Taken(batches, used, reached, item)
+        if isinstance(item, DamagedRange):
+            return SegmentChunk(batches, used, reached, item)
         start, end, _, _, last = item
         if last > after:
             size += end - start
@@ -210,4 +210,4 @@ def take(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int
                 break
             batches.append(data[start:end])
         used, reached = end, last
-    return Taken(batches, used, reached, None)
+    return SegmentChunk(batches, used, reached, None)

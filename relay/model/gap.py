@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hole:
+class Gap:
     """Ids that were not received. `sample` is a payload of the stream, which shows the form of the others."""
 
     first_id: int
@@ -20,7 +20,7 @@ class Hole:
     sample: bytes
 
 
-class Fate(Enum):
+class FillOutcome(Enum):
     FOUND = "found"
     ABSENT = "absent"
     """REST lists the events on both sides and none with these ids."""
@@ -28,12 +28,12 @@ class Fate(Enum):
     """REST does not give them."""
 
 
-class Piece(NamedTuple):
+class FillRange(NamedTuple):
     """Ids with one fate; FOUND ones have a payload each."""
 
     first_id: int
     last_id: int
-    fate: Fate
+    outcome: FillOutcome
     payloads: Sequence[bytes] = ()
 
 
@@ -48,15 +48,17 @@ class GapRule(NamedTuple):
     contiguous: bool
 
 
-def joined(pieces: Sequence[Piece]) -> list[Piece]:
+def coalesce(pieces: Sequence[FillRange]) -> list[FillRange]:
     """Neighbours of one fate made into one piece."""
-    runs: list[list[Piece]] = []
+    runs: list[list[FillRange]] = []
     for piece in pieces:
-        if runs and runs[-1][-1].fate is piece.fate and runs[-1][-1].last_id + 1 == piece.first_id:
+        if runs and runs[-1][-1].outcome is piece.outcome and runs[-1][-1].last_id + 1 == piece.first_id:
             runs[-1].append(piece)
         else:
             runs.append([piece])
     return [
-        Piece(run[0].first_id, run[-1].last_id, run[0].fate, [each for one in run for each in one.payloads])
+        FillRange(
+            run[0].first_id, run[-1].last_id, run[0].outcome, [each for one in run for each in one.payloads]
+        )
         for run in runs
     ]

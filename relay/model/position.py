@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from relay.model.record_batch import NO_EVENT_ID, Batch
+from relay.model.record_batch import NO_EVENT_ID, RecordBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class StoredPosition:
     """One event, as any leg can recognise it. `seq` is 0 where there is no event; `digest` is 0 where the
     payload is not known."""
 
@@ -20,7 +20,7 @@ class Point:
     digest: int = 0
 
     @property
-    def position(self) -> tuple[int, int]:
+    def epoch_seq(self) -> tuple[int, int]:
         return self.epoch, self.seq
 
 
@@ -29,6 +29,8 @@ def digest_of(payload: bytes) -> int:
     return int.from_bytes(blake2b(payload, digest_size=8).digest(), "little") >> 1
 
 
-def point_of(event: Batch) -> Point:
+def position_of(event: RecordBatch) -> StoredPosition:
     """Of an event that is alone in its batch."""
-    return Point(event.epoch, event.seq, event.event_ids[0], event.recv_ns, digest_of(event.payloads[0]))
+    return StoredPosition(
+        event.epoch, event.seq, event.event_ids[0], event.recv_ns, digest_of(event.payloads[0])
+    )

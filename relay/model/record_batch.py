@@ -40,7 +40,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 NO_EVENT_ID = -1
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record is. Side records are all but EVENT and HEALED; they have subjects of their own.
 
     HEALED is an event in its place that REST gave, REPAIR one that REST gave after its place was taken.
@@ -53,7 +53,7 @@ class Kind(IntEnum):
     REPAIR = 4
 
 
-EVENT_KINDS = frozenset({Kind.EVENT, Kind.HEALED})
+EVENT_KINDS = frozenset({RecordKind.EVENT, RecordKind.HEALED})
 
 
 class Head(NamedTuple):
@@ -68,7 +68,7 @@ class Head(NamedTuple):
 
 
 @dataclass(slots=True)
-class Batch:
+class RecordBatch:
     """`offset` and `seq` are those of the first record, and each further one has the next.
 
     `offset` orders all records of one stream for ever; `seq` counts events of one `epoch`, from 1. `recv_ns`
@@ -123,7 +123,7 @@ def encode(
     return _PREFIX.pack(len(body), crc32(body)) + body
 
 
-def decode(buffer: bytes, at: int, *, check: bool) -> tuple[Batch, int]:
+def decode(buffer: bytes, at: int, *, check: bool) -> tuple[RecordBatch, int]:
     """The batch at byte `at` and the byte after it.
 
     Raises DamagedBatchError for a torn, oversized, ill-formed or (with `check`) altered one.
@@ -137,7 +137,7 @@ def decode(buffer: bytes, at: int, *, check: bool) -> tuple[Batch, int]:
         event_id, size = _ONE.unpack_from(buffer, ids_at)
         if ids_at + _ONE.size + size != end:
             raise DamagedBatchError(at, "records have another length")
-        return Batch(kind, offset, epoch, seq, recv_ns, (event_id,), [buffer[end - size : end]]), end
+        return RecordBatch(kind, offset, epoch, seq, recv_ns, (event_id,), [buffer[end - size : end]]), end
     sizes_at = ids_at + 8 * count
     start = sizes_at + 4 * count
     if not count or start > end:
@@ -149,7 +149,9 @@ def decode(buffer: bytes, at: int, *, check: bool) -> tuple[Batch, int]:
         start += size
     if start != end:
         raise DamagedBatchError(at, "records have another length")
-    return Batch(kind, offset, epoch, seq, recv_ns, array(_EVENT_ID, buffer[ids_at:sizes_at]), payloads), end
+    return RecordBatch(
+        kind, offset, epoch, seq, recv_ns, array(_EVENT_ID, buffer[ids_at:sizes_at]), payloads
+    ), end
 
 
 def head(buffer: bytes, at: int = 0) -> Head:
@@ -169,13 +171,13 @@ def batch_end(buffer: bytes, at: int) -> int:
     return at + PREFIX_BYTES + length
 
 
-def intact(buffer: bytes, at: int) -> bool:
+def has_valid_checksum(buffer: bytes, at: int) -> bool:
     """Whether the checksum of the batch at `at`, which is whole, is right."""
     end = batch_end(buffer, at)
     return bool(crc32(memoryview(buffer)[at + PREFIX_BYTES : end]) == _PREFIX.unpack_from(buffer, at)[1])
 
 
-def cut(encoded: bytes, first: int, stop: int) -> bytes:
+def slice_records(encoded: bytes, first: int, stop: int) -> bytes:
     """The records from number `first` of a batch up to `stop`, as a batch of their own."""
     batch, _ = decode(encoded, 0, check=False)
     return encode(
@@ -189,6 +191,6 @@ def cut(encoded: bytes, first: int, stop: int) -> bytes:
     )
 
 
-def record_of(encoded: bytes, number: int) -> Batch:
+def record_of(encoded: bytes, number: int) -> RecordBatch:
     """One record of a batch, alone."""
-    return decode(cut(encoded, number, number + 1), 0, check=False)[0]
+    return decode(slice_records(encoded, number, number + 1), 0, check=False)[0]

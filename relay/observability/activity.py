@@ -10,7 +10,7 @@ from relay.model.stats import PublisherStats, RelayStatus, StreamState, StreamSt
 from relay.primitives.text import count
 
 
-class Weight(StrEnum):
+class Severity(StrEnum):
     """How much it matters: data is or may be gone; something had to be got over; as it should be."""
 
     BAD = "bad"
@@ -19,12 +19,12 @@ class Weight(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class ActivityEntry:
     """`kind` and `about` tell which ones may be added up. `text` may hold `{n}`, for `amount`."""
 
     kind: str
     about: str
-    weight: Weight
+    weight: Severity
     text: str
     amount: int = 1
 
@@ -33,22 +33,22 @@ class Happening:
 
 
 # Counters of StreamStats; what grows by itself under way needs no word.
-_COUNTED: Mapping[str, tuple[Weight, str]] = {
-    "lost": (Weight.BAD, "lost {n}, which the exchange sent and nobody received"),
-    "dropped": (Weight.BAD, "dropped {n}, as its overflow policy says"),
-    "unaligned": (Weight.BAD, "replaced a connection without an overlap; events may be missing"),
-    "rejected": (Weight.WARN, "rejected {n} that are not what the stream promises"),
-    "conflated": (Weight.WARN, "replaced {n} snapshots by later ones, memory being full"),
-    "reconnects": (Weight.WARN, "reconnected to the exchange"),
-    "silences": (Weight.WARN, "left a silent connection for a second one"),
-    "failovers": (Weight.WARN, "lost its publisher and went to another one"),
-    "healed": (Weight.INFO, "had {n} missing events filled in over REST"),
-    "repaired": (Weight.INFO, "had {n} lost events repaired over REST"),
-    "rotations": (Weight.INFO, "rotated its connection without a seam"),
+_COUNTED: Mapping[str, tuple[Severity, str]] = {
+    "lost": (Severity.BAD, "lost {n}, which the exchange sent and nobody received"),
+    "dropped": (Severity.BAD, "dropped {n}, as its overflow policy says"),
+    "unaligned": (Severity.BAD, "replaced a connection without an overlap; events may be missing"),
+    "rejected": (Severity.WARN, "rejected {n} that are not what the stream promises"),
+    "conflated": (Severity.WARN, "replaced {n} snapshots by later ones, memory being full"),
+    "reconnects": (Severity.WARN, "reconnected to the exchange"),
+    "silences": (Severity.WARN, "left a silent connection for a second one"),
+    "failovers": (Severity.WARN, "lost its publisher and went to another one"),
+    "healed": (Severity.INFO, "had {n} missing events filled in over REST"),
+    "repaired": (Severity.INFO, "had {n} lost events repaired over REST"),
+    "rotations": (Severity.INFO, "rotated its connection without a seam"),
 }
 
 
-def happenings(before: RelayStatus, after: RelayStatus) -> list[Happening]:
+def diff_status(before: RelayStatus, after: RelayStatus) -> list[ActivityEntry]:
     return [
         *_of_streams(before, after),
         *_of_publishers(before, after),
@@ -57,83 +57,83 @@ def happenings(before: RelayStatus, after: RelayStatus) -> list[Happening]:
     ]
 
 
-def _of_streams(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+def _of_streams(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     old = {stats.key: stats for stats in before.streams}
     new = {stats.key: stats for stats in after.streams}
     for key, stats in new.items():
         if key in old:
             yield from _of_stream(key, old[key], stats)
         if stats.first_data_at_ns and (key not in old or not old[key].first_data_at_ns):
-            yield Happening("data", key, Weight.INFO, "had its first data")
+            yield ActivityEntry("data", key, Severity.INFO, "had its first data")
     for key in old:
         if key not in new:
-            yield Happening("ended", key, Weight.INFO, "ended")
+            yield ActivityEntry("ended", key, Severity.INFO, "ended")
 
 
-def _of_stream(key: str, old: StreamStats, new: StreamStats) -> Iterator[Happening]:
+def _of_stream(key: str, old: StreamStats, new: StreamStats) -> Iterator[ActivityEntry]:
     if new.epoch != old.epoch:
-        yield Happening("restarted", key, Weight.WARN, f"started again, as epoch {new.epoch}")
+        yield ActivityEntry("restarted", key, Severity.WARN, f"started again, as epoch {new.epoch}")
         return
     if new.gaps > old.gaps and new.lost == old.lost:
         # With ids, the number of lost ones tells more.
         text = "has {n} gaps on the loss ledger; no ids tell whether anything was in them"
-        yield Happening("gaps", key, Weight.BAD, text, new.gaps - old.gaps)
+        yield ActivityEntry("gaps", key, Severity.BAD, text, new.gaps - old.gaps)
     for name, (weight, text) in _COUNTED.items():
         grown = getattr(new, name) - getattr(old, name)
         if grown > 0:
-            yield Happening(name, key, weight, text, grown)
+            yield ActivityEntry(name, key, weight, text, grown)
     blocked = StreamState.BLOCKED
     if new.state is blocked is not old.state:
-        yield Happening("blocked", key, Weight.BAD, "stopped reading: nothing more fits")
+        yield ActivityEntry("blocked", key, Severity.BAD, "stopped reading: nothing more fits")
     elif old.state is blocked is not new.state:
-        yield Happening("unblocked", key, Weight.INFO, "reads again")
+        yield ActivityEntry("unblocked", key, Severity.INFO, "reads again")
 
 
-def _of_publishers(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+def _of_publishers(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     old = {stats.publisher: stats for stats in before.publishers}
     new = {stats.publisher: stats for stats in after.publishers}
     for name, stats in new.items():
         if name in old:
             yield from _of_publisher(name, old[name], stats)
         else:
-            yield Happening("joined", name, Weight.INFO, "serves now")
+            yield ActivityEntry("joined", name, Severity.INFO, "serves now")
     for name in old:
         if name not in new:
-            yield Happening("left", name, Weight.INFO, "ended")
+            yield ActivityEntry("left", name, Severity.INFO, "ended")
 
 
-def _of_publisher(name: str, old: PublisherStats, new: PublisherStats) -> Iterator[Happening]:
+def _of_publisher(name: str, old: PublisherStats, new: PublisherStats) -> Iterator[ActivityEntry]:
     if new.pid != old.pid:
-        yield Happening("restarted", name, Weight.WARN, "started again")
+        yield ActivityEntry("restarted", name, Severity.WARN, "started again")
     elif new.errors > old.errors:
         why = f": {new.last_error}" if new.last_error else ""
         text = f"had {{n}} refusals by NATS{why}"
-        yield Happening("errors", name, Weight.WARN, text, new.errors - old.errors)
+        yield ActivityEntry("errors", name, Severity.WARN, text, new.errors - old.errors)
     if old.connected and not new.connected:
-        yield Happening("disconnected", name, Weight.BAD, "has no connection to NATS")
+        yield ActivityEntry("disconnected", name, Severity.BAD, "has no connection to NATS")
     elif new.connected and not old.connected:
-        yield Happening("connected", name, Weight.INFO, "is connected to NATS")
+        yield ActivityEntry("connected", name, Severity.INFO, "is connected to NATS")
 
 
-def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     old, new = before.scale, after.scale
     if (old.wanted, old.mode) != (new.wanted, new.mode):
         reason = f": {new.reason}" if new.reason else ""
         text = f"wants {new.wanted} instead of {old.wanted}, {new.mode}{reason}"
-        yield Happening("scale", "pool", Weight.INFO, text)
+        yield ActivityEntry("scale", "pool", Severity.INFO, text)
 
 
-def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[Happening]:
+def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     # One that starts has never answered; if that lasts, it is a problem.
     heard = {one.key for one in before.streams} | {one.publisher for one in before.publishers}
     for name in after.unreachable:
         if name in heard and name not in before.unreachable:
-            yield Happening("silent", name, Weight.WARN, "does not answer")
+            yield ActivityEntry("silent", name, Severity.WARN, "does not answer")
     for problem in after.problems:
-        if gist(problem) not in map(gist, before.problems):
-            yield Happening("problem", gist(problem), Weight.WARN, problem)
+        if problem_fingerprint(problem) not in map(problem_fingerprint, before.problems):
+            yield ActivityEntry("problem", problem_fingerprint(problem), Severity.WARN, problem)
 
 
-def gist(problem: str) -> str:
+def problem_fingerprint(problem: str) -> str:
     """What stays the same while a problem lasts."""
     return "".join(c for c in problem if not c.isdigit())

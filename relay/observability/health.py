@@ -41,12 +41,12 @@ class Finding:
     patience_s: float | None = None
 
 
-def judge(findings: tuple[Finding, ...], looked_at: float, now: float) -> Health:
+def health_of(findings: tuple[Finding, ...], looked_at: float, now: float) -> Health:
     """`looked_at` is when the controller last saw the relay."""
     blind_s = now - looked_at
-    not_ready = [_told(one, now) for one in findings if now - one.since >= one.grace_s]
+    not_ready = [_sentences(one, now) for one in findings if now - one.since >= one.grace_s]
     unhealthy = [
-        _told(one, now)
+        _sentences(one, now)
         for one in findings
         if one.patience_s is not None and now - one.since >= one.patience_s
     ]
@@ -57,7 +57,7 @@ def judge(findings: tuple[Finding, ...], looked_at: float, now: float) -> Health
     return Health(not_ready=tuple(not_ready), unhealthy=tuple(unhealthy))
 
 
-def _told(finding: Finding, now: float) -> str:
+def _sentences(finding: Finding, now: float) -> str:
     return f"{finding.text} ({age(now - finding.since)})"
 
 
@@ -71,13 +71,13 @@ class _Progress:
 
 
 @dataclass(slots=True)
-class HealthWatch:
+class HealthTracker:
     """Remembers since when each thing is wrong."""
 
     _since: dict[str, float] = field(default_factory=dict)
     _progress: dict[str, _Progress] = field(default_factory=dict)
 
-    def looked(
+    def update(
         self, status: RelayStatus, wanted: Mapping[str, float | None], jetstream_problem: str, now: float
     ) -> tuple[Finding, ...]:
         """`wanted` gives for each stream's key how long it may be silent; None is for ever."""

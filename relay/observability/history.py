@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from relay.model.stats import RelayStatus
-from relay.observability.activity import Happening, happenings
+from relay.observability.activity import ActivityEntry, diff_status
 
 SAMPLES_KEPT = 300
 HAPPENINGS_KEPT = 100
@@ -28,7 +28,7 @@ class Noted:
     id: int
     at_ns: int
     last_ns: int
-    happening: Happening
+    happening: ActivityEntry
 
 
 @dataclass(slots=True)
@@ -42,21 +42,21 @@ class History:
     _samples: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SAMPLES_KEPT))
     _noted: deque[Noted] = field(default_factory=lambda: deque(maxlen=HAPPENINGS_KEPT))
 
-    def looked(self, status: RelayStatus, at_ns: int) -> None:
+    def update(self, status: RelayStatus, at_ns: int) -> None:
         """`at_ns` is Unix time."""
         before, self._status = self._status, status
         self._last += 1
         if before is not None:
-            for one in happenings(before, status):
+            for one in diff_status(before, status):
                 self._note(one, at_ns)
         if not self._samples or abs(at_ns - self._samples[-1]["at_ns"]) >= SAMPLE_EVERY_NS:
             self._samples.append(_sample(status, self._last, at_ns))
 
-    def _note(self, found: Happening, at_ns: int) -> None:
+    def _note(self, found: ActivityEntry, at_ns: int) -> None:
         for noted in self._noted:
             same = (noted.happening.kind, noted.happening.about) == (found.kind, found.about)
             if same and abs(at_ns - noted.last_ns) <= ADD_UP_WITHIN_NS:
-                grown = Happening(
+                grown = ActivityEntry(
                     found.kind, found.about, found.weight, found.text, noted.happening.amount + found.amount
                 )
                 self._noted.remove(noted)

@@ -179,7 +179,7 @@ class _Recorder:
 
     def latencies(self, histograms: Mapping[Metric, RollingHistogram]) -> None:
         for metric, histogram in histograms.items():
-            for bound, total in zip(_BOUND_TAGS, histogram.up_to(_BOUNDS_NS), strict=True):
+            for bound, total in zip(_BOUND_TAGS, histogram.cumulative_counts(_BOUNDS_NS), strict=True):
                 self._total(metric, bound, total)
 
     def _total(self, metric: Metric, tag: str, total: float) -> None:

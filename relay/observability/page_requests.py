@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     status: int
     body: bytes
     content_type: str = JSON
@@ -59,7 +59,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Show:
     """`what` is `page`, `status`, `history`, `ready` or `healthy`; `after` counts for the history."""
 
     what: str
@@ -111,7 +111,7 @@ _LOOKS = {
 _COMMANDS = ("/unlock", "/scale", "/drain", "/resume")
 
 
-def decide(request: Request, names: tuple[str, ...], token: bytes | None) -> Answer | Look | Command:
+def route(request: Request, names: tuple[str, ...], token: bytes | None) -> HttpResponse | Show | Command:
     """An Answer is a refusal. `token` is None where nobody may change anything."""
     if not may_be_asked(request.host, names):
         return refusal(421, "ask for this page by address, as localhost, or by a name in page.names")
@@ -124,24 +124,24 @@ def decide(request: Request, names: tuple[str, ...], token: bytes | None) -> Ans
     return _forbidden(request, token) or _command(request)
 
 
-def refusal(status: int, sentence: str, **headers: str) -> Answer:
-    return Answer(status, orjson.dumps({"error": sentence}), headers=headers)
+def refusal(status: int, sentence: str, **headers: str) -> HttpResponse:
+    return HttpResponse(status, orjson.dumps({"error": sentence}), headers=headers)
 
 
-def safe_headers(answer: Answer) -> dict[str, str]:
+def safe_headers(answer: HttpResponse) -> dict[str, str]:
     return {**_SAFE, **answer.headers, "Content-Type": answer.content_type}
 
 
-def _look(request: Request) -> Answer | Look:
+def _look(request: Request) -> HttpResponse | Show:
     if request.method not in ("GET", "HEAD"):
         return refusal(405, "this takes GET", Allow="GET, HEAD")
     after = request.query.get("after", "0")
     if not re.fullmatch(r"\d{1,15}", after, re.ASCII):
         return refusal(400, "after is the number `last` of an earlier answer")
-    return Look(_LOOKS[request.path], int(after))
+    return Show(_LOOKS[request.path], int(after))
 
 
-def _forbidden(request: Request, token: bytes | None) -> Answer | None:
+def _forbidden(request: Request, token: bytes | None) -> HttpResponse | None:
     if request.origin and host_of(request.origin.partition("://")[2]) != host_of(request.host):
         return refusal(403, "another site's page may change nothing here")
     if request.content_type.partition(";")[0].strip().lower() != JSON:
@@ -154,7 +154,7 @@ def _forbidden(request: Request, token: bytes | None) -> Answer | None:
     return None
 
 
-def _command(request: Request) -> Answer | Command:
+def _command(request: Request) -> HttpResponse | Command:
     try:
         body = orjson.loads(request.body)
     except orjson.JSONDecodeError:
@@ -199,15 +199,15 @@ def usable_token(content: bytes) -> bytes | None:
     return token if fits and re.fullmatch(rb"[!-~]+", token) else None
 
 
-def health_answer(what: str, reasons: tuple[str, ...]) -> Answer:
+def health_answer(what: str, reasons: tuple[str, ...]) -> HttpResponse:
     """200 without reasons against it, else 503 with them."""
     body: dict[str, Any] = {what: not reasons, "reasons": reasons}
-    return Answer(503 if reasons else 200, orjson.dumps(body, option=orjson.OPT_INDENT_2))
+    return HttpResponse(503 if reasons else 200, orjson.dumps(body, option=orjson.OPT_INDENT_2))
 
 
-def page_answer(html: bytes) -> Answer:
+def page_answer(html: bytes) -> HttpResponse:
     """With a policy that runs the style and the script that stand in the page, and nothing else."""
-    return Answer(200, html, HTML, {"Content-Security-Policy": _policy(html)})
+    return HttpResponse(200, html, HTML, {"Content-Security-Policy": _policy(html)})
 
 
 def _policy(html: bytes) -> str:

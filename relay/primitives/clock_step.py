@@ -6,7 +6,7 @@ from __future__ import annotations
 LEAST_NS = 100_000_000
 
 
-class ClockWatch:
+class ClockStepDetector:
     """Ask often: what is slewed between two questions counts for nothing."""
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ class LatencyHistogram:
             if ns > self.max_ns:
                 self.max_ns = ns
 
-    def up_to(self, bounds_ns: Sequence[int]) -> list[int]:
+    def cumulative_counts(self, bounds_ns: Sequence[int]) -> list[int]:
         """How many values are at most each bound, within 3.2 % of it, and last how many there are."""
         below = list(accumulate(self._counts, initial=0))
         return [*(below[_buckets_up_to(bound)] for bound in bounds_ns), below[-1]]
@@ -140,10 +140,12 @@ class RollingHistogram:
         both.merge(self._current)
         return both
 
-    def up_to(self, bounds_ns: Sequence[int]) -> list[int]:
+    def cumulative_counts(self, bounds_ns: Sequence[int]) -> list[int]:
         """How many values since the start are at most each bound, and last how many there are."""
         parts = (self._forgotten, self._previous, self._current)
-        return [sum(counts) for counts in zip(*(part.up_to(bounds_ns) for part in parts), strict=True)]
+        return [
+            sum(counts) for counts in zip(*(part.cumulative_counts(bounds_ns) for part in parts), strict=True)
+        ]
 
     def _turn(self, now: float) -> None:
         if self._turn_at is None:

@@ -17,16 +17,16 @@ _Line = TypeVar("_Line")
 
 
 @dataclass(slots=True)
-class _Spell(Generic[_Line]):
+class _Window(Generic[_Line]):
     ends_at: float
     length_s: float
     lines: int = 0
     last: _Line | None = None
 
 
-class LogLimit(Generic[_Line]):
+class LogRateLimiter(Generic[_Line]):
     def __init__(self) -> None:
-        self._spells: dict[Hashable, _Spell[_Line]] = {}
+        self._spells: dict[Hashable, _Window[_Line]] = {}
         self._lengths_s: dict[Hashable, float] = {}
 
     def allows(self, place: Hashable, line: _Line, now: float) -> bool:
@@ -34,7 +34,7 @@ class LogLimit(Generic[_Line]):
         spell = self._spells.get(place)
         if spell is None:
             length_s = self._lengths_s.get(place, WINDOW_S)
-            spell = self._spells[place] = _Spell(now + length_s, length_s)
+            spell = self._spells[place] = _Window(now + length_s, length_s)
         spell.lines += 1
         spell.last = line
         return spell.lines <= LINES

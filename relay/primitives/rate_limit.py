@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 
 
-class Allowance:
+class SlidingWindowLimiter:
     """At most `count` in any half-open window of `window_s`; what is refused is not remembered."""
 
     def __init__(self, count: int, window_s: float) -> None:
         self._window_s = window_s
         self._taken: deque[float] = deque(maxlen=count)
 
-    def take(self, now: float) -> bool:
+    def try_acquire(self, now: float) -> bool:
         taken = self._taken
         if len(taken) == taken.maxlen and now < taken[0] + self._window_s:
             return False
@@ -20,7 +20,7 @@ class Allowance:
         return True
 
 
-class ConnectBudget:
+class ReservingLimiter:
     """At most `attempts` in any half-open window of `window_s`, for a stream that is on its own.
 
     Reservations are served in the order in which they were asked for; one that is not used is spent all the

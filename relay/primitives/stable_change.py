@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class ChangedFile:
+class StableChangeDetector:
     """A content counts once two looks in a row found it, since an editor may be in the middle of writing.
 
     It may be anything that tells contents apart, such as a digest, or None while the file cannot be read.
@@ -12,7 +12,7 @@ class ChangedFile:
     def __init__(self, content: object) -> None:
         self._known = self._last = content
 
-    def look(self, content: object) -> bool:
+    def observe(self, content: object) -> bool:
         """Whether this is a new content to act on; true once for each, unless `forget` is called."""
         still = content == self._last
         self._last = content

@@ -23,7 +23,7 @@ NO_RESPONDERS = 503
 
 
 @dataclass(slots=True)
-class Sent:
+class InFlightGroup:
     """Messages that one answer acknowledges, up to the record at `offset`."""
 
     offset: int
@@ -59,12 +59,12 @@ class Chain:
         self.messages = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._window: deque[Sent] = deque()
+        self._window: deque[InFlightGroup] = deque()
         self._first = 1
         self._bytes = 0
 
     @property
-    def begun(self) -> bool:
+    def is_chained(self) -> bool:
         return self.place >= 0
 
     @property
@@ -81,20 +81,20 @@ class Chain:
     def last_number(self) -> int:
         return self._first + len(self._window) - 1
 
-    def expect(self, place: int, last_id: bytes = b"") -> None:
+    def expect(self, expected_sequence: int, last_id: bytes = b"") -> None:
         """The next event must find the JetStream stream's last message at `place`, with this id if given."""
-        self.place, self.last_id = place, last_id
+        self.place, self.last_id = expected_sequence, last_id
 
     def send(self, offset: int, messages: int, size_bytes: int, now: float) -> int:
         """The number of what is sent together; its answer comes back under it."""
         if not self._window:
             self.progressed_at = now
-        self._window.append(Sent(offset, messages, size_bytes, now))
+        self._window.append(InFlightGroup(offset, messages, size_bytes, now))
         self.messages += messages
         self._bytes += size_bytes
         return self._first + len(self._window) - 1
 
-    def acknowledge(self, number: int, now: float) -> Sent | None:
+    def acknowledge(self, number: int, now: float) -> InFlightGroup | None:
         """None for a number that was answered before."""
         index = number - self._first
         if not 0 <= index < len(self._window):
@@ -106,13 +106,13 @@ class Chain:
         self.progressed_at = now
         return sent
 
-    def acknowledge_through(self, number: int, now: float) -> Iterator[Sent]:
+    def acknowledge_through(self, number: int, now: float) -> Iterator[InFlightGroup]:
         """All up to `number` that was not answered before."""
         for index in range(self._first, number + 1):
             if (sent := self.acknowledge(index, now)) is not None:
                 yield sent
 
-    def advance(self) -> Sent | None:
+    def advance(self) -> InFlightGroup | None:
         """Drop the acknowledged prefix and return the last of it; None if there is none."""
         last = None
         window = self._window

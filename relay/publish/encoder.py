@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relay.binance.streams import StreamSpec
-from relay.model.record_batch import Batch, Kind
+from relay.model.record_batch import RecordBatch, RecordKind
 from relay.publish.chain import Chain
 from relay.publish.envelope import TAIL, Envelope
 from relay.publish.message_ids import message_ids
 
-_FROM_REST = frozenset({Kind.HEALED, Kind.REPAIR})
+_FROM_REST = frozenset({RecordKind.HEALED, RecordKind.REPAIR})
 # The id, the id before it and its place, the stream's own count, and what is the same for a whole batch.
 _CHAINED = (
     b"NATS/1.0\r\nNats-Msg-Id: %b\r\nNats-Expected-Last-Msg-Id: %b\r\nNats-Expected-Last-Sequence: %d\r\n"
@@ -36,7 +36,7 @@ class Route:
     max_payload: int
 
 
-class Messages:
+class MessageEncoder:
     """Of one stream in one session. Whole messages are appended to `out`."""
 
     def __init__(self, spec: StreamSpec, route: Route) -> None:
@@ -45,13 +45,13 @@ class Messages:
         self._with_headers = route.with_headers
         self._subject = route.subject.encode()
         self._side_subjects = {
-            Kind.REPAIR: route.repair_subject.encode(),
-            Kind.LOSS: spec.loss_subject.encode(),
-            Kind.REJECTED: spec.rejected_subject.encode(),
+            RecordKind.REPAIR: route.repair_subject.encode(),
+            RecordKind.LOSS: spec.loss_subject.encode(),
+            RecordKind.REJECTED: spec.rejected_subject.encode(),
         }
 
     def events(
-        self, batch: Batch, first: int, stop: int, chain: Chain, reply: bytes, out: list[bytes]
+        self, batch: RecordBatch, first: int, stop: int, chain: Chain, reply: bytes, out: list[bytes]
     ) -> None:
         """Records `first` to `stop` of a batch of events, each chained to the one before it.
 
@@ -62,7 +62,7 @@ class Messages:
         seq, target = batch.seq + first, self._subject
         head, stamp, constant = self._envelope.head, self._envelope.stamp(batch.recv_ns), _constant(batch)
         around_bytes = len(head) + len(stamp) + len(TAIL)
-        last, place, chained, with_headers = chain.last_id, chain.place, chain.begun, self._with_headers
+        last, place, chained, with_headers = chain.last_id, chain.place, chain.is_chained, self._with_headers
         left = len(payloads)
         for identity, payload in zip(identities, payloads, strict=True):
             left -= 1
@@ -85,14 +85,14 @@ class Messages:
                 out.append(_WITHOUT % (target, size, head, payload, stamp, identity, TAIL))
         chain.expect(place, last)
 
-    def side(self, batch: Batch, reply: bytes, out: list[bytes]) -> None:
+    def side(self, batch: RecordBatch, reply: bytes, out: list[bytes]) -> None:
         """A side record: outside of the chain, on a subject of its own."""
         (identity,) = message_ids(self._key, batch, 0, 1)
-        target = self._side_subjects[Kind(batch.kind)]
+        target = self._side_subjects[RecordKind(batch.kind)]
         if reply:
             target = b"%b %b" % (target, reply)
         body = batch.payloads[0]
-        if batch.kind == Kind.REPAIR:
+        if batch.kind == RecordKind.REPAIR:
             body = self._envelope.wrap(body, batch.recv_ns, identity)
         if not self._with_headers:
             out.append(b"PUB %b %d\r\n%b\r\n" % (target, len(body), body))
@@ -106,6 +106,6 @@ def payload_bytes(message: bytes) -> int:
     return len(message) - message.index(b"\r\n") - len(b"\r\n\r\n")
 
 
-def _constant(batch: Batch) -> bytes:
+def _constant(batch: RecordBatch) -> bytes:
     healed = b"Sluice-Healed: 1\r\n" if batch.kind in _FROM_REST else b""
     return b"Sluice-Epoch: %d\r\nSluice-Recv-Ns: %d\r\n%b\r\n" % (batch.epoch, batch.recv_ns, healed)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from relay.binance.streams import StreamSpec
 from relay.errors import LinkError
-from relay.model.record_batch import EVENT_KINDS, MAX_BATCH_BYTES, MAX_RECORDS, Batch
+from relay.model.record_batch import EVENT_KINDS, MAX_BATCH_BYTES, MAX_RECORDS, RecordBatch
 from relay.publish.chain import Chain
-from relay.publish.encoder import Messages, Route, payload_bytes
+from relay.publish.encoder import MessageEncoder, Route, payload_bytes
 
 # Headers and envelope: what a message costs its stream's turn beside its payload.
 OVERHEAD_BYTES = 400
@@ -36,7 +36,7 @@ class LaneLimits:
     credit_bytes: int = 4 * 1024 * 1024
     window_messages: int = 32
     window_bytes: int = 1024 * 1024
-    together: int = 16
+    max_messages_per_reply: int = 16
 
 
 class Lane:
@@ -50,12 +50,12 @@ class Lane:
         self.refused: list[tuple[int, str]] = []
         self.queued = 0
         self._limits = limits
-        self._queue: deque[Batch] = deque()
+        self._queue: deque[RecordBatch] = deque()
         # How many records of the oldest batch have gone out.
         self._gone = 0
         self._queued_bytes = 0
         self._route: Route | None = None
-        self._messages: Messages | None = None
+        self._messages: MessageEncoder | None = None
         self._reply_prefix = b""
         # What costs no more is never over the server's limit.
         self._surely_taken_bytes = 0
@@ -79,7 +79,7 @@ class Lane:
         self._route = route
         self._reply_prefix = route.reply_prefix.encode()
         self._surely_taken_bytes = route.max_payload - _MOST_OVERHEAD_BYTES
-        self._messages = Messages(self.spec, route)
+        self._messages = MessageEncoder(self.spec, route)
 
     def end(self) -> None:
         self.session = 0
@@ -88,7 +88,7 @@ class Lane:
         self.refused.clear()
         self.chain = Chain(self._limits.window_messages, self._limits.window_bytes)
 
-    def accept(self, batches: Sequence[Batch], skip: int) -> None:
+    def accept(self, batches: Sequence[RecordBatch], skip: int) -> None:
         """The first `skip` records have been stored before. Raises LinkError for more than the credit."""
         if not self._queue:
             self._gone = skip
@@ -111,7 +111,9 @@ class Lane:
         used_bytes = 0
         while self._queue:
             batch, first = self._queue[0], self._gone
-            most = min(len(batch.payloads) - first, self.chain.room_messages, self._limits.together)
+            most = min(
+                len(batch.payloads) - first, self.chain.room_messages, self._limits.max_messages_per_reply
+            )
             payloads = batch.payloads[first : first + most]
             cost_bytes = sum(map(len, payloads)) + most * OVERHEAD_BYTES
             if cost_bytes > budget_bytes - used_bytes or cost_bytes > self._surely_taken_bytes:
@@ -143,7 +145,7 @@ class Lane:
         return count, cost_bytes
 
     def _emit(
-        self, batch: Batch, first: int, stop: int, cost_bytes: int, out: list[bytes], now: float
+        self, batch: RecordBatch, first: int, stop: int, cost_bytes: int, out: list[bytes], now: float
     ) -> None:
         route, messages, chain = self._route, self._messages, self.chain
         assert route is not None

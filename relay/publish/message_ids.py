@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from relay.binance.streams import StreamSpec
-from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
+from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, RecordBatch, RecordKind
 
 
-def message_ids(key: bytes, batch: Batch, first: int, stop: int) -> list[bytes]:
+def message_ids(key: bytes, batch: RecordBatch, first: int, stop: int) -> list[bytes]:
     """Of records `first` to `stop`, one at least, of the stream with this key.
 
     Names the record and not its delivery; a natural id is the same from every socket and incarnation.
     """
-    if batch.kind not in EVENT_KINDS and batch.kind != Kind.REPAIR:
-        kind = Kind(batch.kind).name.lower().encode()
+    if batch.kind not in EVENT_KINDS and batch.kind != RecordKind.REPAIR:
+        kind = RecordKind(batch.kind).name.lower().encode()
         prefix, number = b"%b:%b:%d-" % (key, kind, batch.epoch), batch.offset
     elif batch.event_ids[first] != NO_EVENT_ID:
         return [b"%b:%d" % (key, event_id) for event_id in batch.event_ids[first:stop]]

@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from relay.errors import DamagedBatchError, JournalError
-from relay.journal.files import disk, make_private
-from relay.model.record_batch import OVERHEAD_BYTES, Kind, decode, encode
+from relay.journal.files import journal_errors, make_private
+from relay.model.record_batch import OVERHEAD_BYTES, RecordKind, decode, encode
 from relay.standby.replay_buffer import Entry
 
 
-class Spool:
+class SpillFile:
     """At most `max_bytes`. Every call may raise JournalError. Use from one thread."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -30,11 +30,14 @@ class Spool:
     def append(self, entries: list[Entry]) -> None:
         """All of them or none."""
         encoded = b"".join(
-            [encode(Kind.EVENT, 0, 0, 0, entry.recv_ns, (entry.name,), (entry.payload,)) for entry in entries]
+            [
+                encode(RecordKind.EVENT, 0, 0, 0, entry.recv_ns, (entry.name,), (entry.payload,))
+                for entry in entries
+            ]
         )
         if self.bytes + len(encoded) > self._max_bytes:
             raise JournalError(f"{self._path} would be larger than journal.max_bytes")
-        with disk(self._path, "written"):
+        with journal_errors(self._path, "written"):
             if self._fd < 0:
                 self._open()
             written = os.pwrite(self._fd, encoded, self.bytes)
@@ -52,7 +55,7 @@ class Spool:
         """The entries from byte `at` on, and the byte after them: at least one entry if there is one."""
         size = min(max_bytes, self.bytes - at)
         while size > 0:
-            with disk(self._path, "read"):
+            with journal_errors(self._path, "read"):
                 data = os.pread(self._fd, size, at)
             entries, used = _entries(data)
             if used or size == self.bytes - at:
@@ -63,7 +66,7 @@ class Spool:
     def clear(self) -> None:
         self.bytes = 0
         if self._fd >= 0:
-            with disk(self._path, "cut"):
+            with journal_errors(self._path, "cut"):
                 os.ftruncate(self._fd, 0)
 
     def close(self) -> None:

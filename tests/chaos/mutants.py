@@ -12,13 +12,13 @@ from typing import Any
 
 import actors.publisher.sessions
 from actors.stream.connect_gate import ConnectGate, Permit
-from relay.adapters.nats.fencing import Standing, _last, look_up
-from relay.delivery.window import Window
-from relay.feed.silence import Pulse
+from relay.adapters.nats.fencing import Standing, _last, read_position
+from relay.delivery.window import SendWindow
+from relay.feed.silence import SilenceDetector
 from relay.intake.intake import Intake
 from relay.publish.chain import Chain
-from relay.standby.election import Vigil
-from relay.standby.replay_buffer import Ring, Seen
+from relay.standby.election import Election
+from relay.standby.replay_buffer import AppendResult, ReplayBuffer
 
 
 def switch_off(guard: str) -> None:
@@ -29,51 +29,51 @@ def _fence() -> None:
     """A new incarnation takes over without a fence, and an older one is served like any other."""
 
     async def unfenced(bus: Any, spec: Any, template: str, epoch: int) -> Standing:
-        standing = await look_up(bus, spec, template)
+        standing = await read_position(bus, spec, template)
         last = await _last(bus, spec, standing.subject)
         return standing if last is None else replace(standing, epoch=last.epoch, seq=last.seq)
 
-    actors.publisher.sessions.take_over = unfenced
+    actors.publisher.sessions.fence_and_read = unfenced
 
 
 def _resend() -> None:
     """What was in flight when a link ended is taken for delivered."""
 
-    def forget(window: Window) -> None:
+    def forget(window: SendWindow) -> None:
         if window._in_flight:
             window.acknowledge(window._in_flight[-1].offset)
 
-    Window.rewind = forget  # type: ignore[method-assign]
+    SendWindow.rewind = forget  # type: ignore[method-assign]
 
 
 def _chain() -> None:
     """Events name no predecessor, and nobody looks up what is stored: everything is sent again blindly."""
 
     async def blind(bus: Any, spec: Any, template: str, epoch: int) -> Standing:
-        return Standing((await look_up(bus, spec, template)).subject, 0)
+        return Standing((await read_position(bus, spec, template)).subject, 0)
 
-    actors.publisher.sessions.take_over = blind
+    actors.publisher.sessions.fence_and_read = blind
     Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign]
 
 
 def _gap_check() -> None:
     """A hole in the ids, or a time without a connection, is passed over."""
-    Intake._hole_before = lambda self, payload, recv_ns, verdict: None  # type: ignore[method-assign]
+    Intake._gap_before = lambda self, payload, recv_ns, verdict: None  # type: ignore[method-assign]
 
 
 def _memory() -> None:
     """A warm leg remembers nothing."""
-    Ring.take = lambda self, payloads, recv_ns: Seen(len(payloads), False)  # type: ignore[method-assign]
+    ReplayBuffer.append = lambda self, payloads, recv_ns: AppendResult(len(payloads), False)  # type: ignore[method-assign]
 
 
 def _vigil() -> None:
     """A warm leg never takes over."""
-    Vigil.must_take_over = lambda self, own, now, *, covers: False  # type: ignore[method-assign]
+    Election.must_take_over = lambda self, own, now, *, covers: False  # type: ignore[method-assign]
 
 
 def _silence() -> None:
     """A stream that brings nothing is quiet, for however long."""
-    Pulse.overdue_s = lambda self, now: None  # type: ignore[method-assign]
+    SilenceDetector.overdue_s = lambda self, now: None  # type: ignore[method-assign]
 
 
 def _connect_budget() -> None:

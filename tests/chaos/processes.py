@@ -34,7 +34,7 @@ from relay.control.store import assignment_fact
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment, decode_assignment
 from relay.observability.metrics import NoMetrics
-from relay.ports import Look
+from relay.ports import Observation
 from tests.chaos import small_memory
 from tests.chaos.clock import follow
 from tests.chaos.mutants import switch_off
@@ -285,7 +285,7 @@ class _Kept:
     held: bool = False
     asked: int | None = None
     drain: tuple[int, float] | None = None
-    drained: Look | None = None
+    drained: Observation | None = None
 
 
 @dataclass
@@ -446,7 +446,7 @@ class ProcessCluster(FileFacts):
         if kept.process is None and not kept.held and now >= (kept.restart_at or 0.0):
             self._start(actor, kept)
 
-    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]:
+    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
         asked = {actor: self._ask(actor) for actor in actors}
         deadline = time.monotonic() + deadline_s
         return {actor: self._look(actor, found, deadline) for actor, found in asked.items()}
@@ -462,7 +462,7 @@ class ProcessCluster(FileFacts):
                 return kept.process, kept.asked
         return None
 
-    def _look(self, actor: ActorId, asked: tuple[ActorProcess, int] | None, deadline: float) -> Look:
+    def _look(self, actor: ActorId, asked: tuple[ActorProcess, int] | None, deadline: float) -> Observation:
         if actor not in self._kept:
             return Silence.GONE
         if asked is None:
@@ -471,7 +471,7 @@ class ProcessCluster(FileFacts):
             return Silence.MUTE
         process, number = asked
         try:
-            stats: Look | None = process.answer(number, deadline)
+            stats: Observation | None = process.answer(number, deadline)
         except MuteError:
             return Silence.MUTE if process.answered else Silence.STARTING
         except (GoneError, ValueError):
@@ -491,7 +491,7 @@ class ProcessCluster(FileFacts):
             if kept.drain is None and kept.process is not None:
                 kept.drain = kept.process.ask("drain", deadline_s), time.monotonic() + deadline_s + 6.0
 
-    def drained(self, actor: ActorId) -> Look | None:
+    def drained(self, actor: ActorId) -> Observation | None:
         with self._lock:
             kept = self._kept.get(actor)
             if kept is None or kept.drain is None or kept.process is None:

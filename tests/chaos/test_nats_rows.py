@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from actors.publisher.actor import TICK_S
-from actors.publisher.dispatcher import FlowLimits
+from actors.publisher.dispatcher import DispatcherLimits
 from tests.chaos.island import Island
 from tests.chaos.processes import Seams
 from tests.chaos.proxy import Bandwidth, Timeout, Way
@@ -20,7 +20,7 @@ from tests.chaos.small_disk import enlarge, free_bytes, small_disk
 
 NANOSECONDS = 1e9
 # When a publisher gives an answer up, and how often it looks.
-ANSWER_S = FlowLimits().stall_s + TICK_S
+ANSWER_S = DispatcherLimits().stall_s + TICK_S
 
 
 @pytest.mark.chaos(row=11, ci=True, fault="NATS restarted, then killed", figure="reconnect within 3 s")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from relay.binance.streams import Venue
-from relay.journal.open_gaps_file import OpenHoles
+from relay.journal.open_gaps_file import OpenGapsFile
 from relay.model.actors import ActorId, Role
 from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, stream, until
 from tests.chaos.rows import Row
@@ -29,7 +29,7 @@ def test_row_1_killed_in_a_flood_healed(rig: Rig, row: Row) -> None:
     rig.start(**SPOT)
     actor = ActorId(Role.STREAM, f"spot:{FLOOD}")
     kill_in_a_flood(rig, row, actor)
-    until(lambda: not OpenHoles(rig.journal_of(actor.key), 0).load(), "REST has told of every hole", 900.0)
+    until(lambda: not OpenGapsFile(rig.journal_of(actor.key), 0).load(), "REST has told of every hole", 900.0)
     findings = rig.judge()
     row.measured("healed in place", sum(one.from_rest for one in rig.events(actor.key)), "events")
     row.measured("beside the stream", findings.repaired, "events")

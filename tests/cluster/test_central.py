@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.client import Connection, Start, connect
+from actors.client import RelayClient, StartMode, connect
 from cli.background_audit import BackgroundAudit
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.audit.audit import Audit
-from relay.audit.comparison import Sent, judge
+from relay.audit.comparison import Sent, compare
 from relay.binance.id_gaps import gap_rule
 from relay.binance.streams import Venue
 from relay.config import Config, parse_config
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(240)
 
 @dataclass
 class Rig:
-    cluster: Connection
+    cluster: RelayClient
     exchange: SimulatedExchange
     nats: EmbeddedNats
     config: Config
@@ -101,7 +101,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
         config = parse_config(TEN.read_text(), {"BINANCE_WS_URL": exchange.url, "NATS_URL": nats.url})
         journal = config.journal.model_copy(update={"directory": tmp_path / "journal"})
         config = config.model_copy(update={"journal": journal})
-        cluster = connect(Start.LOCAL, needed_cpus=4, include_dashboard=False)
+        cluster = connect(StartMode.LOCAL, needed_cpus=4, include_dashboard=False)
         try:
             with BackgroundAudit(config, Audit(gap_rule), from_start=True) as reader:
                 rig = Rig(cluster, exchange, nats, config, reader)
@@ -155,8 +155,8 @@ def test_a_flood_with_everything_killed_and_rescaled_loses_nothing(rig: Rig) -> 
         assert one.received == sent[key].events, key
         assert (one.dropped, one.rejected, one.repeated, one.lost) == (0, 0, 0, 0), key
     conflated = {f"usdm:{one.stream}": one.conflated for one in status.streams}
-    for verdict in judge(sent, rig.reader.audit.report(), conflated):
-        assert verdict.good, verdict
+    for verdict in compare(sent, rig.reader.audit.report(), conflated):
+        assert verdict.passed, verdict
         assert verdict.conflated or verdict.bytes_equal, verdict
 
 
@@ -184,5 +184,5 @@ def test_a_killed_stream_actor_resumes_and_heals_its_own_hole(rig: Rig) -> None:
     assert [(loss["healed"], loss["count"]) for loss in losses] == [(True, after.healed)]
     assert after.healed == found.healed > 0, "the hole of a kill under flood"
     assert (found.missing_ids, after.lost) == (0, 0)
-    (verdict,) = [one for one in judge(sent, audits, {}) if one.stream == f"usdm:{FLOODED}"]
-    assert verdict.good and verdict.sent > sent[verdict.stream].events
+    (verdict,) = [one for one in compare(sent, audits, {}) if one.stream == f"usdm:{FLOODED}"]
+    assert verdict.passed and verdict.sent > sent[verdict.stream].events

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.client import Connection, Start, connect
+from actors.client import RelayClient, StartMode, connect
 from actors.cluster import ActorClasses
 from relay.adapters.local.process_tree import children, descendants, is_running
 from relay.config import Config, parse_config
@@ -60,13 +60,13 @@ def is_well(status: RelayStatus, publishers: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayClient]:
     """A Ray of our own for all tests; nothing of it may be left when they are over."""
     before = children(os.getpid())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLUICE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
         patch.delenv("RAY_ADDRESS", raising=False)
-        one = connect(Start.LOCAL, needed_cpus=2, include_dashboard=False, classes=STAND_INS)
+        one = connect(StartMode.LOCAL, needed_cpus=2, include_dashboard=False, classes=STAND_INS)
         assert one.token_path is not None
         run_directory = one.token_path.parent
         ours = children(os.getpid()) - before
@@ -82,7 +82,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 
 
 @pytest.fixture
-def relay(connection: Connection) -> Connection:
+def relay(connection: RelayClient) -> RelayClient:
     """Running and at peace, with one publisher."""
     connection.bring_up(config())
     connection.scale(1, "fixture")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.client import Start, connect
-from relay.adapters.local.cluster_files import LocalCluster, StateFile, running_cluster
+from actors.client import StartMode, connect
+from relay.adapters.local.cluster_files import ClusterFile, LocalCluster, running_cluster
 from relay.adapters.local.process_tree import children, descendants, end_processes, is_running
 from relay.errors import ClusterError
 from tests.support.paths import ROOT
@@ -153,7 +153,7 @@ def test_actors_outlive_the_driver_that_brought_them_up(environ):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "auto:x"])
 def test_what_cannot_be_joined_is_said_at_once(address):
     with pytest.raises(ClusterError, match=f"cannot join the Ray cluster at {address}"):
-        connect(Start.JOIN, address=address)
+        connect(StartMode.JOIN, address=address)
 
 
 def test_without_any_cluster_joining_says_how_to_get_one(tmp_path, monkeypatch):
@@ -161,12 +161,12 @@ def test_without_any_cluster_joining_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ClusterError, match="start the relay with"):
-        connect(Start.JOIN)
+        connect(StartMode.JOIN)
 
 
 def test_run_does_not_find_a_demo_that_status_finds(tmp_path):
     demo = LocalCluster("127.0.0.1:3", "", "", str(tmp_path / "sluice-ghi"), 3, shared=False)
-    announced = StateFile(tmp_path, demo)
+    announced = ClusterFile(tmp_path, demo)
     assert running_cluster(tmp_path) == demo
     assert running_cluster(tmp_path, shared=True) is None
     announced.remove()
@@ -178,7 +178,7 @@ def test_the_files_of_a_dead_driver_are_swept_away(tmp_path):
     dead = LocalCluster("127.0.0.1:1", str(run_directory / "token"), "", str(run_directory), 1)
     (tmp_path / "cluster-1.json").write_text(json.dumps(asdict(dead)))
     living = LocalCluster("127.0.0.1:2", "", "", str(tmp_path / "sluice-def"), 2)
-    announced = StateFile(tmp_path, living)
+    announced = ClusterFile(tmp_path, living)
     assert running_cluster(tmp_path) == living
     announced.remove()
     assert running_cluster(tmp_path) is None

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.client import Connection, Start, connect
+from actors.client import RelayClient, StartMode, connect
 from actors.cluster import MULTI_NODE
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.simulator_process import SimulatedExchange
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 @dataclass
 class Site:
-    cluster: Connection
+    cluster: RelayClient
     exchange: SimulatedExchange
     nats: EmbeddedNats
     config: Config
@@ -62,7 +62,7 @@ class Site:
 
 
 @contextmanager
-def a_site(folder: Path, join: Callable[[], Connection]) -> Iterator[Site]:
+def a_site(folder: Path, join: Callable[[], RelayClient]) -> Iterator[Site]:
     """Two critical streams that deliver, each with a warm leg that is ready."""
     with (
         EmbeddedNats(folder / "nats") as nats,
@@ -93,7 +93,7 @@ def a_site(folder: Path, join: Callable[[], Connection]) -> Iterator[Site]:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with a_site(tmp_path, lambda: connect(Start.LOCAL, needed_cpus=4, include_dashboard=False)) as one:
+    with a_site(tmp_path, lambda: connect(StartMode.LOCAL, needed_cpus=4, include_dashboard=False)) as one:
         yield one
 
 
@@ -119,12 +119,12 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             yield address
 
 
-def joined(address: str) -> Connection:
+def joined(address: str) -> RelayClient:
     """Its port is open before it takes drivers."""
     deadline = time.monotonic() + 60.0
     while True:
         try:
-            return connect(Start.JOIN, address=address)
+            return connect(StartMode.JOIN, address=address)
         except ClusterError:
             assert time.monotonic() < deadline, f"nothing to join at {address}"
             time.sleep(0.5)

@@ -21,15 +21,15 @@ from relay.adapters.websocket import MAX_FRAME_BYTES, FeedConnection
 from relay.binance.streams import Venue, parse_stream
 from relay.config import parse_config
 from relay.delivery import link_codec
-from relay.delivery.window import Window
+from relay.delivery.window import SendWindow
 from relay.errors import ConfigError, DamagedBatchError, LinkError
 from relay.intake.intake import Intake
 from relay.journal.journal import Journal
 from relay.journal.recovery import recovery_of, survey
-from relay.journal.segments import NO_LIMIT, Gap, Segment, scan, take
+from relay.journal.segments import NO_LIMIT, DamagedRange, Segment, read_batches, scan
 from relay.model.choices import Overflow
 from relay.model.record_batch import decode, encode, head
-from relay.standby.peer_status import encode_word, read_leg, read_word
+from relay.standby.peer_status import encode_status, read_instance_id, read_status
 from tests.support.records import read_records
 
 SECRET, NONCE = b"a secret of the fuzzers", bytes(link_codec.NONCE_BYTES)
@@ -53,11 +53,11 @@ def payloads(data: bytes) -> None:
     """What frames of one stream hold, a line for each: the first byte tells the stream."""
     spec = STREAMS[data[0] % len(STREAMS)] if data else STREAMS[0]
     lines = data[1:].split(b"\n")
-    window = Window(max_messages=1000, max_bytes=1 << 24, overflow=Overflow.SPILL)
+    window = SendWindow(max_messages=1000, max_bytes=1 << 24, overflow=Overflow.SPILL)
     intake = Intake(spec, window, epoch=EPOCH)
-    taken = intake.take(lines, 1)
+    taken = intake.accept(lines, 1)
     events = [record for record in read_records(taken.journal) if record.kind == 0]
-    books = window.books
+    books = window.counts
     assert [record.seq for record in events] == list(range(1, taken.accepted + 1))
     assert all(record.payload in lines for record in events)
     assert books.received == taken.accepted + books.rejected == window.queued + books.rejected
@@ -163,7 +163,7 @@ def _response_to(client: ClientProtocol) -> bytes:
 
 def _messages(pieces: Iterator[bytes] | list[bytes]) -> list[tuple[int, bytes]]:
     """Up to the first that is over the limit."""
-    splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
+    splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
     found = []
     try:
         for piece in pieces:
@@ -178,11 +178,11 @@ def _read_message(kind: int, body: bytes) -> None:
     try:
         if kind in (link_codec.HELLO, link_codec.JOIN):
             link_codec.read_hello(body, SECRET, NONCE)
-        elif kind in (link_codec.WORD, link_codec.HEARD):
-            word = read_word(body)
-            assert read_word(encode_word(word)) == word
-        elif kind == link_codec.PARTED:
-            read_leg(body)
+        elif kind in (link_codec.STATUS, link_codec.PEER_STATUS):
+            word = read_status(body)
+            assert read_status(encode_status(word)) == word
+        elif kind == link_codec.PEER_LEFT:
+            read_instance_id(body)
         elif kind == link_codec.BATCHES:
             session, skip, batches = link_codec.read_batches(body)
             again = b"".join(batch.encoded for batch in batches)
@@ -207,7 +207,7 @@ def _scan_segment(data: bytes) -> None:
     at, offset, records, expected = 0, 0, 0, []
     for item in scan(data, EPOCH, 0, NO_LIMIT):
         assert item.start == at < item.end <= len(data)
-        if not isinstance(item, Gap):
+        if not isinstance(item, DamagedRange):
             assert item.last >= item.first > offset
             offset = item.last
             records += item.last - item.first + 1
@@ -226,7 +226,7 @@ def _taken(data: bytes, segment: Segment) -> list[bytes]:
     found: list[bytes] = []
     at = reached = 0
     while at < segment.end:
-        part = take(data[at : segment.end], segment, reached, 0, 100)
+        part = read_batches(data[at : segment.end], segment, reached, 0, 100)
         found += part.batches
         reached = part.reached
         if not part.used and part.gap is None:

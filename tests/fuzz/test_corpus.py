@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from relay.adapters.websocket import FeedConnection
-from relay.delivery.link_codec import Splitter
+from relay.delivery.link_codec import MessageDecoder
 from relay.journal import files
-from relay.journal.segments import Segment, Taken, take
+from relay.journal.segments import Segment, SegmentChunk, read_batches
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
@@ -42,22 +42,22 @@ def test_a_feed_that_loses_a_frame_fails(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_link_that_forgets_what_was_cut_off_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    feed = Splitter.feed
+    feed = MessageDecoder.feed
 
-    def forgetful(self: Splitter, data: bytes) -> Iterator[tuple[int, bytes]]:
+    def forgetful(self: MessageDecoder, data: bytes) -> Iterator[tuple[int, bytes]]:
         yield from feed(self, data)
         self._rest.clear()
 
-    monkeypatch.setattr(Splitter, "feed", forgetful)
+    monkeypatch.setattr(MessageDecoder, "feed", forgetful)
     with pytest.raises(AssertionError):
         replay("batches")
 
 
 def test_a_journal_that_reads_one_batch_too_few_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def short(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> Taken:
-        taken = take(data, segment, reached, after, max_bytes)
+    def short(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> SegmentChunk:
+        taken = read_batches(data, segment, reached, after, max_bytes)
         return taken._replace(batches=taken.batches[1:])
 
-    monkeypatch.setattr(files, "take", short)
+    monkeypatch.setattr(files, "read_batches", short)
     with pytest.raises(AssertionError):
         replay("journal")

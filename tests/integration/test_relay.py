@@ -16,7 +16,7 @@ from cli.background_audit import BackgroundAudit
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.nats.provisioning import ensure_streams
 from relay.audit.audit import Audit
-from relay.audit.comparison import Sent, judge
+from relay.audit.comparison import Sent, compare
 from relay.binance.id_gaps import gap_rule
 from relay.binance.streams import Venue
 from relay.config import parse_config
@@ -34,9 +34,9 @@ def assert_books_balance(relay: Relay, sent: dict[str, Sent], audit: Audit) -> N
         assert one.balanced, key
         assert one.received == sent[key].events, key
         assert (one.dropped, one.rejected, one.repeated, one.lost) == (0, 0, 0, 0), key
-    verdicts = judge(sent, audit.report(), {key: one.conflated for key, one in counted.items()})
+    verdicts = compare(sent, audit.report(), {key: one.conflated for key, one in counted.items()})
     for verdict in verdicts:
-        assert verdict.good, verdict
+        assert verdict.passed, verdict
         assert verdict.conflated or verdict.bytes_equal, verdict
 
 

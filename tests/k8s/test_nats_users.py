@@ -21,7 +21,7 @@ from cli.background_audit import sources
 from k8s.make_secrets import ROLES, as_manifest, make_certificates, make_secrets
 from relay.adapters.local.nats_server import EmbeddedNats, find_binary
 from relay.adapters.nats import heartbeat
-from relay.adapters.nats.connection import Connection, connect
+from relay.adapters.nats.connection import NatsConnection, connect
 from relay.adapters.nats.consumer import AuditConsumer, connector
 from relay.adapters.nats.jetstream_api import ask
 from relay.adapters.nats.nkey import new_user_seed
@@ -31,7 +31,7 @@ from relay.binance.id_gaps import gap_rule
 from relay.config import Config, NatsConfig, parse_config
 from relay.delivery import link_codec
 from relay.errors import BusError
-from relay.model.record_batch import Kind
+from relay.model.record_batch import RecordKind
 from tests.k8s.manifests import K8S, config, container
 from tests.support.hosts import SECRET, PlainHost
 from tests.support.link_client import LinkClient, Sender, events
@@ -97,7 +97,7 @@ def run(test: Coroutine[Any, Any, Any]) -> Any:
 
 
 @asynccontextmanager
-async def connected(nats: NatsConfig) -> AsyncIterator[tuple[Connection, list[str]]]:
+async def connected(nats: NatsConfig) -> AsyncIterator[tuple[NatsConnection, list[str]]]:
     """A connection and what the server complained about on it."""
     complaints: list[str] = []
     connection = await connect(nats, nats.servers[0], "test", complaints.append)
@@ -137,7 +137,7 @@ def test_the_relay_can_do_its_work_and_a_consumer_reads_it(site: Site) -> None:
             numbered = [replace(one, seq=n) for n, one in enumerate(records, start=1)]
             side = [
                 replace(numbered[-1], kind=kind, offset=numbered[-1].offset + n, payload=b"{}", event_id=-1)
-                for n, kind in enumerate((Kind.LOSS, Kind.REJECTED), start=1)
+                for n, kind in enumerate((RecordKind.LOSS, RecordKind.REJECTED), start=1)
             ]
             await Sender(client, [*numbered, *side]).run()
         finally:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from unittest import mock
 
-from actors.standby.replay_memory import WarmMemory
-from relay.adapters.link_client import Link
+from actors.standby.replay_memory import ReplayMemory
+from relay.adapters.link_client import LinkClient
 from relay.adapters.nats import fencing
-from relay.delivery.window import Window
+from relay.delivery.window import SendWindow
 from relay.publish.chain import Chain
-from relay.standby.election import Vigil
-from relay.standby.replay_buffer import Seen
+from relay.standby.election import Election
+from relay.standby.replay_buffer import AppendResult
 from tests.simulation import faults
 from tests.simulation.faults import Fault
 from tests.simulation.scene import Scene
@@ -36,43 +36,43 @@ def fence_off(scene: Scene) -> AbstractContextManager[object]:
 
     async def take_over(*taken: object) -> fencing.Standing:
         bus, spec, template, _ = taken
-        found = await fencing.look_up(bus, spec, template)  # type: ignore[arg-type]
+        found = await fencing.read_position(bus, spec, template)  # type: ignore[arg-type]
         last = await fencing._last(bus, spec, found.subject)  # type: ignore[arg-type]
         return found if last is None else fencing._behind(found, spec, last)  # type: ignore[arg-type]
 
-    return mock.patch("actors.publisher.sessions.take_over", take_over)
+    return mock.patch("actors.publisher.sessions.fence_and_read", take_over)
 
 
 def resend_off(scene: Scene) -> AbstractContextManager[object]:
     """What was in flight when a link broke counts as done."""
 
-    def rewind(self: Window) -> None:
+    def rewind(self: SendWindow) -> None:
         if self._in_flight:
             self.acknowledge(self._in_flight[-1].offset)
 
-    return mock.patch.object(Window, "rewind", rewind)
+    return mock.patch.object(SendWindow, "rewind", rewind)
 
 
 def watchdog_off(scene: Scene) -> AbstractContextManager[object]:
     """A publisher that says nothing is never left."""
-    return mock.patch.object(Link, "silent", lambda self, now: False)
+    return mock.patch.object(LinkClient, "silent", lambda self, now: False)
 
 
 def memory_off(scene: Scene) -> AbstractContextManager[object]:
     """The warm leg believes to remember, and has nothing."""
     return mock.patch.multiple(
-        WarmMemory, take=lambda self, payloads, recv_ns: Seen(len(payloads), False), covers=True
+        ReplayMemory, append=lambda self, payloads, recv_ns: AppendResult(len(payloads), False), covers=True
     )
 
 
 def vigil_off(scene: Scene) -> AbstractContextManager[object]:
     """No leg ever follows a hot one."""
-    must = Vigil.must_take_over
+    must = Election.must_take_over
 
-    def must_not(self: Vigil, *told: object, covers: bool) -> bool:
-        return self.hot is None and must(self, *told, covers=covers)  # type: ignore[arg-type]
+    def must_not(self: Election, *told: object, covers: bool) -> bool:
+        return self.active is None and must(self, *told, covers=covers)  # type: ignore[arg-type]
 
-    return mock.patch.object(Vigil, "must_take_over", must_not)
+    return mock.patch.object(Election, "must_take_over", must_not)
 
 
 # What keeps a stream with two legs whole, against the faults of one of them.

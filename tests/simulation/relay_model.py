@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.publisher.actor import Publisher
-from actors.publisher.dispatcher import FlowLimits
+from actors.publisher.dispatcher import DispatcherLimits
 from actors.publisher.sessions import PublisherSettings
-from actors.standby.leg import Leg
+from actors.standby.leg import StandbyRelay
 from actors.stream.relay import StreamRelay
 from relay.config import Config, StreamSettings
 from relay.model.assignment import Assignment, PublisherEndpoint
@@ -42,7 +42,7 @@ class Incarnation:
 
     process: Process
     relay: StreamRelay | None = None
-    leg: Leg | None = None
+    leg: StandbyRelay | None = None
 
     @property
     def epoch(self) -> int:
@@ -51,7 +51,7 @@ class Incarnation:
     @property
     def ready(self) -> bool:
         """It could take over without a loss."""
-        return self.process.alive and self.leg is not None and self.leg._word().ready
+        return self.process.alive and self.leg is not None and self.leg._own_status().ready
 
 
 @dataclass
@@ -82,7 +82,7 @@ class StreamActors:
         return self.settings.spec.key
 
 
-class SimulatedLeg(Leg):
+class SimulatedLeg(StandbyRelay):
     """Tells when it becomes hot."""
 
     on_hot: Callable[[StreamRelay], None]
@@ -105,7 +105,7 @@ class RelayModel:
             credit_bytes=dice.choice((5_000, 1 << 22)),
             window_messages=dice.choice((2, 8, 32)),
         )
-        self._flow = FlowLimits(quantum_bytes=dice.choice((2_000, 16_384)))
+        self._flow = DispatcherLimits(quantum_bytes=dice.choice((2_000, 16_384)))
         self.publishers: dict[str, Process] = {}
         self._endpoints: dict[str, PublisherEndpoint] = {}
         self._version = 0

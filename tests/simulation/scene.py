@@ -213,7 +213,7 @@ shards: [{TRADE}, {DEPTH}, {{stream: {BOOK}, queue: {{overflow: spill}}}}]
 def _small_segments() -> Iterator[None]:
     with (
         mock.patch.dict(Journal.__init__.__kwdefaults__, segment_bytes=4_000),
-        mock.patch.object(journal_module, "RENEW_BYTES", 1_000),
+        mock.patch.object(journal_module, "ROLL_BYTES", 1_000),
     ):
         yield
 

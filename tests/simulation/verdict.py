@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from relay.delivery.window import Window
-from relay.model.record_batch import Kind, decode
+from relay.delivery.window import SendWindow
+from relay.model.record_batch import RecordKind, decode
 from tests.simulation.disk import Disk
 from tests.simulation.exchange_model import Market
 from tests.simulation.nats_model import Message, NatsModel
@@ -25,9 +25,9 @@ SIDE = "SLUICE_SIDE"
 ROUNDING_NS = 1_000_000
 
 
-def imbalance(window: Window) -> str:
+def imbalance(window: SendWindow) -> str:
     """Empty while the books of StreamStats balance."""
-    books = window.books
+    books = window.counts
     held = window.queued + window.in_flight + books.spilled
     ended = books.acknowledged + books.conflated + books.dropped + books.rejected
     return "" if books.received == held + ended else f"books do not balance: {books}, {window!r}"
@@ -130,7 +130,7 @@ def _events(data: bytes) -> Iterator[bytes]:
     at = 0
     while at < len(data):
         batch, at = decode(data, at, check=True)
-        if batch.kind == Kind.EVENT:
+        if batch.kind == RecordKind.EVENT:
             yield from batch.payloads
 
 

@@ -11,7 +11,7 @@ from relay.config import NatsConfig, StreamSettings
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment
 from relay.model.stats import LegState, PublisherStats, StreamState, StreamStats, WarmLeg
-from relay.ports import Look, Room
+from relay.ports import Observation, Room
 
 
 def stream_stats(key: str, **changes: Any) -> StreamStats:
@@ -70,7 +70,7 @@ class FakeCluster:
         self.drained_in_order: list[ActorId] = []
         self.failing: set[ActorId] = set()
         self.stuck: set[ActorId] = set()
-        self._drains: dict[ActorId, Look | None] = {}
+        self._drains: dict[ActorId, Observation | None] = {}
 
     def actors(self) -> frozenset[ActorId]:
         streams = {ActorId(Role.STREAM, key) for key in self.streams}
@@ -100,7 +100,7 @@ class FakeCluster:
         self.created[actor] += 1
         self.silent[actor] = Silence.GONE if actor in self.failing else Silence.STARTING
 
-    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Look]:
+    def observe(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
         looks = {actor: self.silent.get(actor) or self._stats(actor) for actor in actors}
         for actor, look in looks.items():
             if look is Silence.STARTING and actor not in self.stuck:
@@ -109,8 +109,8 @@ class FakeCluster:
                 self.remove(actor)
         return looks
 
-    def _stats(self, actor: ActorId) -> Look:
-        known: Mapping[Role, Mapping[str, Look]] = {
+    def _stats(self, actor: ActorId) -> Observation:
+        known: Mapping[Role, Mapping[str, Observation]] = {
             Role.STREAM: self.streams, Role.TWIN: self.twins, Role.PUBLISHER: self.publishers,
         }  # fmt: skip
         return known[actor.role][actor.key]
@@ -140,7 +140,7 @@ class FakeCluster:
             self.publishers[actor.key] = replace(self.publishers[actor.key], draining=True)
         self._drains[actor] = self._stats(actor)
 
-    def drained(self, actor: ActorId) -> Look | None:
+    def drained(self, actor: ActorId) -> Observation | None:
         return self._drains.get(actor)
 
     def remove(self, actor: ActorId) -> None:

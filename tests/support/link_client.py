@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from relay.delivery import link_codec
-from relay.model.record_batch import NO_EVENT_ID, Kind
+from relay.model.record_batch import NO_EVENT_ID, RecordKind
 from tests.support.records import Record, batched
 
 DEADLINE_S = 15.0
@@ -35,7 +35,7 @@ class LinkClient(asyncio.Protocol):
         self._hello = hello
         self._secret = secret
         self._silent = silent
-        self._splitter = link_codec.Splitter(link_codec.MAX_MESSAGE_BYTES)
+        self._splitter = link_codec.MessageDecoder(link_codec.MAX_MESSAGE_BYTES)
         self._changed = asyncio.Event()
         self._transport: asyncio.Transport | None = None
 
@@ -162,7 +162,7 @@ def events(epoch: int, count: int, *, first: int = 1, ids: bool = True, size: in
     """Trades `first` to `first + count - 1`; their payloads name them."""
     return [
         Record(
-            Kind.EVENT,
+            RecordKind.EVENT,
             n,
             epoch,
             n,

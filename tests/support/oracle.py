@@ -26,8 +26,8 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from relay.audit.message import open_envelope
 from relay.binance.streams import StreamSpec
-from relay.journal.segments import Found, in_force, scan, segment_named
-from relay.model.record_batch import Kind, head
+from relay.journal.segments import Found, current_segments, scan, segment_named
+from relay.model.record_batch import RecordKind, head
 from simulator.payloads import event_id
 from tests.chaos.exchange import Wired
 
@@ -277,10 +277,10 @@ def journalled(directory: Path) -> set[tuple[int, int]]:
     if not directory.exists():
         return found
     named = (segment_named(path.name) for path in directory.iterdir())
-    for segment, limit in in_force(one for one in named if one is not None):
+    for segment, limit in current_segments(one for one in named if one is not None):
         data = (directory / segment.name).read_bytes()
         for item in scan(data, segment.epoch, segment.last_offset, limit):
-            if isinstance(item, Found) and item.kind == Kind.EVENT:
+            if isinstance(item, Found) and item.kind == RecordKind.EVENT:
                 batch = head(data, item.start)
                 found |= {(batch.epoch, batch.seq + number) for number in range(batch.records)}
     return found

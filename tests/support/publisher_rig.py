@@ -12,7 +12,7 @@ import nats
 from nats.aio.msg import Msg
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
-from actors.publisher.dispatcher import FlowLimits
+from actors.publisher.dispatcher import DispatcherLimits
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.nats.provisioning import ensure_streams
 from relay.config import Config, parse_config
@@ -56,7 +56,7 @@ class Rig:
         self.server = server
         self.config = a_config(server, nats_lines)
         self.host = PlainHost()
-        self._flow = FlowLimits(**flow)
+        self._flow = DispatcherLimits(**flow)
         self._clients: list[LinkClient] = []
 
     async def __aenter__(self) -> Self:

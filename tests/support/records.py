@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from relay.model.record_batch import EVENT_KINDS, Batch
+from relay.model.record_batch import EVENT_KINDS, RecordBatch
 from relay.model.record_batch import decode as decode_batch
 from relay.model.record_batch import encode as encode_batch
 
@@ -21,9 +21,9 @@ class Record:
     payload: bytes
 
     @property
-    def batch(self) -> Batch:
+    def batch(self) -> RecordBatch:
         """Alone in one."""
-        return Batch(
+        return RecordBatch(
             self.kind, self.offset, self.epoch, self.seq, self.recv_ns, (self.event_id,), [self.payload]
         )
 
@@ -46,7 +46,7 @@ def decode(buffer: bytes, at: int, *, check: bool) -> tuple[Record, int]:
     return record, end
 
 
-def records_in(batch: Batch) -> Iterator[Record]:
+def records_in(batch: RecordBatch) -> Iterator[Record]:
     """Its records, numbered as the batch says."""
     for number, (event_id, payload) in enumerate(zip(batch.event_ids, batch.payloads, strict=True)):
         yield Record(
@@ -70,7 +70,7 @@ def read_records(journal: bytes) -> list[Record]:
     return found
 
 
-def batched(records: Sequence[Record]) -> Iterator[Batch]:
+def batched(records: Sequence[Record]) -> Iterator[RecordBatch]:
     """Records that were read together, in batches."""
     run: list[Record] = []
     for record in records:
@@ -88,7 +88,7 @@ def _goes_on(last: Record, record: Record) -> bool:
     return alike and next_one and record.kind in EVENT_KINDS
 
 
-def _batch(run: Sequence[Record]) -> Batch:
+def _batch(run: Sequence[Record]) -> RecordBatch:
     return replace(
         run[0].batch,
         event_ids=[record.event_id for record in run],

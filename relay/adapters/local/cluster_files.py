@@ -39,7 +39,7 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     return Path(home if home.startswith("/") else Path.home() / ".local" / "state") / "sluice"
 
 
-class StateFile:
+class ClusterFile:
     """The announcement of a running cluster. The lock goes with the process, however that ends.
 
     Beside it stands a token, for those who may change the relay over its status page.
@@ -72,7 +72,7 @@ def running_cluster(directory: Path, *, shared: bool = False) -> LocalCluster | 
         try:
             with path.open(encoding="utf-8") as file:
                 if not _owned(file):
-                    _sweep(path, file)
+                    _remove_leftovers(path, file)
                     continue
                 cluster = LocalCluster(**json.load(file))
                 if cluster.shared or not shared:
@@ -102,7 +102,7 @@ def _token_path(path: Path) -> Path:
     return path.with_suffix(".token")
 
 
-def _sweep(path: Path, file: IO[str]) -> None:
+def _remove_leftovers(path: Path, file: IO[str]) -> None:
     """Ray's daemons end with the driver that started them, but some of their helpers do not."""
     run_directory = Path(json.load(file)["run_directory"])
     if run_directory.name.startswith(RUN_PREFIX):

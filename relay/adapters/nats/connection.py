@@ -41,7 +41,7 @@ STABLE_S = 5.0
 _FAILURES = (OSError, TimeoutError, Error)
 
 
-class Connection:
+class NatsConnection:
     """One connection, from its birth to its end; `closed` resolves to the reason and never raises.
 
     What is written or asked after the end is lost.
@@ -140,7 +140,7 @@ class Connection:
 class _Pong:
     """In the place of a future: what waits for it need not wait for another turn of the loop."""
 
-    connection: Connection
+    connection: NatsConnection
     then: Callable[[], None]
 
     def set_result(self, _: bool, /) -> None:
@@ -148,7 +148,7 @@ class _Pong:
         self.then()
 
 
-class Bus:
+class ConnectionKeeper:
     """Keeps a connection to one of the servers for as long as `run` runs.
 
     `on_open` and `on_lost` come in turns; `on_reply` gets the answers to `<inbox>.*.*`; `on_error` hears why
@@ -160,12 +160,12 @@ class Bus:
         config: NatsConfig,
         name: str,
         *,
-        on_open: Callable[[Connection], None],
+        on_open: Callable[[NatsConnection], None],
         on_lost: Callable[[str], None],
         on_reply: ReplyHook,
         on_error: Callable[[str], None],
     ) -> None:
-        self.connection: Connection | None = None
+        self.connection: NatsConnection | None = None
         self.opened = 0
         self._config = config
         self._name = name
@@ -193,7 +193,7 @@ class Bus:
             servers.rotate(-1)
             await asyncio.sleep(backoff.next_s())
 
-    async def _connect(self, server: str) -> Connection:
+    async def _connect(self, server: str) -> NatsConnection:
         connection = await connect(self._config, server, self._name, self._on_error)
         try:
             await connection.take_replies(self._on_reply)
@@ -202,7 +202,7 @@ class Bus:
             raise
         return connection
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: NatsConnection) -> None:
         _log.info("connected to NATS at %s", connection.server)
         self.connection = connection
         self.opened += 1
@@ -217,11 +217,11 @@ class Bus:
         _log.warning("the connection to NATS at %s ended: %s", connection.server, reason)
 
 
-class _Ear:
+class _ClientEvents:
     """What nats-py reports about one client, before and after it is connected."""
 
     def __init__(self, on_error: Callable[[str], None]) -> None:
-        self.connection: Connection | None = None
+        self.connection: NatsConnection | None = None
         self.last = ""
         self._on_error = on_error
 
@@ -235,7 +235,9 @@ class _Ear:
             self.connection.settle(self.last or "closed by the server")
 
 
-async def connect(config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]) -> Connection:
+async def connect(
+    config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]
+) -> NatsConnection:
     """Raises BusError within CONNECT_DEADLINE_S; its text names the server without its password.
 
     A cancellation waits for the outcome: nats-py would forget it, or forget the open socket, in the middle.
@@ -249,7 +251,7 @@ async def connect(config: NatsConfig, server: str, name: str, on_error: Callable
         raise
 
 
-async def connect_to_any(config: NatsConfig, name: str, on_error: Callable[[str], None]) -> Connection:
+async def connect_to_any(config: NatsConfig, name: str, on_error: Callable[[str], None]) -> NatsConnection:
     """To the first server that can be had. Raises BusError with what the last one said."""
     failure = BusError("no NATS server is configured")
     for server in config.servers:
@@ -260,8 +262,10 @@ async def connect_to_any(config: NatsConfig, name: str, on_error: Callable[[str]
     raise failure
 
 
-async def _connect(config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]) -> Connection:
-    ear = _Ear(on_error)
+async def _connect(
+    config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]
+) -> NatsConnection:
+    ear = _ClientEvents(on_error)
     where = shown_server(server)
     try:
         login = read_login(config)
@@ -288,7 +292,7 @@ async def _connect(config: NatsConfig, server: str, name: str, on_error: Callabl
     except _FAILURES as error:
         client.abort()
         raise BusError(f"cannot connect to NATS at {where}: {ear.last or _cause(error)}") from error
-    ear.connection = Connection(client, where)
+    ear.connection = NatsConnection(client, where)
     return ear.connection
 
 

@@ -193,9 +193,9 @@ class _Reader:
 
     def _hand_over(self, message: Msg, now_ns: int) -> None:
         if self._source.side:
-            self._audit.take_side(message.subject, message.headers, message.data)
+            self._audit.side_record_received(message.subject, message.headers, message.data)
         else:
-            self._audit.take(message.headers, message.data, now_ns)
+            self._audit.event_received(message.headers, message.data, now_ns)
 
     async def _take_stored(self, message: Msg) -> None:
         now_ns = time.time_ns()

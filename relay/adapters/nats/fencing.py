@@ -13,7 +13,7 @@ from uuid import uuid4
 import orjson
 
 from relay.adapters.nats.jetstream_api import Requests, ask
-from relay.binance.event_time import sent_ns
+from relay.binance.event_time import event_time_ns
 from relay.binance.streams import StreamSpec
 from relay.errors import BusError, FencedError, RefusedError
 from relay.model.position import digest_of
@@ -58,7 +58,7 @@ class Standing:
     sent_ns: int = 0
 
 
-async def look_up(bus: Requests, spec: StreamSpec, template: str) -> Standing:
+async def read_position(bus: Requests, spec: StreamSpec, template: str) -> Standing:
     """Without the last event; raises BusError if NATS does not answer or stores no such events.
 
     JetStream itself is asked for the subject: whether several streams share one is known to the controller.
@@ -73,14 +73,14 @@ async def look_up(bus: Requests, spec: StreamSpec, template: str) -> Standing:
     )
 
 
-async def take_over(bus: Requests, spec: StreamSpec, template: str, epoch: int) -> Standing:
+async def fence_and_read(bus: Requests, spec: StreamSpec, template: str, epoch: int) -> Standing:
     """Fence older epochs out, then read where the stream stands: nobody else can add to it from then on.
 
     Raises FencedError if a later epoch was here, BusError if NATS does not answer or refuses.
     """
     for _ in range(FENCE_TRIES):
         # In this order: whatever another writer adds after the first look fails the next condition.
-        standing = await look_up(bus, spec, template)
+        standing = await read_position(bus, spec, template)
         fence = await _last(bus, spec, spec.fence_subject)
         last = await _last(bus, spec, standing.subject)
         for found in (fence, last):
@@ -139,7 +139,7 @@ async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
         seq=_number(fields, "Sluice-Seq"),
         recv_ns=recv_ns,
         digest=digest_of(payload) if payload else 0,
-        sent_ns=sent_ns(payload, recv_ns),
+        sent_ns=event_time_ns(payload, recv_ns),
     )
 
 

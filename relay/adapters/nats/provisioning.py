@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from relay.adapters.nats.connection import Connection, connect_to_any
+from relay.adapters.nats.connection import NatsConnection, connect_to_any
 from relay.adapters.nats.jetstream_api import Requests, ask
 from relay.config import JetStreamConfig, NatsConfig, StreamSettings
 from relay.errors import BusError, RefusedError
@@ -45,7 +45,7 @@ async def ensure_streams(nats: NatsConfig, streams: Sequence[StreamSettings]) ->
         await connection.close()
 
 
-def _refuse_old(connection: Connection) -> None:
+def _refuse_old(connection: NatsConnection) -> None:
     if connection.version < OLDEST_SERVER:
         found, oldest = (".".join(map(str, version)) for version in (connection.version, OLDEST_SERVER))
         raise BusError(f"the NATS server {connection.server} is {found}; use {oldest} or later")

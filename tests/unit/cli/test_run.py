@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cli.run import Watch
+from cli.run import StatusReporter
 from cli.screen import Screen
 from relay.errors import ClusterError
 from relay.model.stats import RelayStatus, ScaleStatus
@@ -43,7 +43,7 @@ class FakeCluster:
 
 
 def looks(cluster: FakeCluster, count: int) -> list[bool]:
-    watch = Watch(cluster, Screen())  # type: ignore[arg-type]
+    watch = StatusReporter(cluster, Screen())  # type: ignore[arg-type]
     return [watch.is_over() for _ in range(count)]
 
 

@@ -15,7 +15,7 @@ from relay.binance.streams import StreamKind, Venue
 from relay.errors import ConfigError, UsageError
 from simulator.catalog import Catalog
 from simulator.framing import combined_block, ping_frame, raw_block, text_frame
-from simulator.handshake_limits import HANG, Door, Refusal
+from simulator.handshake_limits import HANG, HandshakeLimiter, Refusal
 from simulator.replay import Recorder, Replay, load_recording
 from simulator.settings import ExchangeSettings
 
@@ -47,7 +47,7 @@ def test_a_ping_carries_its_payload() -> None:
 
 
 def test_the_door_counts_five_minutes_of_attempts_and_then_refuses() -> None:
-    door = Door(3)
+    door = HandshakeLimiter(3)
     assert [door.knock(at) for at in (0.0, 1.0, 2.0)] == [None] * 3
     assert door.knock(10.0) == Refusal(429, 291)
     assert door.recent(301.5) == 2
@@ -56,13 +56,13 @@ def test_the_door_counts_five_minutes_of_attempts_and_then_refuses() -> None:
 
 
 def test_a_refusal_ends_after_its_count() -> None:
-    door = Door(100)
+    door = HandshakeLimiter(100)
     door.refuse(Refusal(HANG), 2)
     assert [door.knock(0.0) for _ in range(3)] == [Refusal(HANG), Refusal(HANG), None]
 
 
 def test_a_refusal_without_a_count_ends_by_accepting() -> None:
-    door = Door(100)
+    door = HandshakeLimiter(100)
     door.refuse(Refusal(503, 5), None)
     assert [door.knock(0.0) for _ in range(2)] == [Refusal(503, 5)] * 2
     door.accept()
@@ -72,7 +72,7 @@ def test_a_refusal_without_a_count_ends_by_accepting() -> None:
 @pytest.mark.parametrize("how", [200, 301, "softly"])
 def test_a_refusal_that_refuses_nothing_is_not_taken(how: int | str) -> None:
     with pytest.raises(UsageError, match="no way to refuse"):
-        Door(1).refuse(Refusal(how), None)
+        HandshakeLimiter(1).refuse(Refusal(how), None)
 
 
 @pytest.mark.parametrize(

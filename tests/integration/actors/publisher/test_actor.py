@@ -16,7 +16,7 @@ import pytest
 
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.delivery import link_codec
-from relay.model.record_batch import MAX_BATCH_BYTES, MAX_RECORDS, NO_EVENT_ID, Kind
+from relay.model.record_batch import MAX_BATCH_BYTES, MAX_RECORDS, NO_EVENT_ID, RecordKind
 from tests.support.hosts import SECRET
 from tests.support.link_client import LinkClient, Sender, events
 from tests.support.publisher_rig import BOOK, OTHER, TRADE, Rig, StoredEvent
@@ -419,8 +419,8 @@ def test_side_records_are_stored_beside_and_acknowledged_in_order(nats_server: E
         async with Rig(nats_server) as rig:
             client = await rig.opened()
             sent = events(7, 2)
-            sent.insert(1, Record(Kind.LOSS, 90, 7, 1, 5, NO_EVENT_ID, b'{"lost":3}'))
-            sent.append(Record(Kind.REJECTED, 91, 7, 2, 6, NO_EVENT_ID, b'{"reason":"not JSON"}'))
+            sent.insert(1, Record(RecordKind.LOSS, 90, 7, 1, 5, NO_EVENT_ID, b'{"lost":3}'))
+            sent.append(Record(RecordKind.REJECTED, 91, 7, 2, 6, NO_EVENT_ID, b'{"reason":"not JSON"}'))
             for offset, record in enumerate(sent, 1):
                 record.offset = offset
             client.send(*sent)

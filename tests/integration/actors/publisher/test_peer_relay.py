@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 
-from actors.publisher.peer_relay import MAX_LEGS
+from actors.publisher.peer_relay import MAX_INSTANCES
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.delivery import link_codec
-from relay.model.record_batch import Batch, Kind
-from relay.standby.peer_status import WORD_EVERY_S, Word, encode_word, read_leg, read_word
+from relay.model.record_batch import RecordBatch, RecordKind
+from relay.standby.peer_status import (
+    STATUS_INTERVAL_S,
+    PeerStatus,
+    encode_status,
+    read_instance_id,
+    read_status,
+)
 from tests.integration.actors.publisher.test_actor import events
 from tests.support.hosts import SECRET
 from tests.support.link_client import DEADLINE_S, Sender
@@ -25,13 +31,13 @@ class LegClient(asyncio.Protocol):
 
     def __init__(self, leg: int, key: str = TRADE, secret: bytes = SECRET) -> None:
         self.leg = leg
-        self.words: list[Word] = []
+        self.words: list[PeerStatus] = []
         self.parted: list[int] = []
         self.alive = 0
         self.closed = False
         self._key = key
         self._secret = secret
-        self._splitter = link_codec.Splitter(link_codec.MAX_MESSAGE_BYTES)
+        self._splitter = link_codec.MessageDecoder(link_codec.MAX_MESSAGE_BYTES)
         self._changed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,10 +53,10 @@ class LegClient(asyncio.Protocol):
                 case link_codec.CHALLENGE:
                     hello = link_codec.Hello(stream=self._key, epoch=self.leg, tip="")
                     self.write(link_codec.join(hello, self._secret, body))
-                case link_codec.HEARD:
-                    self.words.append(read_word(body))
-                case link_codec.PARTED:
-                    self.parted.append(read_leg(body))
+                case link_codec.PEER_STATUS:
+                    self.words.append(read_status(body))
+                case link_codec.PEER_LEFT:
+                    self.parted.append(read_instance_id(body))
                 case link_codec.ALIVE:
                     self.alive += 1
         self._changed.set()
@@ -58,11 +64,11 @@ class LegClient(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self.transport.write(data)  # type: ignore[attr-defined]
 
-    def say(self, word: Word) -> None:
-        self.write(link_codec.frame(link_codec.WORD, encode_word(word)))
+    def say(self, word: PeerStatus) -> None:
+        self.write(link_codec.frame(link_codec.STATUS, encode_status(word)))
 
-    def hot(self, epoch: int) -> Word:
-        word = Word(self.leg, hot=True, epoch=epoch)
+    def hot(self, epoch: int) -> PeerStatus:
+        word = PeerStatus(self.leg, active=True, epoch=epoch)
         self.say(word)
         return word
 
@@ -136,7 +142,7 @@ def test_it_says_that_it_is_alive_as_often_as_legs_say_words(nats_server: Embedd
         first = await joined(rig, 1)
         began, before = asyncio.get_running_loop().time(), first.alive
         await first.until(lambda one: one.alive >= before + 8)
-        assert asyncio.get_running_loop().time() - began >= 7 * WORD_EVERY_S
+        assert asyncio.get_running_loop().time() - began >= 7 * STATUS_INTERVAL_S
 
     play(nats_server, act)
 
@@ -166,7 +172,7 @@ def test_a_warm_leg_disturbs_nobody(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
         hot = await rig.opened(epoch=7)
         leg = await joined(rig, 1)
-        leg.say(Word(1, hot=False, epoch=99))
+        leg.say(PeerStatus(1, active=False, epoch=99))
         await Sender(hot, events(7, 20)).run()
         assert rig.stats().streams == (TRADE,)
 
@@ -176,11 +182,11 @@ def test_a_warm_leg_disturbs_nobody(nats_server: EmbeddedNats) -> None:
 @pytest.mark.parametrize(
     "junk",
     [
-        link_codec.frame(link_codec.WORD, b"short"),
-        link_codec.frame(link_codec.WORD, encode_word(Word(2, hot=True, epoch=1))),
-        link_codec.batches(1, 0, Batch(Kind.EVENT, 1, 7, 1, 1, [1], [b"{}"]).encoded),
+        link_codec.frame(link_codec.STATUS, b"short"),
+        link_codec.frame(link_codec.STATUS, encode_status(PeerStatus(2, active=True, epoch=1))),
+        link_codec.batches(1, 0, RecordBatch(RecordKind.EVENT, 1, 7, 1, 1, [1], [b"{}"]).encoded),
         link_codec.frame(99),
-        link_codec.frame(link_codec.WORD, b"x" * (link_codec.MAX_HELLO_BYTES + 1)),
+        link_codec.frame(link_codec.STATUS, b"x" * (link_codec.MAX_HELLO_BYTES + 1)),
     ],
     ids=["no word", "another leg's", "events", "unknown", "too long"],
 )
@@ -201,7 +207,7 @@ def test_a_leg_that_says_anything_else_loses_its_connection_alone(
 def test_a_stream_that_says_a_word_without_having_joined_loses_its_link(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
         stream = await rig.opened(epoch=7)
-        stream.write(link_codec.frame(link_codec.WORD, encode_word(Word(7, hot=True, epoch=8))))
+        stream.write(link_codec.frame(link_codec.STATUS, encode_status(PeerStatus(7, active=True, epoch=8))))
         await stream.until_closed()
 
     play(nats_server, act)
@@ -220,7 +226,7 @@ def test_a_peer_without_the_secret_hears_nothing(nats_server: EmbeddedNats) -> N
 
 def test_there_are_only_so_many_legs(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
-        for leg in range(1, MAX_LEGS + 1):
+        for leg in range(1, MAX_INSTANCES + 1):
             assert not (await joined(rig, leg)).closed
         assert (await joined(rig, 99)).closed
 

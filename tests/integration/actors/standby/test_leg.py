@@ -20,11 +20,11 @@ from websockets.exceptions import ConnectionClosed
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
 from actors.standby import takeover as takeover_module
-from actors.standby.leg import Leg
+from actors.standby.leg import StandbyRelay
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.nats.provisioning import ensure_streams
 from relay.config import Config, parse_config
-from relay.errors import BusError, FencedError, SteppedAsideError
+from relay.errors import BusError, FencedError, SteppedDown
 from relay.model.assignment import Assignment, PublisherEndpoint
 from relay.model.stats import LegState, StreamState
 from tests.support.hosts import PlainHost
@@ -83,7 +83,7 @@ class Pair:
         self.host = host
         self.exchange = exchange
         self.settings = config.streams[0]
-        self.legs: dict[str, Leg] = {}
+        self.legs: dict[str, StandbyRelay] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.publisher: PublisherActor | None = None
 
@@ -97,8 +97,8 @@ class Pair:
         assignment = Assignment(version=1, publisher="p0", endpoints=(endpoint,))
         self.host.assignments[self.settings.spec.key] = assignment
 
-    def start(self, name: str) -> Leg:
-        leg = self.legs[name] = Leg(self.settings, self.host, twin=name == "twin")
+    def start(self, name: str) -> StandbyRelay:
+        leg = self.legs[name] = StandbyRelay(self.settings, self.host, twin=name == "twin")
         self.tasks[name] = asyncio.create_task(leg.run())
         return leg
 
@@ -130,7 +130,7 @@ class Pair:
                 await asyncio.sleep(0.02)
         return found
 
-    def _named(self, fits: Callable[[Leg], Any]) -> str | None:
+    def _named(self, fits: Callable[[StandbyRelay], Any]) -> str | None:
         return next((name for name, leg in self.legs.items() if fits(leg)), None)
 
     async def until(self, met: Callable[[], Any], within_s: float = 20.0) -> Any:
@@ -262,7 +262,7 @@ def test_two_sockets_that_differ_are_joined_by_time_and_that_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are no ids: the same states by other bytes, as far as anybody can tell."""
-    monkeypatch.setattr(takeover_module, "LAG_S", 0.2)
+    monkeypatch.setattr(takeover_module, "SEARCH_S", 0.2)
 
     async def play() -> None:
         async with a_pair(tmp_path, BOOKS, differs=True) as pair:
@@ -316,7 +316,7 @@ def test_a_hot_leg_that_lost_its_socket_leaves_to_the_warm_one(tmp_path: Path, n
             async with asyncio.timeout(10):
                 with pytest.raises(ExceptionGroup) as failure:
                     await ended
-            assert failure.group_contains(SteppedAsideError)
+            assert failure.group_contains(SteppedDown)
             assert leaving.relay is not None and leaving.relay.intake.losses == 0
             await pair.exchange.send(5)
             assert await pair.hot() == warm
@@ -359,7 +359,7 @@ def test_a_leg_that_hears_of_a_later_hot_one_ends(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_pair(tmp_path) as pair:
             hot, warm = await pair.started()
-            hasty = pair.legs[warm].vigil
+            hasty = pair.legs[warm].election
             hasty.must_take_over = lambda own, now, *, covers: True  # type: ignore[method-assign]
             await pair.exchange.send(5)
             ended = pair.tasks.pop(hot)

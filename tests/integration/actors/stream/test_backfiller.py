@@ -21,7 +21,7 @@ from relay.adapters.nats.consumer import connector
 from relay.adapters.nats.ledger_reader import read_ledger
 from relay.adapters.nats.provisioning import SIDE_NAME, ensure_streams
 from relay.audit.audit import Audit
-from relay.audit.comparison import Verdict, judge
+from relay.audit.comparison import StreamComparison, compare
 from relay.audit.stream_audit import StreamAudit
 from relay.binance.id_gaps import gap_rule
 from relay.binance.streams import Venue
@@ -99,12 +99,12 @@ class Scene:
     def ledger(self) -> list[LossEntry]:
         return [each["entry"] for each in self._read(SIDE_NAME) if "entry" in each]
 
-    def audited(self) -> tuple[list[StreamAudit], list[Verdict]]:
+    def audited(self) -> tuple[list[StreamAudit], list[StreamComparison]]:
         """What a consumer finds, and what that comes to against the exchange's account."""
         with BackgroundAudit(self.config, Audit(gap_rule), from_start=True) as reader:
             assert reader.caught_up(10.0)
         found = reader.audit.report()
-        return found, judge(self.exchange.sent(self._venue), found, {})
+        return found, compare(self.exchange.sent(self._venue), found, {})
 
     def _read(self, name: str) -> list[dict[str, Any]]:
         async def read() -> list[dict[str, Any]]:

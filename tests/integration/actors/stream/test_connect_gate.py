@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 
 from actors.stream.connect_gate import ConnectGate, Permit
-from relay.binance.connect_budget import WINDOW_S, Claim, Outcome
-from relay.binance.connect_budget_file import ConnectLedger
+from relay.binance.connect_budget import WINDOW_S, AttemptOutcome, BudgetClaim
+from relay.binance.connect_budget_file import ConnectBudgetFile
 from relay.errors import FeedError
 from tests.support.paths import ROOT
 
 
-def claim(name: str = "usdm:a@trade", *, total: int = 20, streams: int = 10) -> Claim:
-    return Claim(name, total, streams, shared=False)
+def claim(name: str = "usdm:a@trade", *, total: int = 20, streams: int = 10) -> BudgetClaim:
+    return BudgetClaim(name, total, streams, shared=False)
 
 
 def gate(directory: Path, name: str = "usdm:a@trade", **of: int) -> ConnectGate:
-    return ConnectGate(ConnectLedger(directory), claim(name, **of))
+    return ConnectGate(ConnectBudgetFile(directory), claim(name, **of))
 
 
 def take_all(directory: Path, total: int, taken: multiprocessing.Queue) -> None:
@@ -33,9 +33,9 @@ def take_all(directory: Path, total: int, taken: multiprocessing.Queue) -> None:
     granted = 0
     while True:
         try:
-            with ConnectLedger(directory).opened() as log:
-                wait_s = log.ask(claim(total=total), time.monotonic(), spare=False)
-                log.settle(log.granted, Outcome.OPENED)
+            with ConnectBudgetFile(directory).opened() as log:
+                wait_s = log.try_acquire(claim(total=total), time.monotonic(), spare=False)
+                log.settle(log.granted, AttemptOutcome.OPENED)
         except BlockingIOError:
             continue
         if wait_s:
@@ -130,16 +130,16 @@ def test_a_folder_that_is_not_there_leaves_the_stream_its_own_part(tmp_path: Pat
 
 def test_streams_that_report_count_for_their_node(tmp_path: Path) -> None:
     for number in range(4):
-        of = Claim(f"usdm:s{number}@trade", 100, 8, shared=True)
-        ConnectGate(ConnectLedger(tmp_path), of).report(time.monotonic())
-    with ConnectLedger(tmp_path).opened() as log:
+        of = BudgetClaim(f"usdm:s{number}@trade", 100, 8, shared=True)
+        ConnectGate(ConnectBudgetFile(tmp_path), of).report(time.monotonic())
+    with ConnectBudgetFile(tmp_path).opened() as log:
         assert log.limit(of) == 50
 
 
 def test_an_exception_leaves_the_log_as_it_was(tmp_path: Path) -> None:
-    ledger = ConnectLedger(tmp_path)
+    ledger = ConnectBudgetFile(tmp_path)
     with pytest.raises(ZeroDivisionError), ledger.opened() as log:
         log.close(time.monotonic() + WINDOW_S, time.monotonic())
         raise ZeroDivisionError
     with ledger.opened() as log:
-        assert log.ask(claim(), time.monotonic(), spare=False) == 0.0
+        assert log.try_acquire(claim(), time.monotonic(), spare=False) == 0.0

@@ -21,8 +21,8 @@ from websockets.exceptions import ConnectionClosed
 from actors.stream import feed_keeper
 from actors.stream.connect_gate import ConnectGate
 from actors.stream.feed_keeper import FeedKeeper
-from relay.binance.connect_budget import Claim, Outcome
-from relay.binance.connect_budget_file import ConnectLedger
+from relay.binance.connect_budget import AttemptOutcome, BudgetClaim
+from relay.binance.connect_budget_file import ConnectBudgetFile
 from relay.config import StreamSettings, parse_config
 from relay.feed import handover, silence
 from relay.primitives.backoff import Backoff
@@ -67,7 +67,7 @@ def test_what_comes_in_a_lull_is_read_at_its_end(name: str, tmp_path: Path) -> N
             async with keeper.running():
                 for _ in range(20):
                     read = len(keeper.payloads)
-                    keeper.feed.lull(0.01)
+                    keeper.feed.pause_reads_for(0.01)
                     await until(lambda: len(keeper.payloads) > read)  # noqa: B023
                 await same_as_sent(server, keeper, name)
 
@@ -82,7 +82,7 @@ def test_a_pause_outlasts_the_lull_in_which_it_began(tmp_path: Path) -> None:
                 await until(lambda: len(keeper.payloads) > 5)
                 loop = asyncio.get_running_loop()
                 over: asyncio.Future[None] = loop.create_future()
-                keeper.feed.lull(0.05)
+                keeper.feed.pause_reads_for(0.05)
                 keeper.feed.pause()
                 read = len(keeper.payloads)
                 # Of two timers the one that is due first runs first.
@@ -101,8 +101,8 @@ class Keeper:
     """A FeedKeeper whose owner accepts every read, and looks after it more often than once a second."""
 
     def __init__(self, settings: StreamSettings, ledger: Path) -> None:
-        self.claim = Claim(settings.spec.key, settings.connects_per_5min, settings.streams, True)
-        gate = ConnectGate(ConnectLedger(ledger), self.claim)
+        self.claim = BudgetClaim(settings.spec.key, settings.connects_per_5min, settings.streams, True)
+        gate = ConnectGate(ConnectBudgetFile(ledger), self.claim)
         self.payloads: list[bytes] = []
         self.torn = 0
         self.feed = FeedKeeper(settings, gate, self._take, self._tear)
@@ -252,9 +252,9 @@ def test_a_dead_stream_takes_the_other_half_of_the_budget_too(tmp_path: Path) ->
     async def case() -> None:
         async with exchange(rates={TRADES: 100.0}) as server:
             keeper = Keeper(stream(server.url, TRADES, budget=4, silence_limit_s="300ms"), tmp_path)
-            with ConnectLedger(tmp_path).opened() as log:
-                assert log.ask(keeper.claim, time.monotonic(), spare=False) == 0.0
-                log.settle(log.granted, Outcome.OPENED)
+            with ConnectBudgetFile(tmp_path).opened() as log:
+                assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) == 0.0
+                log.settle(log.granted, AttemptOutcome.OPENED)
             async with keeper.running():
                 await until(lambda: len(keeper.payloads) > 20)
                 server.silence(TRADES)
@@ -269,7 +269,7 @@ def test_a_dead_stream_takes_the_other_half_of_the_budget_too(tmp_path: Path) ->
 def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "LEAST_WITNESS_S", 0.2)
+    monkeypatch.setattr(handover, "MIN_PROBE_S", 0.2)
     monkeypatch.setattr(silence, "FIRST_DATA_S", 0.2)
 
     async def case() -> None:
@@ -414,7 +414,7 @@ def test_a_half_open_connection_is_left_though_the_market_is_quiet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not answer a ping, and a new one opens."""
-    monkeypatch.setattr(handover, "LEAST_WITNESS_S", 0.2)
+    monkeypatch.setattr(handover, "MIN_PROBE_S", 0.2)
 
     async def case() -> None:
         async with exchange(rates={TRADES: 0.0}) as server, Wire(server.url) as wire:
@@ -546,9 +546,9 @@ def test_streams_cut_off_together_come_back_within_one_budget(tmp_path: Path) ->
                 server.refuse(503)
                 server.close_sockets(code=1006)
                 await until(lambda: server.door.attempts == 12 + 20 // 5)
-                with ConnectLedger(tmp_path).opened() as log:
+                with ConnectBudgetFile(tmp_path).opened() as log:
                     for keeper in keepers:
-                        assert log.ask(keeper.claim, time.monotonic(), spare=False) > 30.0
+                        assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) > 30.0
                 for host in hosts:
                     group.create_task(host.__aexit__(None, None, None))
 
@@ -561,10 +561,10 @@ def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_
     async def case() -> None:
         async with exchange(rates={"*": 100.0}) as server:
             keeper = Keeper(stream(server.url, TRADES, budget=4), tmp_path)
-            with ConnectLedger(tmp_path).opened() as log:
+            with ConnectBudgetFile(tmp_path).opened() as log:
                 for _ in range(2):
-                    assert log.ask(keeper.claim, time.monotonic(), spare=False) == 0.0
-                    log.settle(log.granted, Outcome.OPENED)
+                    assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) == 0.0
+                    log.settle(log.granted, AttemptOutcome.OPENED)
             keeper.feed.spare = True
             async with keeper.running():
                 await until(lambda: keeper.feed.reconnects >= 3)
@@ -573,7 +573,7 @@ def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_
                 # The next attempt would be seconds away.
                 keeper.feed._backoff = Backoff(30.0, 30.0, random.Random(1))
                 await until(lambda: keeper.feed.reconnects >= 4)
-                keeper.feed.need()
+                keeper.feed.expedite()
                 await until(lambda: keeper.feed.connected)
                 assert not keeper.feed.spare
 

@@ -25,7 +25,7 @@ from relay.delivery import link_codec
 from relay.errors import FencedError
 from relay.model.assignment import Assignment, PublisherEndpoint
 from relay.model.choices import Overflow
-from relay.model.record_batch import MAX_RECORDS, Kind
+from relay.model.record_batch import MAX_RECORDS, RecordKind
 from relay.model.stats import StreamState
 from relay.observability.metrics import BOUNDS_S, Metric, NoMetrics
 from tests.support.hosts import SECRET, PlainHost
@@ -125,7 +125,7 @@ class ScriptedPublisher:
         nonce = b"n" * link_codec.NONCE_BYTES
         writer.write(link_codec.frame(link_codec.CHALLENGE, nonce))
         beat = asyncio.create_task(self._beat(writer))
-        splitter = link_codec.Splitter(link_codec.MAX_MESSAGE_BYTES)
+        splitter = link_codec.MessageDecoder(link_codec.MAX_MESSAGE_BYTES)
         try:
             while data := await reader.read(1 << 16):
                 for kind, body in splitter.feed(data):
@@ -180,7 +180,7 @@ class ScriptedPublisher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def numbers(self) -> list[int]:
-        return [record.event_id for record in self.records if record.kind == Kind.EVENT]
+        return [record.event_id for record in self.records if record.kind == RecordKind.EVENT]
 
 
 class Counted(NoMetrics):
@@ -382,7 +382,7 @@ def test_a_hole_behind_the_last_incarnation_is_announced(rig: Rig) -> None:
     until(lambda: len(rig.exchange.connections) == 1)
     rig.send(range(36, 41))
     until(lambda: second.stats().acknowledged == 35)
-    (loss,) = [orjson.loads(record.payload) for record in publisher.records if record.kind == Kind.LOSS]
+    (loss,) = [orjson.loads(record.payload) for record in publisher.records if record.kind == RecordKind.LOSS]
     assert (loss["first_id"], loss["last_id"], loss["count"], loss["cause"]) == (31, 35, 5, "disconnect")
     assert second.stats().lost == 5
 
@@ -476,11 +476,11 @@ def test_a_stream_that_is_behind_lulls_and_one_that_keeps_up_does_not(
         lulls.append(lull_s)
         real_lull(feed, lull_s)
 
-    real_lull = FeedKeeper.lull
-    monkeypatch.setattr(FeedKeeper, "lull", lull)
+    real_lull = FeedKeeper.pause_reads_for
+    monkeypatch.setattr(FeedKeeper, "pause_reads_for", lull)
     # Whatever the rate at which this machine sends.
-    monkeypatch.setattr("relay.feed.read_coalescing.LEAST_S", 0.0)
-    monkeypatch.setattr("relay.feed.read_coalescing.MOST_S", inf)
+    monkeypatch.setattr("relay.feed.read_coalescing.MIN_FILL_S", 0.0)
+    monkeypatch.setattr("relay.feed.read_coalescing.MAX_FILL_S", inf)
     publisher = rig.publisher("p0")
     actor = rig.actor()
     rig.send(range(1, 2))
@@ -511,7 +511,7 @@ def test_an_event_that_nats_can_never_take_is_rejected_and_the_rest_goes_on(rig:
     until(lambda: len(publisher.numbers()) == 3)
     rig.run(publisher.refuse(publisher.records[1].offset))
     until(lambda: actor.stats().rejected == 1)
-    until(lambda: any(record.kind == Kind.REJECTED for record in publisher.records))
+    until(lambda: any(record.kind == RecordKind.REJECTED for record in publisher.records))
     rig.run(publisher.acknowledge_all())
     until(lambda: actor.stats().acknowledged == 2)
     assert actor.stats().balanced

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from relay.adapters.http import Answer, RestClient
-from relay.binance.backfill import Query
+from relay.binance.backfill import RestQuery
 from relay.binance.streams import Venue
 from relay.errors import RestError, RestRefusedError
 from simulator.server import ExchangeServer
 from simulator.settings import ExchangeSettings
 
-AGG = Query("/fapi/v1/aggTrades", {"symbol": "BTCUSDT", "limit": "10"}, 20, with_key=False)
-KEYED = Query("/fapi/v1/historicalTrades", {"symbol": "BTCUSDT", "limit": "10"}, 200, with_key=True)
+AGG = RestQuery("/fapi/v1/aggTrades", {"symbol": "BTCUSDT", "limit": "10"}, 20, with_key=False)
+KEYED = RestQuery("/fapi/v1/historicalTrades", {"symbol": "BTCUSDT", "limit": "10"}, 200, with_key=True)
 
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -75,7 +75,9 @@ async def served(talk: Talk) -> AsyncIterator[str]:
         await asyncio.gather(*tasks)
 
 
-async def get(base_url: str, query: Query = AGG, key: Path | None = None, timeout_s: float = 5.0) -> Answer:
+async def get(
+    base_url: str, query: RestQuery = AGG, key: Path | None = None, timeout_s: float = 5.0
+) -> Answer:
     client = RestClient(base_url, key, timeout_s)
     try:
         return await client.get(query)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.adapters.link_server import MAX_STRANGERS, Listeners, PublishLink
+from relay.adapters.link_server import MAX_STRANGERS, LinkServerConnection, Listeners
 from relay.delivery import link_codec
 from tests.support.link_client import LinkClient
 
@@ -30,7 +30,7 @@ class Owner:
                 self._changed.clear()
                 await self._changed.wait()
 
-    def arrived(self, link: PublishLink, hello: link_codec.Hello) -> None:
+    def arrived(self, link: LinkServerConnection, hello: link_codec.Hello) -> None:
         self.arrivals.append(hello)
         self._changed.set()
 

@@ -239,9 +239,9 @@ def test_who_cannot_look_at_the_relay_says_that_its_figures_are_old(rig, monkeyp
     assert rig.controller.status().problems == ()
     monkeypatch.setattr("actors.controller.actor.BLIND_S", 0.3)
     may_look = threading.Event()
-    look = rig.cluster.look
+    look = rig.cluster.observe
     # As Ray's calls do while its head does not answer.
-    rig.cluster.look = lambda *arguments: may_look.wait(DEADLINE_S) and look(*arguments)
+    rig.cluster.observe = lambda *arguments: may_look.wait(DEADLINE_S) and look(*arguments)
     try:
         rig.until(lambda status: any("has not seen the relay for" in one for one in status.problems))
     finally:

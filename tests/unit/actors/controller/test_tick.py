@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from actors.controller.publisher_pool import Plan
-from actors.controller.tick import Tick
+from actors.controller.tick import ReconcileLoop
 from relay.config import parse_config
 from relay.control.reconcile import MUTE_LIMIT_S
-from relay.control.store import Facts, Running, Scaling
+from relay.control.store import ControlStore, Running, Scaling
 from relay.errors import BusError
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.stats import LegState
@@ -50,8 +50,8 @@ class Relay:
 
     def restart(self) -> None:
         """As after a kill of the controller: only the cluster and its facts remain."""
-        self.tick = Tick(
-            self.cluster, self.host, Facts(self.cluster), self.ensure or (lambda nats, streams: None)
+        self.tick = ReconcileLoop(
+            self.cluster, self.host, ControlStore(self.cluster), self.ensure or (lambda nats, streams: None)
         )
 
     def run(self, seconds: float = 5.0) -> None:

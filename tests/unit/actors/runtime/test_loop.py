@@ -60,7 +60,7 @@ def test_a_coroutine_runs_in_the_loops_thread(started: Any) -> None:
 
 
 def test_a_look_runs_between_two_callbacks_of_the_loop(started: Any) -> None:
-    assert started(forever).look(asyncio.get_running_loop).is_running()
+    assert started(forever).read(asyncio.get_running_loop).is_running()
 
 
 def test_errors_of_a_call_go_to_the_caller_alone(started: Any, ended: Ended) -> None:
@@ -70,12 +70,12 @@ def test_errors_of_a_call_go_to_the_caller_alone(started: Any, ended: Ended) -> 
     loop = started(forever)
     with pytest.raises(ValueError, match="mine"):
         loop.call(fail()).result(5)
-    assert loop.look(lambda: 3) == 3
+    assert loop.read(lambda: 3) == 3
     assert ended.codes == []
 
 
 def test_it_answers_after_the_main_coroutine_has_returned(started: Any) -> None:
-    assert started(nothing).look(lambda: 7) == 7
+    assert started(nothing).read(lambda: 7) == 7
 
 
 def test_stopping_lets_the_main_coroutine_clean_up(started: Any, ended: Ended) -> None:
@@ -89,7 +89,7 @@ def test_stopping_lets_the_main_coroutine_clean_up(started: Any, ended: Ended) -
             cleaned.set()
 
     loop = started(main)
-    loop.look(lambda: None)
+    loop.read(lambda: None)
     loop.stop()
     assert cleaned.is_set()
     assert ended.codes == []
@@ -144,6 +144,6 @@ def test_a_broken_connection_does_not_end_the_process(started: Any, ended: Ended
         )
 
     loop = started(main)
-    loop.look(lambda: None)
-    loop.look(lambda: None)
+    loop.read(lambda: None)
+    loop.read(lambda: None)
     assert ended.codes == []

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.standby.replay_memory import CHUNK_ENTRIES, WarmMemory
+from actors.standby.replay_memory import CHUNK_ENTRIES, ReplayMemory
 from relay.config import StreamSettings, parse_config
-from relay.model.position import Point, digest_of
-from relay.standby.peer_status import Word
-from relay.standby.replay_buffer import BREAK, Place, Seam
+from relay.model.position import StoredPosition, digest_of
+from relay.standby.peer_status import PeerStatus
+from relay.standby.replay_buffer import DISCONTINUITY, JoinQuality, ReplayPoint
 from tests.unit.relay.standby.test_replay_buffer import BOOKS, MS, TRADES, payload
 
 both_kinds = pytest.mark.parametrize("name", [TRADES, BOOKS])
@@ -27,23 +27,23 @@ shards: [{name}]
     return parse_config(text, {}).streams[0]
 
 
-def memory(name: str, directory: Path, **more: bool) -> WarmMemory:
-    return WarmMemory(settings(name, directory, **more), directory / "one.spool")
+def memory(name: str, directory: Path, **more: bool) -> ReplayMemory:
+    return ReplayMemory(settings(name, directory, **more), directory / "one.spool")
 
 
-def point(name: str, number: int) -> Point:
+def point(name: str, number: int) -> StoredPosition:
     event_id = number if name == TRADES else -1
-    return Point(7, number, event_id, number * MS, digest_of(payload(name, number)))
+    return StoredPosition(7, number, event_id, number * MS, digest_of(payload(name, number)))
 
 
-def read(one: WarmMemory, name: str, first: int, last: int) -> None:
+def read(one: ReplayMemory, name: str, first: int, last: int) -> None:
     for number in range(first, last + 1):
-        one.take([payload(name, number)], number * MS)
+        one.append([payload(name, number)], number * MS)
 
 
-async def recalled(one: WarmMemory, place: Place) -> list[int]:
+async def recalled(one: ReplayMemory, place: ReplayPoint) -> list[int]:
     numbers = []
-    async for entries in one.recall(place.at):
+    async for entries in one.replay(place.entry_index):
         numbers += [entry.recv_ns // MS for entry in entries]
     return numbers
 
@@ -58,8 +58,8 @@ def test_everything_behind_the_stored_event_is_recalled(
     read(one, name, 1, count)
 
     async def play() -> None:
-        place = await one.place_after(point(name, stored))
-        assert place is not None and place.seam is Seam.EXACT
+        place = await one.replay_point_after(point(name, stored))
+        assert place is not None and place.quality is JoinQuality.EXACT
         assert await recalled(one, place) == list(range(stored + 1, count + 1))
 
     asyncio.run(play())
@@ -73,7 +73,7 @@ def test_what_comes_while_it_is_recalled_comes_behind_it(tmp_path: Path, name: s
 
     async def play() -> None:
         numbers, last = [], 1000
-        async for entries in one.recall(0):
+        async for entries in one.replay(0):
             numbers += [entry.recv_ns // MS for entry in entries]
             if last < 2000:
                 read(one, name, last + 1, last + 250)
@@ -86,12 +86,12 @@ def test_what_comes_while_it_is_recalled_comes_behind_it(tmp_path: Path, name: s
 def test_an_event_that_nobody_remembers_is_waited_for_and_placed_by_time_in_the_end(tmp_path: Path) -> None:
     one = memory(BOOKS, tmp_path)
     read(one, BOOKS, 1, 300)
-    absent = Point(7, 5, -1, 250 * MS, 1)
+    absent = StoredPosition(7, 5, -1, 250 * MS, 1)
 
     async def play() -> None:
-        assert await one.place_after(absent) is None
-        place = await one.place_by_time(absent)
-        assert place == Place(250, Seam.BY_TIME)
+        assert await one.replay_point_after(absent) is None
+        place = await one.replay_point_by_time(absent)
+        assert place == ReplayPoint(250, JoinQuality.BY_TIME)
         assert await recalled(one, place) == list(range(251, 301))
 
     asyncio.run(play())
@@ -100,8 +100,8 @@ def test_an_event_that_nobody_remembers_is_waited_for_and_placed_by_time_in_the_
 def test_ids_say_where_to_go_on_though_the_event_is_not_there(tmp_path: Path) -> None:
     one = memory(TRADES, tmp_path)
     read(one, TRADES, 51, 300)
-    place = asyncio.run(one.place_after(point(TRADES, 40)))
-    assert place == Place(0, Seam.BY_ID)
+    place = asyncio.run(one.replay_point_after(point(TRADES, 40)))
+    assert place == ReplayPoint(0, JoinQuality.BY_ID)
 
 
 def test_the_file_is_cut_once_the_hot_leg_has_caught_up(tmp_path: Path) -> None:
@@ -109,16 +109,16 @@ def test_the_file_is_cut_once_the_hot_leg_has_caught_up(tmp_path: Path) -> None:
     read(one, TRADES, 1, 1000)
     (file,) = tmp_path.iterdir()
     assert file.stat().st_size > 0
-    one.heard(Word(1, hot=True, held=900, stored=point(TRADES, 100)), reading=True)
+    one.forget_stored(PeerStatus(1, active=True, unacknowledged=900, stored=point(TRADES, 100)), reading=True)
     assert (one.count, file.stat().st_size > 0) == (1000, True)
-    one.heard(Word(1, hot=True, held=5, stored=point(TRADES, 995)), reading=True)
+    one.forget_stored(PeerStatus(1, active=True, unacknowledged=5, stored=point(TRADES, 995)), reading=True)
     assert (one.count, file.stat().st_size) == (6, 0)
 
 
 def test_without_a_journal_it_reaches_back_as_far_as_memory_does(tmp_path: Path) -> None:
     one = memory(TRADES, tmp_path, journal=False)
     read(one, TRADES, 1, 50)
-    one.heard(Word(1, hot=True, held=40, stored=point(TRADES, 10)), reading=True)
+    one.forget_stored(PeerStatus(1, active=True, unacknowledged=40, stored=point(TRADES, 10)), reading=True)
     assert one.covers
     read(one, TRADES, 51, 150)
     assert not one.covers
@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_costs_what_was_to_be_kept_there_and_nothing_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    one = WarmMemory(settings(TRADES, tmp_path), tmp_path / "file" / "one.spool")
+    one = ReplayMemory(settings(TRADES, tmp_path), tmp_path / "file" / "one.spool")
     read(one, TRADES, 1, 150)
     assert not one.covers
     assert one.count <= 101
@@ -150,9 +150,9 @@ def test_what_cannot_be_read_back_is_a_break_and_the_rest_follows(
 
     async def play() -> None:
         names: list[int] = []
-        async for entries in one.recall(0):
+        async for entries in one.replay(0):
             names += [entry.name for entry in entries]
-        assert names[0] == BREAK
+        assert names[0] == DISCONTINUITY
         assert names[1:] == list(range(names[1], 151))
 
     asyncio.run(play())

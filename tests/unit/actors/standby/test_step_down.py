@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from actors.standby.step_down import SETTLED_S, Aside
+from actors.standby.step_down import DECISION_DELAY_S, StepDown
 from actors.stream.relay import StreamRelay
-from relay.errors import SteppedAsideError
+from relay.errors import SteppedDown
 
 
 class Relay:
@@ -25,18 +25,18 @@ class Relay:
         self.got.append((payloads, recv_ns))
 
 
-def aside(relay: Relay) -> Aside:
-    return Aside(cast(StreamRelay, relay))
+def aside(relay: Relay) -> StepDown:
+    return StepDown(cast(StreamRelay, relay))
 
 
 def test_who_stays_takes_all_that_was_read_behind_the_holes_it_was_read_behind() -> None:
     relay = Relay()
     waiting = aside(relay)
     waiting.hold([b"1", b"2"], 10)
-    waiting.broke()
+    waiting.mark_discontinuity()
     waiting.hold([b"3"], 20)
     assert relay.got == []
-    waiting.stay()
+    waiting.resume()
     assert relay.got == ["hole", ([b"1", b"2"], 10), "hole", ([b"3"], 20)]
 
 
@@ -44,12 +44,12 @@ def test_who_leaves_takes_nothing() -> None:
     relay = Relay()
     waiting = aside(relay)
     waiting.hold([b"1"], 10)
-    with pytest.raises(SteppedAsideError, match="goes on with its other leg"):
-        waiting.leave()
+    with pytest.raises(SteppedDown, match="goes on with its other leg"):
+        waiting.step_down()
     assert relay.got == []
 
 
 def test_it_is_settled_once_the_other_leg_has_said_a_word_since() -> None:
     waiting, now = aside(Relay()), time.monotonic()
     assert not waiting.settled(now)
-    assert waiting.settled(now + SETTLED_S + 1.0)
+    assert waiting.settled(now + DECISION_DELAY_S + 1.0)

@@ -43,7 +43,7 @@ def depth(last: int, previous: int, seq: int) -> Message:
 def audited(messages: list[Message]) -> StreamAudit:
     audit = Audit(gap_rule)
     for headers, body in messages:
-        audit.take(headers, body, 2 * SECOND_NS)
+        audit.event_received(headers, body, 2 * SECOND_NS)
     assert audit.malformed == 0, audit.last_problem
     (only,) = audit.report()
     return only
@@ -68,7 +68,7 @@ def test_streams_without_ids_lose_by_sequence() -> None:
 def test_a_policy_that_leaves_events_out_skips_and_does_not_lose() -> None:
     audit = Audit(gap_rule, skipping={"usdm:btcusdt@ticker"})
     for headers, body in (ticker(1), ticker(4)):
-        audit.take(headers, body, SECOND_NS)
+        audit.event_received(headers, body, SECOND_NS)
     (found,) = audit.report()
     assert (found.skipped, found.lost, found.clean) == (2, 0, True)
 
@@ -126,7 +126,7 @@ def test_the_digest_is_over_the_payloads_own_bytes_with_their_lengths() -> None:
 
 def test_fences_are_no_events() -> None:
     audit = Audit(gap_rule)
-    audit.take({"Nats-Msg-Id": "fence:usdm:btcusdt@trade:8"}, b"", SECOND_NS)
+    audit.event_received({"Nats-Msg-Id": "fence:usdm:btcusdt@trade:8"}, b"", SECOND_NS)
     assert (audit.report(), audit.malformed) == ([], 0)
 
 
@@ -139,9 +139,9 @@ def healed(number: int) -> Message:
 def with_side(messages: list[Message], side: list[tuple[str, Message]]) -> StreamAudit:
     audit = Audit(gap_rule)
     for subject, (headers, body) in side:
-        audit.take_side(subject, headers, body)
+        audit.side_record_received(subject, headers, body)
     for headers, body in messages:
-        audit.take(headers, body, SECOND_NS)
+        audit.event_received(headers, body, SECOND_NS)
     assert audit.malformed == 0, audit.last_problem
     (only,) = audit.report()
     return only
@@ -204,7 +204,7 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_a_message_that_breaks_the_contract_is_counted_as_such(broken: Message) -> None:
     audit = Audit(gap_rule)
-    audit.take(*broken, SECOND_NS)
+    audit.event_received(*broken, SECOND_NS)
     assert (audit.malformed, audit.report()) == (1, [])
 
 

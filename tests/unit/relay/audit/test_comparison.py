@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cli.display.audit import audit_table, total_line, verdict_table
 from relay.audit.audit import Audit
-from relay.audit.comparison import Sent, Verdict, judge
+from relay.audit.comparison import Sent, StreamComparison, compare
 from relay.audit.stream_audit import StreamAudit
 from relay.binance.id_gaps import gap_rule
 
@@ -21,25 +21,25 @@ def found(stored: int, digest: str = "d", *, duplicated: int = 0, out_of_order: 
     )  # fmt: skip
 
 
-def verdict(audit: StreamAudit | None, sent: int = 9, conflated: int = 0) -> Verdict:
+def verdict(audit: StreamAudit | None, sent: int = 9, conflated: int = 0) -> StreamComparison:
     audits = [audit] if audit else []
-    (only,) = judge({KEY: Sent(sent, "d")}, audits, {KEY: conflated})
+    (only,) = compare({KEY: Sent(sent, "d")}, audits, {KEY: conflated})
     return only
 
 
 def test_the_same_events_and_bytes_are_good() -> None:
-    assert verdict(found(9)).good
+    assert verdict(found(9)).passed
     assert verdict(found(9)).bytes_equal
 
 
 def test_a_stream_of_which_nothing_is_stored_is_lost() -> None:
     assert verdict(None).lost == 9
-    assert not verdict(None).good
+    assert not verdict(None).passed
 
 
 def test_what_a_policy_left_out_is_not_lost_and_its_bytes_are_not_compared() -> None:
     left_out = verdict(found(7), conflated=2)
-    assert (left_out.lost, left_out.bytes_equal, left_out.good) == (0, None, True)
+    assert (left_out.lost, left_out.bytes_equal, left_out.passed) == (0, None, True)
 
 
 def test_what_no_policy_left_out_is_lost() -> None:
@@ -47,38 +47,38 @@ def test_what_no_policy_left_out_is_lost() -> None:
 
 
 def test_more_than_was_sent_is_not_good() -> None:
-    assert verdict(found(10)).foreign == 1
-    assert not verdict(found(10)).good
+    assert verdict(found(10)).unexpected == 1
+    assert not verdict(found(10)).passed
 
 
 def test_repaired_events_are_not_lost_but_not_in_order_either() -> None:
     late = verdict(replace(found(7), repaired=2, mended=((8, 9),)))
-    assert (late.lost, late.bytes_equal, late.good) == (0, None, True)
+    assert (late.lost, late.bytes_equal, late.passed) == (0, None, True)
     assert "2 repaired" in total_line([late], Audit(gap_rule), good=True)
 
 
 def test_what_rest_gave_of_a_time_without_a_socket_counts_as_sent() -> None:
     """A hole in its own right must not hide behind events that nobody was there for."""
     healed = replace(found(9), healed=3, mended=((4, 6),))
-    (whole,) = judge({KEY: Sent(6, "d", ((4, 6),))}, [healed], {})
-    assert (whole.sent, whole.lost, whole.foreign, whole.good) == (9, 0, 0, True)
-    (torn,) = judge({KEY: Sent(9, "d", ((4, 6),))}, [healed], {})
+    (whole,) = compare({KEY: Sent(6, "d", ((4, 6),))}, [healed], {})
+    assert (whole.sent, whole.lost, whole.unexpected, whole.passed) == (9, 0, 0, True)
+    (torn,) = compare({KEY: Sent(9, "d", ((4, 6),))}, [healed], {})
     assert torn.lost == 3
 
 
 def test_a_stream_that_the_exchange_never_sent_is_not_good() -> None:
-    (only,) = judge({}, [found(9)], {})
-    assert only.foreign == 9
+    (only,) = compare({}, [found(9)], {})
+    assert only.unexpected == 9
 
 
 def test_the_same_number_with_other_bytes_is_not_good() -> None:
     assert verdict(found(9, digest="other")).bytes_equal is False
-    assert not verdict(found(9, digest="other")).good
+    assert not verdict(found(9, digest="other")).passed
 
 
 def test_duplicates_and_disorder_are_not_good() -> None:
-    assert not verdict(found(9, duplicated=1)).good
-    assert not verdict(found(9, out_of_order=1)).good
+    assert not verdict(found(9, duplicated=1)).passed
+    assert not verdict(found(9, out_of_order=1)).passed
 
 
 def test_one_line_says_it_all() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.binance.backfill import MAX_ROWS, MAX_STALLS, Filling
+from relay.binance.backfill import MAX_ROWS, MAX_STALLS, GapFill
 from relay.binance.streams import StreamSpec, Venue, parse_stream
 from relay.errors import UnfitAnswerError
-from relay.model.gap import Fate, Hole, Piece
+from relay.model.gap import FillOutcome, FillRange, Gap
 
 SPOT, USDM = parse_stream(Venue.SPOT, "btcusdt@trade"), parse_stream(Venue.USDM, "btcusdt@trade")
 AGG = parse_stream(Venue.USDM, "btcusdt@aggTrade")
@@ -24,12 +24,12 @@ SAMPLES = {
 }
 
 
-def hole(first: int, last: int, spec: StreamSpec = SPOT) -> Hole:
-    return Hole(first_id=first, last_id=last, cause="disconnect", from_ns=0, to_ns=1, sample=SAMPLES[spec])
+def hole(first: int, last: int, spec: StreamSpec = SPOT) -> Gap:
+    return Gap(first_id=first, last_id=last, cause="disconnect", from_ns=0, to_ns=1, sample=SAMPLES[spec])
 
 
-def filling(first: int, last: int, spec: StreamSpec = SPOT, *, has_key: bool = False) -> Filling:
-    return Filling(spec, hole(first, last, spec), has_key=has_key)
+def filling(first: int, last: int, spec: StreamSpec = SPOT, *, has_key: bool = False) -> GapFill:
+    return GapFill(spec, hole(first, last, spec), has_key=has_key)
 
 
 def row(number: int, spec: StreamSpec = SPOT, **changes: Any) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def row(number: int, spec: StreamSpec = SPOT, **changes: Any) -> dict[str, Any]:
     return fields | ({"isBestMatch": False} if spec is SPOT else {}) | changes
 
 
-def runs(pieces: list[Piece]) -> list[tuple[int, int, Fate]]:
-    return [(piece.first_id, piece.last_id, piece.fate) for piece in pieces]
+def runs(pieces: list[FillRange]) -> list[tuple[int, int, FillOutcome]]:
+    return [(piece.first_id, piece.last_id, piece.outcome) for piece in pieces]
 
 
 def test_each_venue_is_asked_by_its_own_call_with_its_weight() -> None:
@@ -57,55 +57,61 @@ def test_each_venue_is_asked_by_its_own_call_with_its_weight() -> None:
 
 
 def test_rows_become_events_in_the_streams_own_form() -> None:
-    (piece,) = filling(11, 11).take([row(10), row(11)])
+    (piece,) = filling(11, 11).answered([row(10), row(11)])
     assert piece.payloads == [
         b'{"e":"trade","E":7,"s":"BTCUSDT","t":11,"p":"5.0","q":"6","T":7,"m":false,"M":false}'
     ]
-    (piece,) = filling(11, 11, USDM).take([row(10, USDM), row(11, USDM)])
+    (piece,) = filling(11, 11, USDM).answered([row(10, USDM), row(11, USDM)])
     assert piece.payloads == [
         b'{"e":"trade","E":7,"T":7,"s":"BTCUSDT","t":11,"p":"5.0","q":"6","X":"MARKET","m":false}'
     ]
 
 
 def test_a_field_that_rest_does_not_tell_is_left_out() -> None:
-    (piece,) = filling(11, 11, AGG).take([row(11, AGG)])
+    (piece,) = filling(11, 11, AGG).answered([row(11, AGG)])
     assert b'"nq"' not in piece.payloads[0]
     assert piece.payloads[0].endswith(b'"T":7,"m":false,"st":1}')
-    (piece,) = filling(11, 11, AGG).take([row(11, AGG, nq="1")])
+    (piece,) = filling(11, 11, AGG).answered([row(11, AGG, nq="1")])
     assert b'"q":"6","nq":"1","f":3' in piece.payloads[0]
 
 
 def test_futures_ids_between_two_that_rest_lists_never_were() -> None:
     work = filling(11, 20, USDM)
-    pieces = work.take([row(10, USDM), row(11, USDM), row(14, USDM), row(25, USDM)])
+    pieces = work.answered([row(10, USDM), row(11, USDM), row(14, USDM), row(25, USDM)])
     assert runs(pieces) == [
-        (11, 11, Fate.FOUND), (12, 13, Fate.ABSENT), (14, 14, Fate.FOUND), (15, 20, Fate.ABSENT)
-    ]  # fmt: skip
+        (11, 11, FillOutcome.FOUND),
+        (12, 13, FillOutcome.ABSENT),
+        (14, 14, FillOutcome.FOUND),
+        (15, 20, FillOutcome.ABSENT),
+    ]
     assert work.done
 
 
 def test_spot_numbers_without_a_hole_so_what_is_not_listed_is_out_of_reach() -> None:
-    assert runs(filling(11, 13).take([row(10), row(12), row(13)])) == [
-        (11, 11, Fate.UNREACHED), (12, 13, Fate.FOUND)
+    assert runs(filling(11, 13).answered([row(10), row(12), row(13)])) == [
+        (11, 11, FillOutcome.UNREACHED), (12, 13, FillOutcome.FOUND)
     ]  # fmt: skip
 
 
 def test_an_answer_that_begins_too_late_proves_nothing_of_what_is_before_it() -> None:
     work = filling(11, 20, AGG)
-    assert runs(work.take([row(15, AGG), row(17, AGG), row(21, AGG)])) == [
-        (11, 14, Fate.UNREACHED), (15, 15, Fate.FOUND), (16, 16, Fate.ABSENT), (17, 17, Fate.FOUND),
-        (18, 20, Fate.ABSENT),
-    ]  # fmt: skip
+    assert runs(work.answered([row(15, AGG), row(17, AGG), row(21, AGG)])) == [
+        (11, 14, FillOutcome.UNREACHED),
+        (15, 15, FillOutcome.FOUND),
+        (16, 16, FillOutcome.ABSENT),
+        (17, 17, FillOutcome.FOUND),
+        (18, 20, FillOutcome.ABSENT),
+    ]
     assert "does not have" in work.shortage
 
 
 def test_futures_trades_beyond_the_newest_thousand_need_a_key() -> None:
     late = [row(number, USDM) for number in range(18, 30)]
     without = filling(11, 20, USDM)
-    assert runs(without.take(late)) == [(11, 17, Fate.UNREACHED), (18, 20, Fate.FOUND)]
+    assert runs(without.answered(late)) == [(11, 17, FillOutcome.UNREACHED), (18, 20, FillOutcome.FOUND)]
     assert "api_key_file" in without.shortage
     with_key = filling(11, 20, USDM, has_key=True)
-    assert with_key.take(late) == []
+    assert with_key.answered(late) == []
     asked = with_key.query()
     assert (asked.path, asked.weight, asked.with_key) == ("/fapi/v1/historicalTrades", 200, True)
     assert asked.parameters["fromId"] == "10"
@@ -120,11 +126,11 @@ def test_with_a_key_a_hole_that_is_too_wide_for_the_newest_is_asked_for_by_id_at
 def test_answers_without_the_next_id_are_not_repeated_for_ever() -> None:
     work = filling(11, 20)
     for _ in range(MAX_STALLS):
-        assert not work.hopeless
-        assert work.take([row(10)]) == []
-    assert work.hopeless
-    work.take([row(10), row(11)])
-    assert not work.hopeless
+        assert not work.stalled
+        assert work.answered([row(10)]) == []
+    assert work.stalled
+    work.answered([row(10), row(11)])
+    assert not work.stalled
 
 
 UNFIT = {
@@ -142,7 +148,7 @@ UNFIT = {
 @pytest.mark.parametrize("answer", UNFIT.values(), ids=UNFIT)
 def test_an_answer_that_is_none_is_refused(answer: object) -> None:
     with pytest.raises(UnfitAnswerError):
-        filling(11, 11).take(answer)
+        filling(11, 11).answered(answer)
 
 
 @given(
@@ -162,23 +168,23 @@ def test_every_id_gets_one_fate_and_all_that_rest_lists_in_reach_is_found(
     # REST lags: it lists the newest ids one answer after the other.
     visible = len(every) - grows
     work = filling(first, last, spec, has_key=has_key)
-    pieces: list[Piece] = []
+    pieces: list[FillRange] = []
     reachable = set(every)
-    while not (work.done or work.hopeless):
+    while not (work.done or work.stalled):
         query, shown = work.query(), every[: max(0, visible)]
         visible = min(len(every), visible + 1)
         begin = int(query.parameters.get("fromId", 0))
         rows = [each for each in shown if each >= begin][:limit] if begin else shown[-limit:]
         if not query.with_key and not begin and not has_key and rows:
             reachable -= {each for each in every if work.next_id <= each < rows[0]}
-        pieces += work.take([row(each, spec) for each in rows])
+        pieces += work.answered([row(each, spec) for each in rows])
     covered = [each for piece in pieces for each in range(piece.first_id, piece.last_id + 1)]
     assert covered == list(range(first, work.next_id)), "in order, each once"
     found = {
         orjson.loads(payload)["a" if spec is AGG else "t"] for piece in pieces for payload in piece.payloads
     }
     assert found == {each for each in reachable if first <= each < work.next_id}
-    absent = {e for p in pieces if p.fate is Fate.ABSENT for e in range(p.first_id, p.last_id + 1)}
+    absent = {e for p in pieces if p.outcome is FillOutcome.ABSENT for e in range(p.first_id, p.last_id + 1)}
     assert not absent & listed
     if limit > 1:
         assert work.done

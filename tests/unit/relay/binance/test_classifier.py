@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.binance.classifier import FrameClassifier, Outcome, Verdict, classify
+from relay.binance.classifier import Classification, PayloadClass, PayloadClassifier, classify
 from relay.binance.grammar import SYMBOLLESS, WITH_SYMBOL
 from relay.binance.streams import Venue, parse_stream
 from relay.model.record_batch import NO_EVENT_ID
@@ -124,7 +124,7 @@ CONTROL: list[Any] = [
 ]
 
 
-def verdict(venue: str, name: str, frame: Any) -> Verdict:
+def verdict(venue: str, name: str, frame: Any) -> Classification:
     return classify(parse_stream(Venue(venue), name), orjson.dumps(frame))
 
 
@@ -139,7 +139,7 @@ def every_stream() -> Iterator[tuple[Venue, str]]:
 @pytest.mark.parametrize(("venue", "name", "frame"), ACCEPTED)
 def test_a_frame_of_the_stream_is_accepted(venue: str, name: str, frame: Any) -> None:
     found = verdict(venue, name, frame)
-    assert (found.outcome, found.reason) == (Outcome.ACCEPTED, "")
+    assert (found.payload_class, found.reason) == (PayloadClass.ACCEPTED, "")
 
 
 @pytest.mark.parametrize(("venue", "name", "frame", "reason"), REJECTED)
@@ -147,26 +147,26 @@ def test_a_frame_that_is_not_of_the_stream_is_rejected_with_the_reason(
     venue: str, name: str, frame: Any, reason: str
 ) -> None:
     found = verdict(venue, name, frame)
-    assert (found.outcome, found.reason) == (Outcome.REJECTED, reason)
+    assert (found.payload_class, found.reason) == (PayloadClass.REJECTED, reason)
     assert found.event_id == NO_EVENT_ID
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b'{"e":"trade"', b"\xff", b'{"e":NaN}', b"[" * 2000, b"\x00"])
 def test_what_is_not_json_is_rejected(payload: bytes) -> None:
     found = classify(parse_stream(Venue.USDM, "btcusdt@trade"), payload)
-    assert (found.outcome, found.reason) == (Outcome.REJECTED, "not JSON")
+    assert (found.payload_class, found.reason) == (PayloadClass.REJECTED, "not JSON")
 
 
 def test_answers_and_errors_are_control_on_every_stream() -> None:
     for venue, name in every_stream():
         for frame in CONTROL:
-            assert verdict(venue, name, frame).outcome is Outcome.CONTROL, (venue, name, frame)
+            assert verdict(venue, name, frame).payload_class is PayloadClass.CONTROL, (venue, name, frame)
 
 
 def test_the_shutdown_notice_is_known_on_every_stream() -> None:
     for venue, name in every_stream():
         found = verdict(venue, name, {"e": "serverShutdown", "E": 1770123456789})
-        assert found.outcome is Outcome.SHUTDOWN, (venue, name)
+        assert found.payload_class is PayloadClass.SHUTDOWN, (venue, name)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_only_events_of_snapshot_streams_may_be_conflated(venue: str, name: str,
 def test_a_finished_kline_is_never_conflated() -> None:
     finished = {"e": "kline", "s": "BTCUSDT", "k": KLINE | {"x": True}}
     found = verdict("usdm", "btcusdt@kline_1m", finished)
-    assert (found.outcome, found.conflatable) == (Outcome.ACCEPTED, False)
+    assert (found.payload_class, found.conflatable) == (PayloadClass.ACCEPTED, False)
 
 
 def test_a_reason_stays_on_one_short_line_whatever_the_frame_says() -> None:
@@ -222,7 +222,7 @@ def test_any_distorted_frame_gets_a_verdict(case: tuple[str, str, Any], distorti
     venue, name, frame = case
     distorted = frame | distortion if isinstance(frame, dict) else [distortion]
     found = classify(parse_stream(Venue(venue), name), json.dumps(distorted).encode())
-    assert (found.outcome is Outcome.REJECTED) == bool(found.reason)
+    assert (found.payload_class is PayloadClass.REJECTED) == bool(found.reason)
     assert found.event_id >= NO_EVENT_ID
 
 
@@ -233,7 +233,7 @@ ANY_BYTES = st.binary(max_size=40) | ANY_JSON.map(json.dumps).map(str.encode)
 @given(st.sampled_from(sorted(every_stream())), ANY_BYTES)
 def test_any_bytes_get_a_verdict(stream: tuple[Venue, str], payload: bytes) -> None:
     found = classify(parse_stream(*stream), payload)
-    assert (found.outcome is Outcome.REJECTED) == bool(found.reason)
+    assert (found.payload_class is PayloadClass.REJECTED) == bool(found.reason)
 
 
 def recorded(name: str) -> Iterator[tuple[str, bytes]]:
@@ -258,11 +258,13 @@ def test_every_recorded_frame_is_accepted_by_its_own_stream_and_no_id_is_missing
     recording: tuple[Venue, list[tuple[str, bytes]]],
 ) -> None:
     venue, frames = recording
-    classifiers = {name: FrameClassifier(parse_stream(venue, name)) for name in {name for name, _ in frames}}
+    classifiers = {
+        name: PayloadClassifier(parse_stream(venue, name)) for name in {name for name, _ in frames}
+    }
     last_id: dict[str, int] = {}
     for name, payload in frames:
         found = classifiers[name](payload)
-        assert found.outcome is Outcome.ACCEPTED, (name, found.reason)
+        assert found.payload_class is PayloadClass.ACCEPTED, (name, found.reason)
         assert found.previous_id in (NO_EVENT_ID, last_id.get(name, found.previous_id))
         last_id[name] = found.event_id
     assert len(frames) > 40_000
@@ -276,8 +278,8 @@ def test_no_recorded_frame_is_accepted_by_another_stream(
     names = {name for name, _ in frames} | {"ethusdt@trade", "ethusdt@bookTicker", "btcusdt@depth20"}
     # On USD-M a partial book and a diff look the same on the wire.
     alike = {"btcusdt@depth20", "btcusdt@depth@0ms"}
-    classifiers = {name: FrameClassifier(parse_stream(venue, name)) for name in names}
+    classifiers = {name: PayloadClassifier(parse_stream(venue, name)) for name in names}
     for name, payload in frames[:2000]:
         for other in names - {name}:
             if not (venue is Venue.USDM and {name, other} <= alike):
-                assert classifiers[other](payload).outcome is Outcome.REJECTED, (name, other)
+                assert classifiers[other](payload).payload_class is PayloadClass.REJECTED, (name, other)

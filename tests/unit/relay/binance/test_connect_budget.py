@@ -16,20 +16,20 @@ from relay.binance.connect_budget import (
     STORM_S,
     STORM_SHARE,
     WINDOW_S,
-    Claim,
-    ConnectLog,
-    Outcome,
+    AttemptOutcome,
+    BudgetClaim,
+    ConnectBudget,
 )
 from relay.primitives.backoff import Backoff
-from simulator.handshake_limits import Door, Refusal
+from simulator.handshake_limits import HandshakeLimiter, Refusal
 
 TOTAL = 150
 
 
 def claim(
     stream: str = "usdm:a@trade", *, total: int = TOTAL, streams: int = 1, shared: bool = True
-) -> Claim:
-    return Claim(stream, total, streams, shared)
+) -> BudgetClaim:
+    return BudgetClaim(stream, total, streams, shared)
 
 
 def most_in(times: list[float], window_s: float) -> int:
@@ -38,7 +38,7 @@ def most_in(times: list[float], window_s: float) -> int:
 
 
 asks = st.lists(
-    st.tuples(st.floats(0.0, 60.0), st.booleans(), st.sampled_from(list(Outcome)), st.booleans()),
+    st.tuples(st.floats(0.0, 60.0), st.booleans(), st.sampled_from(list(AttemptOutcome)), st.booleans()),
     max_size=120,
 )
 
@@ -46,22 +46,22 @@ asks = st.lists(
 @settings(max_examples=150)
 @given(st.integers(1, 40), asks)
 def test_no_window_ever_holds_more_attempts_than_allowed(
-    total: int, script: list[tuple[float, bool, Outcome, bool]]
+    total: int, script: list[tuple[float, bool, AttemptOutcome, bool]]
 ):
-    log, now = ConnectLog(), 0.0
+    log, now = ConnectBudget(), 0.0
     granted, spares, fruitless = [], [], []
     for pause_s, spare, outcome, saved in script:
         now += pause_s
         before = [at for at in granted if at > now - WINDOW_S]
-        if log.ask(claim(total=total), now, spare=spare) == 0.0:
+        if log.try_acquire(claim(total=total), now, spare=spare) == 0.0:
             granted.append(now)
             if spare:
                 spares.append(len(before))
-            if outcome is not Outcome.OPENED:
+            if outcome is not AttemptOutcome.OPENED:
                 fruitless.append(now)
             log.settle(log.granted, outcome)
         if saved:
-            log = ConnectLog.decode(log.encode())
+            log = ConnectBudget.decode(log.encode())
     assert most_in(granted, WINDOW_S) <= total
     assert most_in(fruitless, STORM_S) <= max(1, total // STORM_SHARE)
     assert all(used < max(1, total // 2) for used in spares)
@@ -70,35 +70,35 @@ def test_no_window_ever_holds_more_attempts_than_allowed(
 @settings(max_examples=150)
 @given(st.integers(1, 20), st.lists(st.floats(0.0, 90.0), min_size=1, max_size=60))
 def test_whoever_waits_as_told_is_let_in(total: int, pauses_s: list[float]):
-    log, now = ConnectLog(), 0.0
+    log, now = ConnectBudget(), 0.0
     for pause_s in pauses_s:
         now += pause_s
-        wait_s = log.ask(claim(total=total), now, spare=False)
+        wait_s = log.try_acquire(claim(total=total), now, spare=False)
         if wait_s:
             now += wait_s + 1e-6
-            assert log.ask(claim(total=total), now, spare=False) == 0.0
-        log.settle(log.granted, Outcome.FAILED)
+            assert log.try_acquire(claim(total=total), now, spare=False) == 0.0
+        log.settle(log.granted, AttemptOutcome.FAILED)
 
 
 def test_an_attempt_that_opened_counts_no_longer_for_the_storm():
-    log = ConnectLog()
+    log = ConnectBudget()
     for _ in range(TOTAL // STORM_SHARE):
-        assert log.ask(claim(), 0.0, spare=False) == 0.0
-    assert log.ask(claim(), 0.0, spare=False) == STORM_S
-    log.settle(1, Outcome.OPENED)
-    assert log.ask(claim(), 0.0, spare=False) == 0.0
+        assert log.try_acquire(claim(), 0.0, spare=False) == 0.0
+    assert log.try_acquire(claim(), 0.0, spare=False) == STORM_S
+    log.settle(1, AttemptOutcome.OPENED)
+    assert log.try_acquire(claim(), 0.0, spare=False) == 0.0
 
 
 def test_the_exchanges_word_to_stay_away_counts_for_all_streams():
-    log = ConnectLog()
+    log = ConnectBudget()
     log.close(120.0, 0.0)
-    assert log.ask(claim("usdm:b@trade"), 20.0, spare=False) == 100.0
+    assert log.try_acquire(claim("usdm:b@trade"), 20.0, spare=False) == 100.0
     log.close(1e9, 20.0)
-    assert log.ask(claim(), 20.0, spare=False) == MAX_CLOSED_S
+    assert log.try_acquire(claim(), 20.0, spare=False) == MAX_CLOSED_S
 
 
 def test_nodes_behind_one_address_share_by_their_streams():
-    log = ConnectLog()
+    log = ConnectBudget()
     for number in range(25):
         log.report(claim(f"usdm:s{number}@trade", streams=100), 0.0)
     assert log.limit(claim(streams=100)) == TOTAL // 4
@@ -106,7 +106,7 @@ def test_nodes_behind_one_address_share_by_their_streams():
 
 
 def test_a_stream_that_left_the_node_counts_no_longer_here():
-    log = ConnectLog()
+    log = ConnectBudget()
     log.report(claim("usdm:a@trade", streams=2), 0.0)
     log.report(claim("usdm:b@trade", streams=2), 0.0)
     log.report(claim("usdm:b@trade", streams=2), ALIVE_S - REPORT_S)
@@ -115,7 +115,7 @@ def test_a_stream_that_left_the_node_counts_no_longer_here():
 
 
 def test_the_newest_stream_knows_best_how_many_there_are():
-    log = ConnectLog()
+    log = ConnectBudget()
     log.report(claim("usdm:old@trade", streams=1), 0.0)
     log.report(claim("usdm:new@trade", streams=8), 1.0)
     assert log.limit(claim(streams=1)) == TOTAL // 4
@@ -128,14 +128,14 @@ def test_what_a_stream_may_do_alone_adds_up_to_the_budget():
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[1,2]", b"[[[1]],{},0,0]", b"[[],[],0,0]", b"null"])
 def test_a_log_that_cannot_be_read_is_begun_anew(garbage: bytes):
-    assert ConnectLog.decode(garbage).ask(claim(), 5.0, spare=False) == 0.0
+    assert ConnectBudget.decode(garbage).try_acquire(claim(), 5.0, spare=False) == 0.0
 
 
 def test_times_of_before_the_machines_start_do_not_count():
-    log = ConnectLog()
-    while log.ask(claim(), 10_000.0, spare=False) == 0.0:
+    log = ConnectBudget()
+    while log.try_acquire(claim(), 10_000.0, spare=False) == 0.0:
         pass
-    assert log.ask(claim(), 5.0, spare=False) == 0.0
+    assert log.try_acquire(claim(), 5.0, spare=False) == 0.0
 
 
 class Fleet:
@@ -144,13 +144,13 @@ class Fleet:
     HANDSHAKE_S = 0.2
 
     def __init__(self, streams: int, refusing_s: float, seed: int) -> None:
-        self.door = Door(limit=300)
+        self.door = HandshakeLimiter(limit=300)
         self.attempts_s: list[float] = []
         self.banned = 0
         self.back_s: dict[int, float] = {}
         self._refusing_s = refusing_s
         self._random = Random(seed)
-        self._log = ConnectLog()
+        self._log = ConnectBudget()
         self._claims = [claim(f"usdm:s{n}@trade", streams=streams) for n in range(streams)]
         self._backoffs = [Backoff(0.25, 30.0, self._random) for _ in range(streams)]
         self._due = [(self._backoffs[n].next_s(), n, 0) for n in range(streams)]
@@ -164,7 +164,7 @@ class Fleet:
                 heapq.heappush(self._due, again_s)
 
     def _ask(self, now: float, stream: int) -> tuple[float, int, int]:
-        wait_s = self._log.ask(self._claims[stream], now, spare=False)
+        wait_s = self._log.try_acquire(self._claims[stream], now, spare=False)
         if wait_s:
             return now + min(wait_s, 1.0) * self._random.uniform(0.5, 1.0), stream, 0
         self.attempts_s.append(now)
@@ -177,7 +177,7 @@ class Fleet:
         return now + self.HANDSHAKE_S, stream, -number if refusal else number
 
     def _settle(self, now: float, stream: int, attempt: int) -> tuple[float, int, int] | None:
-        self._log.settle(abs(attempt), Outcome.OPENED if attempt > 0 else Outcome.FAILED)
+        self._log.settle(abs(attempt), AttemptOutcome.OPENED if attempt > 0 else AttemptOutcome.FAILED)
         if attempt > 0:
             self.back_s[stream] = now
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.binance.event_time import MOST_NS, sent_ns
+from relay.binance.event_time import MOST_NS, event_time_ns
 
 READ_NS = 1_795_755_036_000_000_000
 READ_MS = READ_NS // 10**6
@@ -23,4 +23,4 @@ READ_MS = READ_NS // 10**6
     ],
 )
 def test_an_event_was_sent_when_it_says_unless_that_cannot_be(payload: bytes, expected: int) -> None:
-    assert sent_ns(payload, READ_NS) == expected
+    assert event_time_ns(payload, READ_NS) == expected

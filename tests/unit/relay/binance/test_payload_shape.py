@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.binance.classifier import FrameClassifier
+from relay.binance.classifier import PayloadClassifier
 from relay.binance.payload_shape import shape_of
 from relay.binance.streams import Venue, parse_stream
 
@@ -47,11 +47,11 @@ def dumped(frame: Any) -> bytes:
 @given(st.sampled_from(sorted(FRAMES)), st.data())
 def test_a_changed_field_gets_the_verdict_that_it_gets_field_by_field(name: str, data: st.DataObject) -> None:
     spec, frame = parse_stream(Venue.USDM, name), FRAMES[name]
-    taught = FrameClassifier(spec)
+    taught = PayloadClassifier(spec)
     taught(orjson.dumps(frame))
     key = data.draw(st.sampled_from(sorted(frame)))
     changed = dumped({**frame, key: data.draw(values)})
-    assert taught(changed) == FrameClassifier(spec)(changed)
+    assert taught(changed) == PayloadClassifier(spec)(changed)
 
 
 @given(st.sampled_from(sorted(FRAMES)), st.integers(0, 150), st.binary(max_size=3), st.integers(0, 3))
@@ -59,10 +59,10 @@ def test_any_changed_bytes_get_the_verdict_that_they_get_field_by_field(
     name: str, at: int, new: bytes, cut: int
 ) -> None:
     spec, payload = parse_stream(Venue.USDM, name), orjson.dumps(FRAMES[name])
-    taught = FrameClassifier(spec)
+    taught = PayloadClassifier(spec)
     taught(payload)
     changed = payload[:at] + new + payload[at + cut :]
-    assert taught(changed) == FrameClassifier(spec)(changed)
+    assert taught(changed) == PayloadClassifier(spec)(changed)
 
 
 def test_a_shape_finds_the_id_of_the_next_frame_and_knows_no_other_stream() -> None:
@@ -90,6 +90,6 @@ def test_nested_fractional_or_spaced_frames_have_no_shape(frame: dict[str, Any],
 
 
 def test_frames_that_gain_a_field_are_learned_anew() -> None:
-    judge = FrameClassifier(parse_stream(Venue.USDM, "btcusdt@trade"))
+    judge = PayloadClassifier(parse_stream(Venue.USDM, "btcusdt@trade"))
     for number, extra in enumerate([{}, {"new": 1}, {"new": 2}, {}, {"other": "x"}], start=41):
         assert judge(orjson.dumps({**TRADE, "t": number, **extra})).event_id == number

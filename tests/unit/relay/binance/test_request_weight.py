@@ -39,15 +39,15 @@ def test_a_call_above_the_share_goes_alone_and_waits_in_proportion() -> None:
 
 def test_the_exchanges_word_counts_whatever_is_left() -> None:
     weight = RequestWeight(Venue.SPOT, streams=1)
-    weight.refused(7.0, now=100.0)
+    weight.close_for(7.0, now=100.0)
     assert weight.wait_s(1, 100.0) == 7.0
-    weight.refused(2.0, now=100.0)
+    weight.close_for(2.0, now=100.0)
     assert weight.wait_s(1, 101.0) == 6.0, "the longer one holds"
 
 
 def test_others_behind_the_same_address_are_left_their_half() -> None:
     weight = RequestWeight(Venue.SPOT, streams=1)
-    weight.used(3000, now=0.0)
+    weight.report_used(3000, now=0.0)
     assert weight.wait_s(4, 0.0) == 0.0
-    weight.used(3001, now=0.0)
+    weight.report_used(3001, now=0.0)
     assert weight.wait_s(4, 0.0) > 0.0

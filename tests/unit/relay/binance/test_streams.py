@@ -13,7 +13,7 @@ from relay.binance.grammar import SYMBOLLESS, WITH_SYMBOL
 from relay.binance.streams import StreamKind, StreamSpec, Venue, parse_stream
 from relay.config.subjects import check_subject
 from relay.errors import ConfigError
-from relay.model.record_batch import NO_EVENT_ID, Batch, Kind
+from relay.model.record_batch import NO_EVENT_ID, RecordBatch, RecordKind
 from relay.publish.message_ids import fence_id, message_ids
 
 TEMPLATE = "binance.{venue}.{symbol}.{channel}"
@@ -30,9 +30,9 @@ def refusal(name: str, venue: str = "usdm") -> str:
     return str(caught.value)
 
 
-def batch(kind: Kind = Kind.EVENT, first_id: int = NO_EVENT_ID, records: int = 1) -> Batch:
+def batch(kind: RecordKind = RecordKind.EVENT, first_id: int = NO_EVENT_ID, records: int = 1) -> RecordBatch:
     ids = [first_id + n if first_id != NO_EVENT_ID else first_id for n in range(records)]
-    return Batch(kind, offset=70, epoch=5, seq=9, recv_ns=1, event_ids=ids, payloads=[b"{}"] * records)
+    return RecordBatch(kind, offset=70, epoch=5, seq=9, recv_ns=1, event_ids=ids, payloads=[b"{}"] * records)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_ids_of_events_are_the_same_from_every_socket_where_the_exchange_numbers
 
 
 def test_side_records_have_ids_apart_from_events_and_from_each_other() -> None:
-    ids = {name for kind in Kind for name in message_ids(b"usdm:btcusdt@ticker", batch(kind), 0, 1)}
+    ids = {name for kind in RecordKind for name in message_ids(b"usdm:btcusdt@ticker", batch(kind), 0, 1)}
     assert ids == {
         b"usdm:btcusdt@ticker:5-9",
         b"usdm:btcusdt@ticker:rejected:5-70",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.control.assign import STAY_S, Placement, adopt, assign, publish
+from relay.control.assign import STAY_S, Placement, assign, keep_failed_over, publish
 from relay.control.endpoint_ring import ENDPOINTS
 from relay.model.assignment import Assignment, PublisherEndpoint, decode_assignment, encode_assignment
 
@@ -151,7 +151,7 @@ def test_wavering_rates_of_calm_streams_move_nothing():
 
 def adopted(*, version=4, uses="p1", publishers=("p1", "p2")):
     known = {"a": Assignment(version=4, publisher="p0", endpoints=())}
-    return adopt({"a": Placement("p0")}, known, {"a": (uses, version)}, publishers, 50.0)["a"]
+    return keep_failed_over({"a": Placement("p0")}, known, {"a": (uses, version)}, publishers, 50.0)["a"]
 
 
 def test_a_stream_that_left_a_failed_publisher_stays_where_it_went():

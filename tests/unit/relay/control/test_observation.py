@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.control.observation import SLOW_FOR_S, SLOW_LIMIT_S, Watch
+from relay.control.observation import SLOW_FOR_S, SLOW_LIMIT_S, ClusterView
 from relay.model.actors import ActorId, Role
 from tests.support.fakes import publisher_stats, stream_stats
 
@@ -13,7 +13,7 @@ class Looks:
     """A look every second at these publishers."""
 
     def __init__(self) -> None:
-        self.watch = Watch()
+        self.watch = ClusterView()
         self.now = 1_000.0
 
     def see(self, seconds: float, stream: dict[str, object] | None = None, **waiting_ms: float) -> None:
@@ -24,7 +24,7 @@ class Looks:
                 for name, ms in waiting_ms.items()
             }
             stats = stream_stats(STREAM, **(stream or {}))
-            self.watch.looked({**looks, ActorId(Role.STREAM, STREAM): stats}, self.now)
+            self.watch.update({**looks, ActorId(Role.STREAM, STREAM): stats}, self.now)
 
 
 def test_a_publisher_that_alone_is_slow_gets_no_streams_for_a_while() -> None:

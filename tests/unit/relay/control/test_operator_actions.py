@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from relay.control.operator_actions import configured, named, noted, publisher_name, still_stopped, stream_key
+from relay.control.operator_actions import (
+    apply_summary,
+    display_name,
+    publisher_name,
+    resolve_stream,
+    still_stopped,
+    with_change,
+)
 from relay.control.store import CHANGES_KEPT
 from relay.errors import UsageError
 from relay.model.stats import StoppedStream
@@ -14,7 +21,7 @@ KEYS = ("usdm:btcusdt@trade", "spot:btcusdt@trade", "usdm:ethusdt@trade")
 
 @pytest.mark.parametrize("text", ["usdm:ethusdt@trade", "ethusdt@trade"])
 def test_a_stream_may_be_named_without_its_venue(text):
-    assert stream_key(text, KEYS) == "usdm:ethusdt@trade"
+    assert resolve_stream(text, KEYS) == "usdm:ethusdt@trade"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +34,7 @@ def test_a_stream_may_be_named_without_its_venue(text):
 )
 def test_what_cannot_be_meant_is_refused_with_what_can(text, says):
     with pytest.raises(UsageError, match=says):
-        stream_key(text, KEYS)
+        resolve_stream(text, KEYS)
 
 
 def test_a_publisher_that_does_not_run_is_refused_with_those_that_do():
@@ -46,21 +53,21 @@ def test_long_lists_are_cut():
     [("ann", "ann"), ("", "somebody"), (" \x1b[31m\n", "[31m"), ("x" * 999, "x" * 79 + "…")],
 )
 def test_names_are_one_printable_line(given, kept):
-    assert named(given) == kept
+    assert display_name(given) == kept
 
 
 def test_the_last_changes_are_kept():
     changes = ()
     for number in range(CHANGES_KEPT + 5):
-        changes = noted(changes, "ann", f"publishers set to {number}", number)
+        changes = with_change(changes, "ann", f"publishers set to {number}", number)
     assert len(changes) == CHANGES_KEPT
     assert (changes[0].at_ns, changes[-1].at_ns) == (5, CHANGES_KEPT + 4)
 
 
 def test_a_configuration_of_many_differences_is_told_in_a_few():
-    assert configured(["a", "b"]) == "configuration applied: a; b"
-    assert configured(list("abcdef")) == "configuration applied: a; b; c; d; and 2 more"
-    long = noted((), "ann", configured(["x" * 5000]), 1)
+    assert apply_summary(["a", "b"]) == "configuration applied: a; b"
+    assert apply_summary(list("abcdef")) == "configuration applied: a; b; c; d; and 2 more"
+    long = with_change((), "ann", apply_summary(["x" * 5000]), 1)
     assert len(long[0].what) <= 300
 
 

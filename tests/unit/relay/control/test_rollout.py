@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cli.display.rollout import lines
 from relay.config import parse_config
-from relay.control.rollout import effect
+from relay.control.rollout import rollout_status
 from relay.model.stats import RelayStatus, ScaleStatus
 from tests.support.fakes import publisher_stats, stream_stats
 
@@ -46,7 +46,7 @@ WANTED = config("btcusdt@trade", "solusdt@trade")
 
 
 def waiting(now: RelayStatus) -> tuple[str, ...]:
-    return effect(BEFORE, now, WANTED).waiting
+    return rollout_status(BEFORE, now, WANTED).waiting
 
 
 def test_a_controller_that_has_not_looked_yet_is_waited_for():
@@ -67,7 +67,7 @@ def test_a_new_stream_is_waited_for_until_it_has_data_and_a_publisher():
 def test_a_stream_that_may_be_silent_for_days_need_not_have_data():
     quiet = linked("usdm:btcusdt@forceOrder")
     now = status(replace(quiet, first_data_at_ns=0), config_version=2)
-    assert effect(status(BTC), now, config("btcusdt@forceOrder")).waiting == ()
+    assert rollout_status(status(BTC), now, config("btcusdt@forceOrder")).waiting == ()
 
 
 def test_what_the_controller_has_under_way_and_the_pool_are_waited_for():
@@ -80,7 +80,7 @@ def test_a_change_is_told_stream_by_stream_with_the_publishers_before_and_after(
     after = replace(BEFORE.scale, wanted=2, actual=2, reason="rate")
     left = replace(ETH, acknowledged=1234)
     now = status(BTC, SOL, config_version=2, scale=after, ended=(left,))
-    assert list(lines(effect(BEFORE, now, WANTED))) == [
+    assert list(lines(rollout_status(BEFORE, now, WANTED))) == [
         "usdm:ethusdt@trade: drained; 1,234 events acknowledged, none left",
         "usdm:solusdt@trade: subscribed at 22:13:20.000Z, first data at 22:13:20.250Z, 0.25 s later",
         "1 stream not touched",
@@ -91,12 +91,12 @@ def test_a_change_is_told_stream_by_stream_with_the_publishers_before_and_after(
 
 def test_a_stream_made_anew_is_told_as_well():
     now = status(BTC, replace(ETH, epoch=2), config_version=2)
-    told = list(lines(effect(BEFORE, now, config("btcusdt@trade", "ethusdt@trade"))))
+    told = list(lines(rollout_status(BEFORE, now, config("btcusdt@trade", "ethusdt@trade"))))
     assert told[0].startswith("usdm:ethusdt@trade: subscribed at")
 
 
 def test_what_a_drain_left_is_told():
     now = status(BTC, SOL, config_version=2, ended=(replace(ETH, spilled=7),))
-    assert "7 events are left" in next(iter(lines(effect(BEFORE, now, WANTED))))
+    assert "7 events are left" in next(iter(lines(rollout_status(BEFORE, now, WANTED))))
     silent = status(BTC, SOL, config_version=2)
-    assert "no final figures" in next(iter(lines(effect(BEFORE, silent, WANTED))))
+    assert "no final figures" in next(iter(lines(rollout_status(BEFORE, silent, WANTED))))

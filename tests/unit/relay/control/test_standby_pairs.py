@@ -9,11 +9,11 @@ import pytest
 from relay.control.standby_pairs import (
     TOGETHER_LIMIT_S,
     UNCOVERED_LIMIT_S,
-    CoverWatch,
-    Together,
+    ColocatedPairs,
+    UncoveredStreams,
     choose_node,
     merged,
-    other_leg,
+    other_instance,
 )
 from relay.model.actors import ActorId, Role
 from tests.support.fakes import stream_stats, warm_stats
@@ -26,7 +26,7 @@ WARM = warm_stats(KEY)
 
 @pytest.mark.parametrize("hot_actor", [STREAM, TWIN])
 def test_a_stream_is_shown_as_its_hot_leg_with_the_warm_one_beside_it(hot_actor: ActorId) -> None:
-    (shown,) = merged({hot_actor: HOT, other_leg(hot_actor): WARM}, silent=())
+    (shown,) = merged({hot_actor: HOT, other_instance(hot_actor): WARM}, silent=())
     assert shown == replace(HOT, warm=WARM.warm)
 
 
@@ -49,19 +49,19 @@ def test_other_streams_are_shown_as_they_are() -> None:
 
 
 def test_a_publisher_has_no_other_leg() -> None:
-    assert other_leg(ActorId(Role.PUBLISHER, "p0")) is None
+    assert other_instance(ActorId(Role.PUBLISHER, "p0")) is None
 
 
 @pytest.mark.parametrize("warm", [None, replace(WARM.warm, ready=False)])
 def test_a_critical_stream_without_a_ready_warm_leg_is_a_problem_after_a_while(warm: object) -> None:
-    watch, bare = CoverWatch(), replace(HOT, warm=warm)
-    watch.looked([bare], 100.0)
-    watch.looked([bare, stream_stats("usdm:ethusdt@trade")], 100.0 + UNCOVERED_LIMIT_S)
+    watch, bare = UncoveredStreams(), replace(HOT, warm=warm)
+    watch.update([bare], 100.0)
+    watch.update([bare, stream_stats("usdm:ethusdt@trade")], 100.0 + UNCOVERED_LIMIT_S)
     assert watch.problems(100.0 + UNCOVERED_LIMIT_S - 1) == []
     assert watch.problems(100.0 + UNCOVERED_LIMIT_S) == [
         f"{KEY} has had no warm leg that could take over for {UNCOVERED_LIMIT_S:.0f} s"
     ]
-    watch.looked([replace(HOT, warm=WARM.warm)], 130.0)
+    watch.update([replace(HOT, warm=WARM.warm)], 130.0)
     assert watch.problems(1000.0) == []
 
 
@@ -77,23 +77,23 @@ BOTH_ON_A = {Role.STREAM: "a", Role.TWIN: "a"}
 
 
 def test_legs_that_share_a_node_part_once_there_is_another_one_for_a_while() -> None:
-    together = Together()
-    assert not together.looked(KEY, BOTH_ON_A, frozenset({"a"}), 0.0)
+    together = ColocatedPairs()
+    assert not together.update(KEY, BOTH_ON_A, frozenset({"a"}), 0.0)
     both = frozenset({"a", "b"})
-    assert not together.looked(KEY, BOTH_ON_A, both, 100.0)
-    assert not together.looked(KEY, BOTH_ON_A, both, 100.0 + TOGETHER_LIMIT_S - 1)
-    assert together.looked(KEY, BOTH_ON_A, both, 100.0 + TOGETHER_LIMIT_S)
+    assert not together.update(KEY, BOTH_ON_A, both, 100.0)
+    assert not together.update(KEY, BOTH_ON_A, both, 100.0 + TOGETHER_LIMIT_S - 1)
+    assert together.update(KEY, BOTH_ON_A, both, 100.0 + TOGETHER_LIMIT_S)
 
 
 def test_a_node_without_room_is_tried_once_and_a_new_one_again() -> None:
-    together = Together()
+    together = ColocatedPairs()
     for nodes in (frozenset({"a", "b"}), frozenset({"a", "b", "c"})):
-        tried = [together.looked(KEY, BOTH_ON_A, nodes, at * 10.0) for at in range(20)]
+        tried = [together.update(KEY, BOTH_ON_A, nodes, at * 10.0) for at in range(20)]
         assert tried.count(True) == 1
 
 
 @pytest.mark.parametrize("where", [{Role.STREAM: "a", Role.TWIN: "b"}, {Role.STREAM: "a"}, {}])
 def test_legs_that_are_apart_or_not_there_stay(where: dict[Role, str]) -> None:
-    together = Together()
+    together = ColocatedPairs()
     nodes = frozenset({"a", "b"})
-    assert not any(together.looked(KEY, where, nodes, at * 100.0) for at in range(5))
+    assert not any(together.update(KEY, where, nodes, at * 100.0) for at in range(5))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relay.delivery import link_codec
 from relay.errors import DamagedBatchError, LinkError
-from relay.model.record_batch import EVENT_KINDS, Batch, Kind
+from relay.model.record_batch import EVENT_KINDS, RecordBatch, RecordKind
 
 SECRET = b"s" * 32
 NONCE = b"n" * link_codec.NONCE_BYTES
@@ -20,12 +20,14 @@ u64 = st.integers(0, 2**64 - 1)
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> Batch:
-    kind = draw(st.sampled_from(list(Kind)))
+def batches(draw: st.DrawFn) -> RecordBatch:
+    kind = draw(st.sampled_from(list(RecordKind)))
     most = 5 if kind in EVENT_KINDS else 1
     record = st.tuples(st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300))
     some = draw(st.lists(record, min_size=1, max_size=most))
-    return Batch(kind, *[draw(u64) for _ in range(4)], [one for one, _ in some], [one for _, one in some])
+    return RecordBatch(
+        kind, *[draw(u64) for _ in range(4)], [one for one, _ in some], [one for _, one in some]
+    )
 
 
 downs = st.one_of(
@@ -42,7 +44,7 @@ def written(message: object) -> bytes:
         case link_codec.Resume():
             return link_codec.resume(message)
         case link_codec.Ack():
-            return link_codec.ack(message.session, message.told_ns, message.marks)
+            return link_codec.ack(message.session, message.sent_ns, message.marks)
         case link_codec.Fenced():
             return link_codec.fenced(message.epoch)
         case link_codec.Alive():
@@ -53,7 +55,7 @@ def written(message: object) -> bytes:
 
 
 def only(data: bytes) -> tuple[int, bytes]:
-    (message,) = link_codec.Splitter(link_codec.MAX_MESSAGE_BYTES).feed(data)
+    (message,) = link_codec.MessageDecoder(link_codec.MAX_MESSAGE_BYTES).feed(data)
     return message
 
 
@@ -63,7 +65,9 @@ def test_what_a_publisher_says_arrives(message: object) -> None:
 
 
 @given(u32, st.lists(batches(), min_size=1, max_size=5), st.data())
-def test_batches_arrive_whole_and_in_order(session: int, sent: list[Batch], data: st.DataObject) -> None:
+def test_batches_arrive_whole_and_in_order(
+    session: int, sent: list[RecordBatch], data: st.DataObject
+) -> None:
     skip = data.draw(st.integers(0, len(sent[0]) - 1))
     kind, body = only(link_codec.batches(session, skip, b"".join(batch.encoded for batch in sent)))
     assert kind == link_codec.BATCHES
@@ -75,7 +79,7 @@ def test_batches_arrive_whole_and_in_order(session: int, sent: list[Batch], data
 @given(st.lists(downs, min_size=1, max_size=10), st.lists(st.integers(1, 40), min_size=1))
 def test_messages_are_found_however_the_bytes_are_cut(messages: list[object], cuts: list[int]) -> None:
     data = b"".join(map(written, messages))
-    splitter = link_codec.Splitter(link_codec.MAX_MESSAGE_BYTES)
+    splitter = link_codec.MessageDecoder(link_codec.MAX_MESSAGE_BYTES)
     read = []
     while data:
         size = cuts[len(data) % len(cuts)]
@@ -140,13 +144,13 @@ def test_a_junk_hello_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize("length", [0, link_codec.MAX_HELLO_BYTES + 1, 2**32 - 1])
 def test_a_length_beyond_the_limit_is_refused_before_its_body_comes(length: int) -> None:
-    splitter = link_codec.Splitter(link_codec.MAX_HELLO_BYTES)
+    splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
     with pytest.raises(LinkError, match="limit"):
         list(splitter.feed(pack("<IB", length, link_codec.HELLO)))
 
 
 def test_the_limit_can_be_raised_for_a_proved_peer() -> None:
-    splitter = link_codec.Splitter(16)
+    splitter = link_codec.MessageDecoder(16)
     splitter.limit_bytes = 1000
     assert list(splitter.feed(link_codec.frame(link_codec.BATCHES, b"x" * 500))) == [
         (link_codec.BATCHES, b"x" * 500)
@@ -154,7 +158,7 @@ def test_the_limit_can_be_raised_for_a_proved_peer() -> None:
 
 
 @given(batches(), st.data())
-def test_a_cut_batch_is_refused(batch: Batch, data: st.DataObject) -> None:
+def test_a_cut_batch_is_refused(batch: RecordBatch, data: st.DataObject) -> None:
     _, body = only(link_codec.batches(1, 0, batch.encoded))
     cut = data.draw(st.integers(0, len(body) - 1))
     with pytest.raises((LinkError, DamagedBatchError)):
@@ -162,7 +166,7 @@ def test_a_cut_batch_is_refused(batch: Batch, data: st.DataObject) -> None:
 
 
 @given(batches(), st.integers(0, 6))
-def test_of_a_batch_something_has_to_be_left(batch: Batch, skip: int) -> None:
+def test_of_a_batch_something_has_to_be_left(batch: RecordBatch, skip: int) -> None:
     _, body = only(link_codec.batches(1, skip, batch.encoded))
     if skip < len(batch):
         assert link_codec.read_batches(body)[1] == skip
@@ -171,9 +175,11 @@ def test_of_a_batch_something_has_to_be_left(batch: Batch, skip: int) -> None:
         link_codec.read_batches(body)
 
 
-@pytest.mark.parametrize(("kind", "records"), [(Kind.LOSS, 2), (Kind.REPAIR, 3), (5, 1), (255, 1)])
+@pytest.mark.parametrize(
+    ("kind", "records"), [(RecordKind.LOSS, 2), (RecordKind.REPAIR, 3), (5, 1), (255, 1)]
+)
 def test_side_records_come_alone_and_other_kinds_not_at_all(kind: int, records: int) -> None:
-    encoded = Batch(kind, 1, 2, 3, 4, [5] * records, [b"{}"] * records).encoded
+    encoded = RecordBatch(kind, 1, 2, 3, 4, [5] * records, [b"{}"] * records).encoded
     with pytest.raises(LinkError, match="kind"):
         link_codec.read_batches(only(link_codec.batches(1, 0, encoded))[1])
 

@@ -11,11 +11,11 @@ from relay.feed.handover import (
     FIRST_DATA_S,
     GRACE_S,
     LAG_S,
-    MOST_WITNESS_S,
+    MAX_PROBE_S,
     STAGGER,
-    Cause,
-    Succession,
-    Verdict,
+    ConnectionHandover,
+    HandoverCause,
+    HandoverOutcome,
     rotation_age_s,
 )
 from relay.feed.overlap import Overlap
@@ -23,8 +23,10 @@ from relay.feed.overlap import Overlap
 OPENED = 100.0
 
 
-def succession(cause: Cause = Cause.AGE, limit_s: float | None = 30.0, *, unique: bool = True) -> Succession:
-    made = Succession(Overlap(lambda payload: payload, unique=unique), cause, limit_s)
+def succession(
+    cause: HandoverCause = HandoverCause.AGE, limit_s: float | None = 30.0, *, unique: bool = True
+) -> ConnectionHandover:
+    made = ConnectionHandover(Overlap(lambda payload: payload, unique=unique), cause, limit_s)
     made.opened(OPENED)
     return made
 
@@ -32,107 +34,107 @@ def succession(cause: Cause = Cause.AGE, limit_s: float | None = 30.0, *, unique
 def test_a_successor_joins_once_both_brought_the_same_event():
     one = succession()
     one.old_heard([b"1", b"2"], OPENED + 0.1)
-    assert one.verdict(OPENED + 0.1) is None
+    assert one.outcome(OPENED + 0.1) is None
     one.new_heard([b"2"], 1, OPENED + 0.2)
-    assert one.verdict(OPENED + 0.2) is Verdict.JOIN
+    assert one.outcome(OPENED + 0.2) is HandoverOutcome.JOIN
 
 
 def test_a_deaf_successor_is_not_taken():
     one = succession()
     one.old_heard([b"1"], OPENED + 1)
-    assert one.verdict(OPENED + FIRST_DATA_S - 1) is None
-    assert one.verdict(OPENED + FIRST_DATA_S) is Verdict.KEEP
+    assert one.outcome(OPENED + FIRST_DATA_S - 1) is None
+    assert one.outcome(OPENED + FIRST_DATA_S) is HandoverOutcome.KEEP
 
 
 def test_when_both_are_silent_there_is_nothing_to_align():
     one = succession(limit_s=None)
     one.old_heard([b"1"], OPENED - 1)
-    assert one.verdict(OPENED + FIRST_DATA_S) is Verdict.JOIN
+    assert one.outcome(OPENED + FIRST_DATA_S) is HandoverOutcome.JOIN
 
 
 def test_an_old_socket_that_fell_silent_during_a_rotation_holds_nothing_up():
     one = succession()
     one.new_heard([b"5"], 1, OPENED + 1)
-    assert one.verdict(OPENED + 1 + LAG_S / 2) is None
-    assert one.verdict(OPENED + 1 + LAG_S) is Verdict.TAKE_OVER
+    assert one.outcome(OPENED + 1 + LAG_S / 2) is None
+    assert one.outcome(OPENED + 1 + LAG_S) is HandoverOutcome.REPLACE
 
 
 def test_two_sockets_that_send_different_things_are_given_up():
     one = succession(limit_s=2.0)
     one.new_heard([b"a"], 1, OPENED + 1)
     one.old_heard([b"x"], OPENED + 1.5)
-    assert one.verdict(OPENED + ALIGN_S) is None
-    assert one.verdict(OPENED + 1 + ALIGN_S) is Verdict.GIVE_UP
+    assert one.outcome(OPENED + ALIGN_S) is None
+    assert one.outcome(OPENED + 1 + ALIGN_S) is HandoverOutcome.UNALIGNED
 
 
 def test_one_event_of_a_slow_stream_is_match_enough_when_no_second_comes():
     one = succession(limit_s=2.0, unique=False)
     one.old_heard([b"a"], OPENED + 1)
     one.new_heard([b"a"], 1, OPENED + 1)
-    assert one.verdict(OPENED + 2) is None
-    assert one.verdict(OPENED + 1 + ALIGN_S) is Verdict.JOIN
+    assert one.outcome(OPENED + 2) is None
+    assert one.outcome(OPENED + 1 + ALIGN_S) is HandoverOutcome.JOIN
 
 
 def test_an_old_socket_that_ended_is_joined_where_the_successor_still_shows_it():
-    one = succession(Cause.SHUTDOWN, unique=False)
+    one = succession(HandoverCause.SHUTDOWN, unique=False)
     one.old_heard([b"1", b"2"], OPENED + 0.1)
     one.old_ended(OPENED + 0.2)
-    assert one.verdict(OPENED + 0.3) is None
+    assert one.outcome(OPENED + 0.3) is None
     one.new_heard([b"2"], 1, OPENED + 0.4)
-    assert one.verdict(OPENED + 0.4) is Verdict.JOIN
+    assert one.outcome(OPENED + 0.4) is HandoverOutcome.JOIN
 
 
 def test_an_old_socket_that_ended_before_the_successor_opened_leaves_a_possible_hole():
-    one = succession(Cause.SHUTDOWN, unique=False)
+    one = succession(HandoverCause.SHUTDOWN, unique=False)
     one.old_heard([b"1"], OPENED - 2)
     one.old_ended(OPENED - 1)
     one.new_heard([b"5"], 1, OPENED + 1)
-    assert one.verdict(OPENED + 1) is Verdict.TAKE_OVER
+    assert one.outcome(OPENED + 1) is HandoverOutcome.REPLACE
 
 
 def test_a_silence_side_by_side_leaves_no_hole():
-    one = succession(Cause.SHUTDOWN, unique=False)
+    one = succession(HandoverCause.SHUTDOWN, unique=False)
     one.old_heard([b"1"], OPENED - 1)
     one.old_ended(OPENED + GRACE_S)
     one.new_heard([b"5"], 1, OPENED + 1)
-    assert one.verdict(OPENED + 1) is Verdict.JOIN
+    assert one.outcome(OPENED + 1) is HandoverOutcome.JOIN
 
 
 def test_an_orphan_waits_for_its_first_event_but_not_for_ever():
-    one = succession(Cause.SHUTDOWN)
+    one = succession(HandoverCause.SHUTDOWN)
     one.old_heard([b"1"], OPENED + 0.1)
     one.old_ended(OPENED + 0.2)
-    assert one.verdict(OPENED + FIRST_DATA_S - 1) is None
-    assert one.verdict(OPENED + FIRST_DATA_S) is Verdict.TAKE_OVER
+    assert one.outcome(OPENED + FIRST_DATA_S - 1) is None
+    assert one.outcome(OPENED + FIRST_DATA_S) is HandoverOutcome.REPLACE
 
 
 def test_a_witness_that_hears_what_the_old_one_does_not_takes_over():
-    one = succession(Cause.SILENCE)
+    one = succession(HandoverCause.SILENCE)
     one.new_heard([b"5"], 1, OPENED + 1)
-    assert one.verdict(OPENED + 1 + GRACE_S / 2) is None, "the old one may bring it in a moment"
-    assert one.verdict(OPENED + 1 + GRACE_S) is Verdict.TAKE_OVER
+    assert one.outcome(OPENED + 1 + GRACE_S / 2) is None, "the old one may bring it in a moment"
+    assert one.outcome(OPENED + 1 + GRACE_S) is HandoverOutcome.REPLACE
 
 
 def test_a_witness_is_dismissed_when_the_old_one_speaks():
-    one = succession(Cause.SILENCE)
+    one = succession(HandoverCause.SILENCE)
     one.new_heard([b"5"], 1, OPENED + 1)
     one.old_heard([b"5"], OPENED + 1.1)
-    assert one.verdict(OPENED + 1.1) is Verdict.KEEP
+    assert one.outcome(OPENED + 1.1) is HandoverOutcome.KEEP
 
 
-@pytest.mark.parametrize(("limit_s", "listens_s"), [(2.0, 2.0), (5.0, 5.0), (30.0, MOST_WITNESS_S)])
+@pytest.mark.parametrize(("limit_s", "listens_s"), [(2.0, 2.0), (5.0, 5.0), (30.0, MAX_PROBE_S)])
 def test_a_witness_that_is_silent_too_says_that_the_market_is_quiet(limit_s: float, listens_s: float):
-    one = succession(Cause.SILENCE, limit_s)
-    assert one.verdict(OPENED + listens_s - 0.1) is None
-    assert one.verdict(OPENED + listens_s) is Verdict.QUIET
+    one = succession(HandoverCause.SILENCE, limit_s)
+    assert one.outcome(OPENED + listens_s - 0.1) is None
+    assert one.outcome(OPENED + listens_s) is HandoverOutcome.QUIET
 
 
 def test_what_is_no_event_proves_nothing():
-    one = Succession(Overlap(lambda _: None, unique=True), Cause.SILENCE, 2.0)
+    one = ConnectionHandover(Overlap(lambda _: None, unique=True), HandoverCause.SILENCE, 2.0)
     one.opened(OPENED)
     assert one.new_heard([b"ack"], 1, OPENED + 0.1) == [b"ack"]
     one.old_heard([b"pong"], OPENED + 0.2)
-    assert one.verdict(OPENED + 2.0) is Verdict.QUIET
+    assert one.outcome(OPENED + 2.0) is HandoverOutcome.QUIET
 
 
 def test_rotations_are_spread_the_same_way_every_time():
@@ -172,18 +174,20 @@ def test_a_rotation_of_living_sockets_neither_loses_nor_repeats(times_ms: list[i
     exchange = Exchange(times_s, data.draw(st.floats(0.0, 3.0)), None)
     arrivals = exchange.arrivals(data.draw(delays), new=False)
     arrivals += exchange.arrivals(data.draw(delays), new=True)
-    one = Succession(Overlap(lambda payload: payload, unique=data.draw(st.booleans())), Cause.AGE, 2.0)
+    one = ConnectionHandover(
+        Overlap(lambda payload: payload, unique=data.draw(st.booleans())), HandoverCause.AGE, 2.0
+    )
     taken: list[bytes] = []
     verdict = None
     for at, on_new, payload in sorted(arrivals, key=lambda arrival: arrival[0]):
         if at >= exchange.opened_s and verdict is None:
             one.opened(exchange.opened_s)
-            verdict = one.verdict(at)
+            verdict = one.outcome(at)
             if verdict is not None:
-                assert verdict is Verdict.JOIN
-                taken += [each for read in one.overlap.join() for each in read.payloads]
+                assert verdict is HandoverOutcome.JOIN
+                taken += [each for read in one.overlap.events_after_old() for each in read.payloads]
         if verdict is not None:
-            taken += one.overlap.pass_on([payload]) if on_new else []
+            taken += one.overlap.drop_delivered([payload]) if on_new else []
         elif on_new:
             one.new_heard([payload], 1, at)
         else:

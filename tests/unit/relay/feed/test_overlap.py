@@ -52,12 +52,12 @@ class TwoSockets:
     def new(self, count: int) -> None:
         read = [self._new.pop(0) for _ in range(min(count, len(self._new)))]
         if self.joined:
-            self.taken += self.overlap.pass_on(read)
+            self.taken += self.overlap.drop_delivered(read)
         else:
             self.overlap.new(read, 1)
 
     def join(self) -> None:
-        self.taken += [payload for read in self.overlap.join() for payload in read.payloads]
+        self.taken += [payload for read in self.overlap.events_after_old() for payload in read.payloads]
         self.joined = True
 
 
@@ -80,7 +80,7 @@ def test_whatever_comes_first_on_which_socket_the_sequence_comes_out_as_it_was_s
     assert sockets.taken[: len(sent)] == sent
     # Without a second event on the new socket a run at the end may be too long, but nothing is missing.
     assert set(sockets.taken[len(sent) :]) <= (set() if certain else {sent[-1]})
-    assert not sockets.overlap.torn
+    assert not sockets.overlap.misaligned
     assert not sockets.overlap.skipping
 
 
@@ -112,7 +112,7 @@ def test_the_same_payload_sent_twice_comes_out_twice():
     assert not both.aligned, "the old one may still bring a third A before its B"
     both.old(payloads("B"))
     assert both.aligned
-    assert letters(both.join()) == ""
+    assert letters(both.events_after_old()) == ""
     assert both.removed == 2
 
 
@@ -125,7 +125,7 @@ def test_a_pattern_that_recurs_waits_until_one_place_is_left():
     both.old(payloads("C"))
     both.new(payloads("C"), 2)
     assert both.aligned
-    assert both.join() == []
+    assert both.events_after_old() == []
     assert both.removed == 3
 
 
@@ -135,7 +135,7 @@ def test_a_successor_that_is_ahead_gives_what_it_has_more_read_by_read():
     both.new(payloads("F"), 8)
     both.old(payloads("ABCD"))
     assert both.aligned
-    assert both.join() == [Read([b"E"], 7), Read([b"F"], 8)]
+    assert both.events_after_old() == [Read([b"E"], 7), Read([b"F"], 8)]
     assert (both.removed, both.skipping) == (2, False)
 
 
@@ -143,10 +143,10 @@ def test_a_successor_that_is_behind_skips_what_is_still_to_come():
     both = overlap()
     both.old(payloads("ABCDE"))
     both.new(payloads("BC"), 1)
-    assert both.join() == []
+    assert both.events_after_old() == []
     assert both.skipping
-    assert both.pass_on([b"D", NOISE]) == [NOISE]
-    assert both.pass_on(payloads("EFG")) == payloads("FG")
+    assert both.drop_delivered([b"D", NOISE]) == [NOISE]
+    assert both.drop_delivered(payloads("EFG")) == payloads("FG")
     assert not both.skipping
     assert both.removed == 4
 
@@ -155,9 +155,9 @@ def test_an_event_that_does_not_come_again_is_noticed_and_nothing_more_is_skippe
     both = overlap()
     both.old(payloads("ABCDE"))
     both.new(payloads("BC"), 1)
-    both.join()
-    assert both.pass_on(payloads("XE")) == payloads("XE")
-    assert both.torn
+    both.events_after_old()
+    assert both.drop_delivered(payloads("XE")) == payloads("XE")
+    assert both.misaligned
 
 
 def test_after_the_old_sockets_end_the_last_place_counts():
@@ -165,7 +165,7 @@ def test_after_the_old_sockets_end_the_last_place_counts():
     both = overlap()
     both.old(payloads("AA"))
     both.new(payloads("AA"), 1)
-    assert letters(both.join()) == "A"
+    assert letters(both.events_after_old()) == "A"
 
 
 def test_what_matches_nowhere_is_passed_on_whole():
@@ -173,7 +173,7 @@ def test_what_matches_nowhere_is_passed_on_whole():
     both.old(payloads("AB"))
     both.new(payloads("XY"), 1)
     assert not both.matched
-    assert letters(both.remainder()) == "XY"
+    assert letters(both.all_events()) == "XY"
 
 
 def test_what_is_no_event_is_handed_back_and_aligns_nothing():

@@ -5,17 +5,25 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.feed.silence import DIRE, FIRST_DATA_S, FLOOR_S, LEARN_S, MAX_PATIENCE_S, PAUSES, Pulse
+from relay.feed.silence import (
+    FIRST_DATA_S,
+    FLOOR_S,
+    LEARN_S,
+    MAX_LIMIT_S,
+    SAFETY_FACTOR,
+    URGENT_FACTOR,
+    SilenceDetector,
+)
 
 
-def busy(limit_s: float, pause_s: float, until: float) -> tuple[Pulse, float]:
+def busy(limit_s: float, pause_s: float, until: float) -> tuple[SilenceDetector, float]:
     """A stream that spoke every `pause_s` from 0 on, and when it did last."""
-    pulse = Pulse(limit_s)
+    pulse = SilenceDetector(limit_s)
     pulse.begin(0.0)
     now = 0.0
     while now + pause_s <= until:
         now += pause_s
-        pulse.heard(now)
+        pulse.event_received(now)
     return pulse, now
 
 
@@ -33,25 +41,25 @@ def test_a_busy_stream_is_suspected_after_seconds():
 
 def test_a_silence_of_many_limits_is_dire():
     pulse, last = busy(30.0, 0.1, 40.0)
-    assert not pulse.is_dire(last + DIRE * FLOOR_S - 0.1)
-    assert pulse.is_dire(last + DIRE * FLOOR_S + 0.1)
+    assert not pulse.is_urgent(last + URGENT_FACTOR * FLOOR_S - 0.1)
+    assert pulse.is_urgent(last + URGENT_FACTOR * FLOOR_S + 0.1)
     pulse.stop()
-    assert not pulse.is_dire(last + 1000.0)
+    assert not pulse.is_urgent(last + 1000.0)
 
 
 def test_the_longest_pause_counts_and_not_the_average():
     pulse, last = busy(30.0, 0.1, 40.0)
-    pulse.heard(last + 1.5)
-    assert pulse.limit_s() == PAUSES * 1.5
+    pulse.event_received(last + 1.5)
+    assert pulse.limit_s() == SAFETY_FACTOR * 1.5
 
 
 def test_a_pause_of_long_ago_is_forgotten():
     pulse, now = busy(30.0, 0.5, 60.0)
-    pulse.heard(now + 5.0)
+    pulse.event_received(now + 5.0)
     now += 5.0
     for _ in range(1300):
         now += 0.5
-        pulse.heard(now)
+        pulse.event_received(now)
     assert pulse.limit_s() == FLOOR_S
 
 
@@ -61,7 +69,7 @@ def test_the_kinds_limit_is_the_ceiling():
 
 
 def test_first_data_has_a_limit_of_its_own_and_only_while_it_can_come():
-    pulse = Pulse(2.0)
+    pulse = SilenceDetector(2.0)
     assert pulse.overdue_s(1000.0) is None
     pulse.begin(1000.0)
     assert pulse.overdue_s(1000.0 + FIRST_DATA_S - 0.1) is None
@@ -71,31 +79,31 @@ def test_first_data_has_a_limit_of_its_own_and_only_while_it_can_come():
 
 
 def test_a_stream_that_may_stay_away_for_days_is_never_overdue():
-    pulse = Pulse(None)
+    pulse = SilenceDetector(None)
     pulse.begin(0.0)
-    pulse.heard(1.0)
-    pulse.quiet(2.0)
+    pulse.event_received(1.0)
+    pulse.confirm_quiet(2.0)
     assert pulse.overdue_s(1e6) is None
 
 
 def test_patience_doubles_with_every_shared_silence_up_to_its_bound():
-    pulse = Pulse(30.0)
+    pulse = SilenceDetector(30.0)
     pulse.begin(0.0)
     limits, now = [], 0.0
     for _ in range(7):
         limits.append(pulse.limit_s())
         now += 1000.0
-        pulse.quiet(now)
-    assert limits == [30.0, 60.0, 120.0, 240.0, 480.0, MAX_PATIENCE_S, MAX_PATIENCE_S]
+        pulse.confirm_quiet(now)
+    assert limits == [30.0, 60.0, 120.0, 240.0, 480.0, MAX_LIMIT_S, MAX_LIMIT_S]
 
 
 def test_after_a_shared_silence_a_busy_stream_has_its_kinds_limit_until_it_is_known_again():
     pulse, last = busy(30.0, 0.1, 40.0)
-    pulse.quiet(last + 3.0)
+    pulse.confirm_quiet(last + 3.0)
     assert pulse.limit_s() == 30.0
     now = last + 100.0
     while now < last + 100.0 + LEARN_S + 1:
-        pulse.heard(now)
+        pulse.event_received(now)
         now += 0.1
     assert pulse.limit_s() == FLOOR_S, "the silence itself is no pause of the stream's"
 
@@ -104,18 +112,18 @@ def test_a_time_without_a_connection_is_no_pause_of_the_streams():
     pulse, last = busy(30.0, 0.1, 40.0)
     pulse.stop()
     pulse.begin(last + 20.0)
-    pulse.heard(last + 20.1)
+    pulse.event_received(last + 20.1)
     assert pulse.limit_s() == FLOOR_S
 
 
 @given(st.floats(0.5, 60.0), st.lists(st.tuples(st.floats(0.001, 100.0), st.booleans()), max_size=60))
 def test_the_limit_stays_between_its_bounds(kind_s: float, steps: list[tuple[float, bool]]):
-    pulse = Pulse(kind_s)
+    pulse = SilenceDetector(kind_s)
     pulse.begin(0.0)
     now = 0.0
     for pause_s, spoke in steps:
         now += pause_s
-        pulse.heard(now) if spoke else pulse.quiet(now)
+        pulse.event_received(now) if spoke else pulse.confirm_quiet(now)
         limit_s = pulse.limit_s()
         assert limit_s is not None
-        assert min(FLOOR_S, kind_s) <= limit_s <= max(kind_s, MAX_PATIENCE_S)
+        assert min(FLOOR_S, kind_s) <= limit_s <= max(kind_s, MAX_LIMIT_S)

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relay.binance.streams import Venue, parse_stream
-from relay.delivery.window import Window
+from relay.delivery.window import SendWindow
 from relay.intake import gap_hold
-from relay.intake.intake import Intake, Taken
-from relay.journal.damage import Tear
+from relay.intake.intake import Intake, IntakeResult
+from relay.journal.damage import JournalLoss
 from relay.losses.entry import LossEntry, read_entry
 from relay.model.choices import Overflow
-from relay.model.gap import Fate, Hole, Piece
-from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
+from relay.model.gap import FillOutcome, FillRange, Gap
+from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, RecordBatch, RecordKind
 from relay.primitives.text import utc
 from tests.support.records import Record, read_records
 
@@ -25,8 +25,8 @@ SECOND = 1_000_000_000
 
 def intake(
     name: str = "btcusdt@trade", *, venue: Venue = Venue.USDM, heals: bool = False, **known: int
-) -> tuple[Intake, Window]:
-    window = Window(max_messages=100, max_bytes=1 << 20, overflow=Overflow.SPILL)
+) -> tuple[Intake, SendWindow]:
+    window = SendWindow(max_messages=100, max_bytes=1 << 20, overflow=Overflow.SPILL)
     spec = parse_stream(venue, name)
     return Intake(spec, window, epoch=5, heals=heals, subject="md.trade", **known), window
 
@@ -36,8 +36,8 @@ def healing(last_id: int = 7) -> Intake:
     return intake(heals=True, last_offset=1, last_event_id=last_id)[0]
 
 
-def found(first: int, last: int) -> Piece:
-    return Piece(first, last, Fate.FOUND, [trade(number) for number in range(first, last + 1)])
+def found(first: int, last: int) -> FillRange:
+    return FillRange(first, last, FillOutcome.FOUND, [trade(number) for number in range(first, last + 1)])
 
 
 def trade(number: int, symbol: str = "BTCUSDT", sent_ms: int = 10**12) -> bytes:
@@ -51,12 +51,12 @@ def ticker() -> bytes:
 
 
 def losses(journal: bytes) -> list[dict[str, object]]:
-    return [orjson.loads(each.payload) for each in read_records(journal) if each.kind == Kind.LOSS]
+    return [orjson.loads(each.payload) for each in read_records(journal) if each.kind == RecordKind.LOSS]
 
 
 def test_events_are_numbered_and_keep_their_bytes() -> None:
     subject, window = intake(last_offset=41)
-    taken = subject.take([trade(7), trade(8)], 3 * SECOND)
+    taken = subject.accept([trade(7), trade(8)], 3 * SECOND)
     first, second = read_records(taken.journal)
     assert (first.offset, first.epoch, first.seq, first.recv_ns, first.event_id) == (42, 5, 1, 3 * SECOND, 7)
     assert (second.offset, second.seq, second.payload) == (43, 2, trade(8))
@@ -65,18 +65,18 @@ def test_events_are_numbered_and_keep_their_bytes() -> None:
 
 def test_an_id_seen_before_is_counted_as_a_repeat_and_goes_nowhere() -> None:
     subject, window = intake()
-    subject.take([trade(7), trade(8), trade(9)], SECOND)
-    taken = subject.take([trade(8), trade(9), trade(10)], SECOND)
+    subject.accept([trade(7), trade(8), trade(9)], SECOND)
+    taken = subject.accept([trade(8), trade(9), trade(10)], SECOND)
     assert [record.event_id for record in read_records(taken.journal)] == [10]
-    assert window.books.repeated == 2
-    assert window.books.received == 4
+    assert window.counts.repeated == 2
+    assert window.counts.received == 4
 
 
 def test_a_hole_in_trade_ids_is_written_down_before_the_event_that_shows_it() -> None:
     subject, _ = intake()
-    subject.take([trade(7)], SECOND)
-    taken = subject.take([trade(11)], 2 * SECOND)
-    assert [record.kind for record in read_records(taken.journal)] == [Kind.LOSS, Kind.EVENT]
+    subject.accept([trade(7)], SECOND)
+    taken = subject.accept([trade(11)], 2 * SECOND)
+    assert [record.kind for record in read_records(taken.journal)] == [RecordKind.LOSS, RecordKind.EVENT]
     (loss,) = losses(taken.journal)
     assert (loss["first_id"], loss["last_id"], loss["count"], loss["cause"]) == (8, 10, 3, "upstream")
     assert subject.lost == 3
@@ -84,60 +84,60 @@ def test_a_hole_in_trade_ids_is_written_down_before_the_event_that_shows_it() ->
 
 def test_a_hole_after_a_disconnection_names_it_as_the_cause() -> None:
     subject, _ = intake()
-    subject.take([trade(7)], SECOND)
+    subject.accept([trade(7)], SECOND)
     subject.disconnected()
-    (loss,) = losses(subject.take([trade(9)], 2 * SECOND).journal)
+    (loss,) = losses(subject.accept([trade(9)], 2 * SECOND).journal)
     assert (loss["cause"], loss["count"], loss["from"]) == ("disconnect", 1, "1970-01-01T00:00:01.000Z")
 
 
 def test_a_hole_begins_when_the_event_before_it_was_sent_however_late_that_was_read() -> None:
     subject, _ = intake()
-    subject.take([trade(7, sent_ms=3_300)], 10 * SECOND)
+    subject.accept([trade(7, sent_ms=3_300)], 10 * SECOND)
     subject.disconnected()
-    (loss,) = losses(subject.take([trade(9)], 12 * SECOND).journal)
+    (loss,) = losses(subject.accept([trade(9)], 12 * SECOND).journal)
     assert (loss["from"], loss["to"]) == ("1970-01-01T00:00:03.300Z", "1970-01-01T00:00:12.000Z")
 
 
 def test_a_disconnection_without_a_hole_in_ids_lost_nothing() -> None:
     subject, _ = intake()
-    subject.take([trade(7)], SECOND)
+    subject.accept([trade(7)], SECOND)
     subject.disconnected()
-    assert losses(subject.take([trade(8)], 2 * SECOND).journal) == []
+    assert losses(subject.accept([trade(8)], 2 * SECOND).journal) == []
 
 
 def test_a_stream_without_ids_announces_every_spell_of_darkness() -> None:
     subject, _ = intake("btcusdt@ticker")
-    subject.take([ticker()], SECOND)
+    subject.accept([ticker()], SECOND)
     subject.disconnected()
-    (loss,) = losses(subject.take([ticker()], 4 * SECOND).journal)
+    (loss,) = losses(subject.accept([ticker()], 4 * SECOND).journal)
     assert (loss["first_id"], loss["count"], loss["cause"]) == (None, None, "disconnect")
-    assert losses(subject.take([ticker()], 5 * SECOND).journal) == []
+    assert losses(subject.accept([ticker()], 5 * SECOND).journal) == []
 
 
 def test_a_spell_in_which_the_clock_is_set_back_is_covered_by_both_clocks() -> None:
     subject, _ = intake("btcusdt@ticker")
-    subject.take([ticker()], 7000 * SECOND)
+    subject.accept([ticker()], 7000 * SECOND)
     subject.disconnected()
     subject.clock_set_back(3600 * SECOND)
-    (loss,) = losses(subject.take([ticker()], 3405 * SECOND).journal)
+    (loss,) = losses(subject.accept([ticker()], 3405 * SECOND).journal)
     assert (loss["from"], loss["to"]) == (utc(3400 * SECOND), utc(7005 * SECOND))
     subject.disconnected()
-    (loss,) = losses(subject.take([ticker()], 3410 * SECOND).journal)
+    (loss,) = losses(subject.accept([ticker()], 3410 * SECOND).journal)
     assert (loss["from"], loss["to"]) == (utc(3405 * SECOND), utc(3410 * SECOND)), "by the new clock alone"
 
 
 def test_what_comes_next_after_the_clock_was_set_back_takes_the_long_way_once() -> None:
     subject, _ = intake()
-    subject.take([trade(100)], 7000 * SECOND)
+    subject.accept([trade(100)], 7000 * SECOND)
     subject.clock_set_back(3600 * SECOND)
-    assert subject.next_batch([trade(101)], 3401 * SECOND) is None
-    subject.take([trade(101)], 3401 * SECOND)
-    assert subject.next_batch([trade(102)], 3402 * SECOND) is not None
+    assert subject.accept_fast([trade(101)], 3401 * SECOND) is None
+    subject.accept([trade(101)], 3401 * SECOND)
+    assert subject.accept_fast([trade(102)], 3402 * SECOND) is not None
 
 
 def test_a_hole_that_ends_before_it_began_by_the_clock_says_so() -> None:
     subject, _ = intake("btcusdt@ticker")
-    subject.take([ticker()], 3405 * SECOND)
+    subject.accept([ticker()], 3405 * SECOND)
     (loss,) = losses(subject.preceded_by(NO_EVENT_ID, 7000 * SECOND).journal)
     assert (loss["from"], loss["to"]) == (utc(3405 * SECOND), utc(7000 * SECOND))
     assert "clock was set back" in loss["reason"]
@@ -145,7 +145,7 @@ def test_a_hole_that_ends_before_it_began_by_the_clock_says_so() -> None:
 
 def test_a_new_incarnation_announces_the_hole_behind_the_last_one() -> None:
     subject, _ = intake(last_offset=9, last_event_id=100, last_event_ns=SECOND)
-    (loss,) = losses(subject.take([trade(104)], 3 * SECOND).journal)
+    (loss,) = losses(subject.accept([trade(104)], 3 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
     assert (loss["from"], loss["to"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:03.000Z")
 
@@ -153,7 +153,7 @@ def test_a_new_incarnation_announces_the_hole_behind_the_last_one() -> None:
 def test_a_new_incarnation_of_ids_without_predecessors_announces_the_spell_behind_the_last_one() -> None:
     subject, _ = intake("btcusdt@blockTrade", venue=Venue.SPOT, last_event_id=100, last_event_ns=SECOND)
     block = orjson.dumps({"e": "blockTrade", "E": 1, "s": "BTCUSDT", "t": 104, "p": "1", "q": "2", "T": 1})
-    (loss,) = losses(subject.take([block], 3 * SECOND).journal)
+    (loss,) = losses(subject.accept([block], 3 * SECOND).journal)
     assert (loss["first_id"], loss["from"], loss["to"]) == (
         None,
         "1970-01-01T00:00:01.000Z",
@@ -167,16 +167,16 @@ def test_what_follows_another_incarnations_event_without_a_seam_is_no_hole(known
     """Whatever an older journal knew."""
     subject, window = intake(heals=heals, **known)
     subject.follow(100, 100, SECOND, seamless=True)
-    taken = subject.take([trade(100), trade(101)], 2 * SECOND)
+    taken = subject.accept([trade(100), trade(101)], 2 * SECOND)
     assert [record.event_id for record in read_records(taken.journal)] == [101]
-    assert (window.books.repeated, subject.losses, subject.holding) == (1, 0, False)
+    assert (window.counts.repeated, subject.losses, subject.holding) == (1, 0, False)
     assert losses(subject.preceded_by(60, SECOND).journal) == []
 
 
 def test_a_hole_behind_another_incarnations_event_is_told() -> None:
     subject, _ = intake()
     subject.follow(100, 100, SECOND, seamless=False)
-    (loss,) = losses(subject.take([trade(104)], 2 * SECOND).journal)
+    (loss,) = losses(subject.accept([trade(104)], 2 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
     assert loss["from"] == "1970-01-01T00:00:01.000Z"
 
@@ -185,9 +185,9 @@ def test_a_hole_behind_another_incarnations_event_is_told() -> None:
 def test_without_ids_only_a_seam_is_announced(seamless: bool) -> None:
     subject, _ = intake("btcusdt@ticker")
     subject.follow(NO_EVENT_ID, NO_EVENT_ID, SECOND, seamless=seamless)
-    assert len(losses(subject.take([ticker()], 2 * SECOND).journal)) == (0 if seamless else 1)
+    assert len(losses(subject.accept([ticker()], 2 * SECOND).journal)) == (0 if seamless else 1)
     subject.disconnected()
-    assert len(losses(subject.take([ticker()], 3 * SECOND).journal)) == 1
+    assert len(losses(subject.accept([ticker()], 3 * SECOND).journal)) == 1
 
 
 def test_links_go_on_behind_another_incarnations_event() -> None:
@@ -198,8 +198,8 @@ def test_links_go_on_behind_another_incarnations_event() -> None:
         return orjson.dumps(fields)
 
     subject.follow(NO_EVENT_ID, 20, SECOND, seamless=True)
-    assert losses(subject.take([depth(25, 20)], 2 * SECOND).journal) == []
-    (loss,) = losses(subject.take([depth(40, 30)], 3 * SECOND).journal)
+    assert losses(subject.accept([depth(25, 20)], 2 * SECOND).journal) == []
+    (loss,) = losses(subject.accept([depth(40, 30)], 3 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"]) == (26, 30)
 
 
@@ -210,50 +210,50 @@ def test_depth_updates_are_chained_by_pu_and_their_hole_has_no_count() -> None:
         fields = {"e": "depthUpdate", "s": "BTCUSDT", "U": first, "u": last, "pu": previous, "b": [], "a": []}
         return orjson.dumps(fields)
 
-    subject.take([depth(1, 10, 0), depth(15, 20, 10)], SECOND)
-    (loss,) = losses(subject.take([depth(40, 45, 30)], SECOND).journal)
+    subject.accept([depth(1, 10, 0), depth(15, 20, 10)], SECOND)
+    (loss,) = losses(subject.accept([depth(40, 45, 30)], SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["count"]) == (21, 30, None)
     assert subject.lost == 0
 
 
 def test_a_frame_of_another_stream_is_rejected_with_its_bytes_and_a_reason() -> None:
     subject, window = intake()
-    (record,) = read_records(subject.take([trade(7, "ETHUSDT")], SECOND).journal)
+    (record,) = read_records(subject.accept([trade(7, "ETHUSDT")], SECOND).journal)
     report = orjson.loads(record.payload)
-    assert record.kind == Kind.REJECTED
+    assert record.kind == RecordKind.REJECTED
     assert report["raw"].encode() == trade(7, "ETHUSDT")
     assert "ETHUSDT" in report["reason"]
-    assert (window.books.received, window.books.rejected, window.queued) == (1, 1, 0)
+    assert (window.counts.received, window.counts.rejected, window.queued) == (1, 1, 0)
 
 
 def test_control_answers_are_no_events() -> None:
     subject, window = intake()
-    taken = subject.take([b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}'], SECOND)
+    taken = subject.accept([b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}'], SECOND)
     assert taken.shutdown
-    assert (taken.journal, taken.accepted, window.books.received) == (b"", 0, 0)
+    assert (taken.journal, taken.accepted, window.counts.received) == (b"", 0, 0)
 
 
 def test_an_id_below_everything_seen_is_a_new_event() -> None:
     """A reset of ids by the exchange must not silence the stream."""
     subject, window = intake()
-    subject.take([trade(500), trade(501)], SECOND)
-    taken = subject.take([trade(1), trade(2)], SECOND)
+    subject.accept([trade(500), trade(501)], SECOND)
+    taken = subject.accept([trade(1), trade(2)], SECOND)
     assert [record.event_id for record in read_records(taken.journal)] == [1, 2]
-    assert window.books.repeated == 0
+    assert window.counts.repeated == 0
     assert NO_EVENT_ID not in [record.event_id for record in read_records(taken.journal)]
 
 
 def test_the_stored_end_of_the_last_incarnation_shows_the_hole_before_the_first_event() -> None:
     subject, _ = intake()
     assert subject.preceded_by(100, 7 * SECOND).journal == b""
-    (loss,) = losses(subject.take([trade(104)], 9 * SECOND).journal)
+    (loss,) = losses(subject.accept([trade(104)], 9 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
     assert loss["from"] == "1970-01-01T00:00:07.000Z"
 
 
 def test_the_stored_end_of_the_last_incarnation_may_come_after_the_first_event() -> None:
     subject, _ = intake()
-    subject.take([trade(104), trade(105)], 9 * SECOND)
+    subject.accept([trade(104), trade(105)], 9 * SECOND)
     (loss,) = losses(subject.preceded_by(100, 7 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["count"]) == (101, 103, 3)
     assert losses(subject.preceded_by(100, 7 * SECOND).journal) == [], "announced once"
@@ -261,7 +261,7 @@ def test_the_stored_end_of_the_last_incarnation_may_come_after_the_first_event()
 
 def test_a_stream_without_ids_announces_the_time_between_two_incarnations() -> None:
     subject, _ = intake("btcusdt@ticker")
-    subject.take([ticker()], 9 * SECOND)
+    subject.accept([ticker()], 9 * SECOND)
     (loss,) = losses(subject.preceded_by(NO_EVENT_ID, 7 * SECOND).journal)
     assert (loss["first_id"], loss["from"], loss["to"]) == (
         None,
@@ -272,7 +272,7 @@ def test_a_stream_without_ids_announces_the_time_between_two_incarnations() -> N
 
 def test_nothing_is_announced_when_the_ids_go_on_where_the_last_incarnation_ended() -> None:
     subject, _ = intake()
-    subject.take([trade(101)], 9 * SECOND)
+    subject.accept([trade(101)], 9 * SECOND)
     assert losses(subject.preceded_by(100, 7 * SECOND).journal) == []
     assert subject.lost == 0
 
@@ -283,26 +283,26 @@ def numbers(journal: bytes) -> list[int]:
 
 def test_an_event_from_before_a_lost_hole_is_a_repeat_too() -> None:
     subject, window = intake()
-    subject.take([trade(7), trade(9)], SECOND)
-    assert subject.take([trade(7)], 2 * SECOND).journal == b""
-    assert window.books.repeated == 1
+    subject.accept([trade(7), trade(9)], SECOND)
+    assert subject.accept([trade(7)], 2 * SECOND).journal == b""
+    assert window.counts.repeated == 1
 
 
 def test_a_hole_that_rest_may_heal_holds_up_what_is_behind_it() -> None:
     subject = healing()
-    taken = subject.take([trade(11), trade(12)], 2 * SECOND)
+    taken = subject.accept([trade(11), trade(12)], 2 * SECOND)
     assert (taken.journal, taken.accepted, taken.held) == (b"", 0, 2)
-    assert taken.hole is not None and taken.hole is subject.hole
-    assert (taken.hole.first_id, taken.hole.last_id, taken.hole.sample) == (8, 10, trade(11))
-    assert subject.take([trade(13)], 3 * SECOND).held == 1
+    assert taken.gap is not None and taken.gap is subject.gap
+    assert (taken.gap.first_id, taken.gap.last_id, taken.gap.sample) == (8, 10, trade(11))
+    assert subject.accept([trade(13)], 3 * SECOND).held == 1
 
 
 def test_healed_events_come_first_and_the_ledger_names_them() -> None:
     subject = healing()
-    subject.take([trade(11), trade(12)], 2 * SECOND)
-    healed = read_records(subject.heal([found(8, 10)], 4 * SECOND).journal)
+    subject.accept([trade(11), trade(12)], 2 * SECOND)
+    healed = read_records(subject.fill([found(8, 10)], 4 * SECOND).journal)
     assert [(each.kind, each.event_id, each.recv_ns) for each in healed] == [
-        (Kind.HEALED, number, 4 * SECOND) for number in (8, 9, 10)
+        (RecordKind.HEALED, number, 4 * SECOND) for number in (8, 9, 10)
     ]
     journal = subject.end_hold("").journal
     (entry,) = losses(journal)
@@ -315,8 +315,11 @@ def test_healed_events_come_first_and_the_ledger_names_them() -> None:
 
 def test_what_is_not_healed_in_time_is_lost_and_the_rest_goes_on() -> None:
     subject = healing()
-    subject.take([trade(14)], 2 * SECOND)
-    subject.heal([found(8, 9), Piece(10, 10, Fate.ABSENT), Piece(11, 11, Fate.UNREACHED)], 3 * SECOND)
+    subject.accept([trade(14)], 2 * SECOND)
+    subject.fill(
+        [found(8, 9), FillRange(10, 10, FillOutcome.ABSENT), FillRange(11, 11, FillOutcome.UNREACHED)],
+        3 * SECOND,
+    )
     journal = subject.end_hold("too late").journal
     assert [(e["first_id"], e["last_id"], e["count"], e["healed"]) for e in losses(journal)] == [
         (8, 9, 2, True), (10, 10, 0, True), (11, 11, 1, False), (12, 13, 2, False)
@@ -329,42 +332,42 @@ def test_what_is_not_healed_in_time_is_lost_and_the_rest_goes_on() -> None:
 
 def test_a_second_hole_behind_the_first_holds_up_the_rest_again() -> None:
     subject = healing()
-    first = subject.take([trade(9), trade(12)], 2 * SECOND).hole
-    subject.heal([found(8, 8)], 3 * SECOND)
+    first = subject.accept([trade(9), trade(12)], 2 * SECOND).gap
+    subject.fill([found(8, 8)], 3 * SECOND)
     taken = subject.end_hold("")
     assert numbers(taken.journal) == [9]
-    assert taken.hole is subject.hole is not first
-    assert taken.hole is not None and (taken.hole.first_id, taken.hole.last_id) == (10, 11)
-    subject.heal([found(10, 11)], 4 * SECOND)
+    assert taken.gap is subject.gap is not first
+    assert taken.gap is not None and (taken.gap.first_id, taken.gap.last_id) == (10, 11)
+    subject.fill([found(10, 11)], 4 * SECOND)
     assert numbers(subject.end_hold("").journal) == [12]
 
 
 def test_repeats_of_what_rest_gave_go_nowhere() -> None:
     subject = healing()
-    subject.take([trade(10)], 2 * SECOND)
-    subject.heal([found(8, 9)], 3 * SECOND)
+    subject.accept([trade(10)], 2 * SECOND)
+    subject.fill([found(8, 9)], 3 * SECOND)
     subject.end_hold("")
-    assert subject.take([trade(8), trade(9), trade(10)], 4 * SECOND).journal == b""
+    assert subject.accept([trade(8), trade(9), trade(10)], 4 * SECOND).journal == b""
 
 
 def test_a_connection_that_ends_while_events_are_held_is_the_cause_of_the_next_hole() -> None:
     subject = healing()
-    subject.take([trade(9)], 2 * SECOND)
+    subject.accept([trade(9)], 2 * SECOND)
     subject.disconnected()
-    subject.take([trade(12)], 3 * SECOND)
-    subject.heal([found(8, 8)], 3 * SECOND)
-    hole = subject.end_hold("").hole
+    subject.accept([trade(12)], 3 * SECOND)
+    subject.fill([found(8, 8)], 3 * SECOND)
+    hole = subject.end_hold("").gap
     assert hole is not None
     assert (hole.cause, hole.from_ns, hole.to_ns) == ("disconnect", 2 * SECOND, 3 * SECOND)
 
 
 def test_a_repair_comes_beside_the_stream_with_its_own_entry() -> None:
     subject = healing()
-    hole = subject.take([trade(11)], 2 * SECOND).hole
+    hole = subject.accept([trade(11)], 2 * SECOND).gap
     assert hole is not None
     subject.end_hold("too late")
-    journal = subject.repair(hole, [found(8, 9), Piece(10, 10, Fate.ABSENT)], 9 * SECOND).journal
-    repairs = [each for each in read_records(journal) if each.kind == Kind.REPAIR]
+    journal = subject.repair(hole, [found(8, 9), FillRange(10, 10, FillOutcome.ABSENT)], 9 * SECOND).journal
+    repairs = [each for each in read_records(journal) if each.kind == RecordKind.REPAIR]
     assert [(each.event_id, each.payload) for each in repairs] == [(8, trade(8)), (9, trade(9))]
     assert [(e["first_id"], e["last_id"], e["count"], e["subject"]) for e in losses(journal)] == [
         (8, 9, 2, "md.trade.repair"), (10, 10, 0, None)
@@ -375,34 +378,34 @@ def test_a_repair_comes_beside_the_stream_with_its_own_entry() -> None:
 def test_too_much_held_ends_the_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gap_hold, "MAX_HELD_MESSAGES", 3)
     subject = healing()
-    taken = subject.take([trade(number) for number in (10, 11, 12, 13)], 2 * SECOND)
+    taken = subject.accept([trade(number) for number in (10, 11, 12, 13)], 2 * SECOND)
     assert numbers(taken.journal) == [10, 11, 12, 13]
-    assert taken.hole is not None and subject.hole is None, "it is asked about all the same"
+    assert taken.gap is not None and subject.gap is None, "it is asked about all the same"
     assert subject.lost == 2
 
 
 def test_nothing_is_accepted_before_it_is_known_what_came_before() -> None:
     subject, _ = intake(heals=True)
-    assert subject.take([trade(104)], 9 * SECOND).journal == b""
+    assert subject.accept([trade(104)], 9 * SECOND).journal == b""
     taken = subject.preceded_by(100, 7 * SECOND)
-    assert taken.hole is not None and (taken.hole.first_id, taken.hole.last_id) == (101, 103)
-    subject.heal([found(101, 103)], 9 * SECOND)
+    assert taken.gap is not None and (taken.gap.first_id, taken.gap.last_id) == (101, 103)
+    subject.fill([found(101, 103)], 9 * SECOND)
     assert numbers(subject.end_hold("").journal) == [104]
 
 
 def test_when_nothing_came_before_the_first_event_is_the_first() -> None:
     subject, _ = intake(heals=True)
-    subject.take([trade(104)], 9 * SECOND)
+    subject.accept([trade(104)], 9 * SECOND)
     taken = subject.preceded_by(NO_EVENT_ID, 0)
-    assert (numbers(taken.journal), losses(taken.journal), taken.hole) == ([104], [], None)
+    assert (numbers(taken.journal), losses(taken.journal), taken.gap) == ([104], [], None)
 
 
 def test_a_predecessor_that_is_known_too_late_leaves_a_hole_beside_the_stream() -> None:
     subject, _ = intake(heals=True)
-    subject.take([trade(104)], 9 * SECOND)
+    subject.accept([trade(104)], 9 * SECOND)
     assert numbers(subject.end_hold("").journal) == [104]
     taken = subject.preceded_by(100, 7 * SECOND)
-    assert taken.hole is not None and subject.hole is None
+    assert taken.gap is not None and subject.gap is None
     (entry,) = losses(taken.journal)
     assert (entry["first_id"], entry["last_id"], entry["healed"]) == (101, 103, False)
 
@@ -415,8 +418,8 @@ def test_rpi_books_are_chained_by_pu_though_their_ids_are_not_unique() -> None:
             {"e": "depthUpdate", "s": "BTCUSDT", "U": 1, "u": last, "pu": previous, "b": [], "a": []}
         )
 
-    assert losses(subject.take([update(10, 3), update(20, 10), update(20, 10)], SECOND).journal) == []
-    taken = subject.take([update(45, 30)], SECOND)
+    assert losses(subject.accept([update(10, 3), update(20, 10), update(20, 10)], SECOND).journal) == []
+    taken = subject.accept([update(45, 30)], SECOND)
     (loss,) = losses(taken.journal)
     assert (loss["first_id"], loss["last_id"], loss["count"], loss["suspect"]) == (21, 30, None, False)
     assert [record.event_id for record in read_records(taken.journal)] == [NO_EVENT_ID, NO_EVENT_ID]
@@ -430,8 +433,8 @@ class HealingMachine(RuleBasedStateMachine):
         self.next_id = 8
         self.sent: set[int] = set()
         self.records: list[Record] = []
-        self.late: list[tuple[Hole, int]] = []
-        self.asked: Hole | None = None
+        self.late: list[tuple[Gap, int]] = []
+        self.asked: Gap | None = None
         self.now_ns = SECOND
 
     @initialize(known=st.booleans())
@@ -439,12 +442,12 @@ class HealingMachine(RuleBasedStateMachine):
         self.subject = healing() if known else intake(heals=True)[0]
         self.preceded = known
 
-    def took(self, taken: Taken) -> None:
+    def took(self, taken: IntakeResult) -> None:
         self.records += read_records(taken.journal)
-        if taken.hole is not None:
-            at_once = taken.hole is self.subject.hole
+        if taken.gap is not None:
+            at_once = taken.gap is self.subject.gap
             if not at_once:
-                self.late.append((taken.hole, taken.hole.first_id))
+                self.late.append((taken.gap, taken.gap.first_id))
 
     @rule(count=st.integers(1, 4), again=st.integers(0, 2))
     def send(self, count: int, again: int) -> None:
@@ -453,7 +456,7 @@ class HealingMachine(RuleBasedStateMachine):
         self.next_id += count
         self.sent |= set(numbers)
         self.now_ns += SECOND
-        self.took(self.subject.take([trade(number) for number in (*repeats, *numbers)], self.now_ns))
+        self.took(self.subject.accept([trade(number) for number in (*repeats, *numbers)], self.now_ns))
 
     @rule(count=st.integers(1, 4))
     def leave_out(self, count: int) -> None:
@@ -469,22 +472,22 @@ class HealingMachine(RuleBasedStateMachine):
         self.preceded = True
         self.took(self.subject.preceded_by(7 if stored else NO_EVENT_ID, SECOND if stored else 0))
 
-    def pieces(self, first: int, last: int, fates: list[Fate]) -> list[Piece]:
+    def pieces(self, first: int, last: int, fates: list[FillOutcome]) -> list[FillRange]:
         ids = range(first, min(last, first + len(fates) - 1) + 1)
         return [
-            found(each, each) if fate is Fate.FOUND else Piece(each, each, fate)
+            found(each, each) if fate is FillOutcome.FOUND else FillRange(each, each, fate)
             for each, fate in zip(ids, fates, strict=False)
         ]
 
-    @precondition(lambda self: self.subject.hole is not None)
-    @rule(fates=st.lists(st.sampled_from(Fate), min_size=1, max_size=4))
-    def rest_answers(self, fates: list[Fate]) -> None:
-        hole = self.subject.hole
+    @precondition(lambda self: self.subject.gap is not None)
+    @rule(fates=st.lists(st.sampled_from(FillOutcome), min_size=1, max_size=4))
+    def rest_answers(self, fates: list[FillOutcome]) -> None:
+        hole = self.subject.gap
         assert hole is not None
         if hole is not self.asked:
             self.asked, self.told = hole, hole.first_id
         pieces = self.pieces(self.told, hole.last_id, fates)
-        self.took(self.subject.heal(pieces, self.now_ns))
+        self.took(self.subject.fill(pieces, self.now_ns))
         self.told += len(pieces)
         if self.told > hole.last_id:
             self.took(self.subject.end_hold("REST does not have it"))
@@ -492,22 +495,22 @@ class HealingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.subject.holding)
     @rule()
     def time_is_up(self) -> None:
-        hole = self.subject.hole
+        hole = self.subject.gap
         told = self.told if hole is not None and hole is self.asked else hole and hole.first_id
         self.took(self.subject.end_hold("too late"))
         if hole is not None and told is not None and told <= hole.last_id:
             self.late.append((hole, told))
 
     @precondition(lambda self: self.late)
-    @rule(fates=st.lists(st.sampled_from(Fate), min_size=1, max_size=4))
-    def rest_answers_late(self, fates: list[Fate]) -> None:
+    @rule(fates=st.lists(st.sampled_from(FillOutcome), min_size=1, max_size=4))
+    def rest_answers_late(self, fates: list[FillOutcome]) -> None:
         hole, first = self.late.pop(0)
         self.took(self.subject.repair(hole, self.pieces(first, hole.last_id, fates), self.now_ns))
 
     def entries(self) -> list[LossEntry]:
-        return [read_entry(record.payload) for record in self.records if record.kind == Kind.LOSS]
+        return [read_entry(record.payload) for record in self.records if record.kind == RecordKind.LOSS]
 
-    def of_kind(self, kind: Kind) -> list[int]:
+    def of_kind(self, kind: RecordKind) -> list[int]:
         return [record.event_id for record in self.records if record.kind == kind]
 
     @invariant()
@@ -516,7 +519,7 @@ class HealingMachine(RuleBasedStateMachine):
         ids = [record.event_id for record in events]
         assert ids == sorted(set(ids))
         assert [record.seq for record in events] == list(range(1, len(events) + 1))
-        assert set(self.of_kind(Kind.EVENT)) <= self.sent
+        assert set(self.of_kind(RecordKind.EVENT)) <= self.sent
 
     @invariant()
     def every_id_up_to_the_last_event_is_there_or_in_the_ledger(self) -> None:
@@ -533,14 +536,14 @@ class HealingMachine(RuleBasedStateMachine):
         start = ids[0] if not lost | absent else min(ids[0], *(lost | absent))
         assert set(range(start, ids[-1] + 1)) == set(ids) | lost | absent
         assert not set(ids) & (lost | absent)
-        assert set(self.of_kind(Kind.REPAIR)) <= lost
+        assert set(self.of_kind(RecordKind.REPAIR)) <= lost
         assert self.sent & set(range(start, ids[-1] + 1)) <= set(ids)
 
     @invariant()
     def counts_agree_with_records(self) -> None:
         subject = self.subject
-        assert subject.healed == len(self.of_kind(Kind.HEALED))
-        assert subject.repaired == len(self.of_kind(Kind.REPAIR))
+        assert subject.healed == len(self.of_kind(RecordKind.HEALED))
+        assert subject.repaired == len(self.of_kind(RecordKind.REPAIR))
         assert subject.lost == sum(entry.count or 0 for entry in self.entries() if not entry.healed)
         settled = sum(entry.count or 0 for entry in self.entries() if entry.healed)
         if not subject.holding:
@@ -551,27 +554,29 @@ TestHealing = HealingMachine.TestCase
 TestHealing.settings = settings(max_examples=60, stateful_step_count=30)
 
 
-def from_journal(number: int, payload: bytes, event_id: int = NO_EVENT_ID) -> Batch:
-    return Record(Kind.EVENT, number, 4, number, 9 * SECOND, event_id, payload).batch
+def from_journal(number: int, payload: bytes, event_id: int = NO_EVENT_ID) -> RecordBatch:
+    return Record(RecordKind.EVENT, number, 4, number, 9 * SECOND, event_id, payload).batch
 
 
 def test_what_damage_took_from_the_journal_is_written_down_with_its_ids() -> None:
     subject, _ = intake(last_event_id=12)
-    taken = subject.torn(Tear(7, 2 * SECOND, from_journal(9, trade(11), 11)))
+    taken = subject.journal_lost(JournalLoss(7, 2 * SECOND, from_journal(9, trade(11), 11)))
     (loss,) = losses(taken.journal)
     assert (loss["first_id"], loss["last_id"], loss["count"], loss["cause"]) == (8, 10, 3, "journal")
-    assert losses(subject.torn(Tear(10, 0, from_journal(9, trade(11), 11))).journal) == []
+    assert losses(subject.journal_lost(JournalLoss(10, 0, from_journal(9, trade(11), 11))).journal) == []
 
 
 def test_damage_with_nothing_behind_it_reaches_to_the_last_event_accepted() -> None:
     subject, _ = intake(last_event_id=12)
-    (loss,) = losses(subject.torn(Tear(7, 2 * SECOND, None)).journal)
+    (loss,) = losses(subject.journal_lost(JournalLoss(7, 2 * SECOND, None)).journal)
     assert (loss["first_id"], loss["last_id"]) == (8, 12)
 
 
 def test_damage_to_a_stream_without_ids_is_written_down_by_its_time() -> None:
     subject, _ = intake("btcusdt@ticker")
-    (loss,) = losses(subject.torn(Tear(NO_EVENT_ID, 2 * SECOND, from_journal(9, ticker()))).journal)
+    (loss,) = losses(
+        subject.journal_lost(JournalLoss(NO_EVENT_ID, 2 * SECOND, from_journal(9, ticker()))).journal
+    )
     assert (loss["first_id"], loss["from"], loss["to"]) == (
         None,
         "1970-01-01T00:00:02.000Z",

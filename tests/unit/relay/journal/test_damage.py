@@ -5,20 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.journal.damage import Tear, Tears
-from relay.model.record_batch import NO_EVENT_ID, Kind
+from relay.journal.damage import JournalLoss, JournalLossTracker
+from relay.model.record_batch import NO_EVENT_ID, RecordKind
 from tests.support.records import encode
 
 EVENTS = 12
 
 
-def record(number: int, kind: Kind = Kind.EVENT) -> bytes:
+def record(number: int, kind: RecordKind = RecordKind.EVENT) -> bytes:
     """Event `number` has this seq and an exchange id ten times as high."""
-    event_id = 10 * number if kind is Kind.EVENT else NO_EVENT_ID
+    event_id = 10 * number if kind is RecordKind.EVENT else NO_EVENT_ID
     return encode(kind, number, 1, number, number, event_id, b"{}")
 
 
-def lost(tears: list[Tear], last: int) -> set[int]:
+def lost(tears: list[JournalLoss], last: int) -> set[int]:
     found: set[int] = set()
     for tear in tears:
         after = last + 1 if tear.after is None else tear.after.seq
@@ -35,7 +35,7 @@ def lost(tears: list[Tear], last: int) -> set[int]:
 def test_exactly_what_is_neither_read_back_nor_stored_is_told(
     damaged: set[int], stored: int, cuts: set[int], late: bool
 ) -> None:
-    tears, told = Tears(), []
+    tears, told = JournalLossTracker(), []
 
     def know() -> None:
         if stored:
@@ -59,14 +59,14 @@ def test_exactly_what_is_neither_read_back_nor_stored_is_told(
 
 
 def test_side_records_alone_leave_no_hole() -> None:
-    tears = Tears()
+    tears = JournalLossTracker()
     tears.follow([record(1)], torn=False)
-    tears.follow([record(1, Kind.LOSS), record(2)], torn=True)
+    tears.follow([record(1, RecordKind.LOSS), record(2)], torn=True)
     assert list(tears.found()) == []
 
 
 def test_a_hole_is_told_once() -> None:
-    tears = Tears()
+    tears = JournalLossTracker()
     tears.follow([record(1)], torn=False)
     tears.follow([record(3)], torn=True)
     assert [(tear.before_id, tear.after.event_ids[0]) for tear in tears.found() if tear.after] == [(10, 30)]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relay.errors import JournalError
-from relay.journal.journal import RENEW_BYTES, Journal
-from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, Batch, Kind
+from relay.journal.journal import ROLL_BYTES, Journal
+from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, RecordBatch, RecordKind
 from tests.support.records import decode, encode
 
 MIB = 1024 * 1024
@@ -34,7 +34,7 @@ journal = Journal(Path(sys.argv[1]), epoch=1, max_bytes=1 << 23)
 """
 
 
-def record(offset: int, epoch: int = 1, payload: bytes = b"{}", kind: Kind = Kind.EVENT) -> bytes:
+def record(offset: int, epoch: int = 1, payload: bytes = b"{}", kind: RecordKind = RecordKind.EVENT) -> bytes:
     return encode(kind, offset, epoch, offset, 0, -1, payload)
 
 
@@ -171,7 +171,7 @@ def test_segments_behind_the_acknowledgement_are_removed(tmp_path: Path):
 def test_an_emptied_journal_uses_almost_no_disk(tmp_path: Path):
     journal = open_journal(tmp_path, max_bytes=16 * MIB, segment_bytes=4 * MIB)
     fill(journal, 30, payload=bytes(50_000))
-    assert journal.used_bytes > RENEW_BYTES
+    assert journal.used_bytes > ROLL_BYTES
     journal.acknowledge(30)
     assert journal.used_bytes == sum(path.stat().st_size for path in segments(tmp_path)) == 0
     later = fill(journal, 2)
@@ -238,7 +238,9 @@ def test_the_next_incarnation_goes_on_where_the_last_one_ended(tmp_path: Path):
 
 def test_recovery_counts_events_apart_from_side_records(tmp_path: Path):
     journal = open_journal(tmp_path)
-    journal.append(record(1) + record(2, kind=Kind.LOSS) + record(3, kind=Kind.REJECTED) + record(4), 4)
+    journal.append(
+        record(1) + record(2, kind=RecordKind.LOSS) + record(3, kind=RecordKind.REJECTED) + record(4), 4
+    )
     journal.acknowledge(1)
     recovery = open_journal(tmp_path, epoch=2).recovery
     assert (recovery.acknowledged_offset, recovery.events, recovery.records) == (1, 1, 3)
@@ -247,8 +249,8 @@ def test_recovery_counts_events_apart_from_side_records(tmp_path: Path):
 def test_recovery_names_the_last_event_whatever_comes_behind_it(tmp_path: Path):
     journal = open_journal(tmp_path)
     assert journal.recovery.last_event is None
-    two = Batch(Kind.EVENT, 1, 1, 1, 70, [7, 8], [b"{}", b"[]"]).encoded
-    journal.append(two + record(3, kind=Kind.LOSS), 3)
+    two = RecordBatch(RecordKind.EVENT, 1, 1, 1, 70, [7, 8], [b"{}", b"[]"]).encoded
+    journal.append(two + record(3, kind=RecordKind.LOSS), 3)
     journal.acknowledge(3)
     last = open_journal(tmp_path, epoch=2).recovery.last_event
     assert last is not None
@@ -259,7 +261,7 @@ def test_recovery_names_the_last_event_whatever_comes_behind_it(tmp_path: Path):
 def test_recovery_tells_the_last_event_that_has_an_id_and_when_it_was_read(tmp_path: Path):
     journal = open_journal(tmp_path)
     for offset, (recv_ns, event_id) in enumerate([(70, 7), (80, 8), (90, NO_EVENT_ID)], 1):
-        journal.append(encode(Kind.EVENT, offset, 1, offset, recv_ns, event_id, b"{}"), offset)
+        journal.append(encode(RecordKind.EVENT, offset, 1, offset, recv_ns, event_id, b"{}"), offset)
         if event_id == 8:
             journal = open_journal(tmp_path, epoch=2)
     recovery = open_journal(tmp_path, epoch=3).recovery
@@ -300,7 +302,7 @@ def test_an_epoch_is_the_clock_or_above_every_earlier_one(tmp_path: Path):
 
 def test_a_floor_lifts_the_next_epoch_and_holds_for_good(tmp_path: Path):
     open_journal(tmp_path, epoch=10)
-    Journal.set_floor(tmp_path, 70)
+    Journal.reserve_epochs_through(tmp_path, 70)
     assert Journal.next_epoch(tmp_path, 20) == 71
     open_journal(tmp_path, epoch=71).close()
     assert Journal.next_epoch(tmp_path, 20) == 72
@@ -628,10 +630,10 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(
         payload_sizes=st.lists(st.integers(0, 300), min_size=1, max_size=5),
-        kind=st.sampled_from(Kind),
+        kind=st.sampled_from(RecordKind),
         unused=st.tuples(st.sampled_from([0, 0, 2]), st.sampled_from([0, 0, 3])),
     )
-    def append(self, payload_sizes: list[int], kind: Kind, unused: tuple[int, int]) -> None:
+    def append(self, payload_sizes: list[int], kind: RecordKind, unused: tuple[int, int]) -> None:
         """Offsets before and behind the records may be `unused`: theirs were dropped."""
         first = self.journal.last_offset + 1 + unused[0]
         batch = [

@@ -12,14 +12,14 @@ from relay.errors import DamagedBatchError
 from relay.model.record_batch import (
     MAX_BATCH_BYTES,
     OVERHEAD_BYTES,
-    Batch,
-    Kind,
+    RecordBatch,
+    RecordKind,
     batch_end,
-    cut,
     decode,
+    has_valid_checksum,
     head,
-    intact,
     record_of,
+    slice_records,
 )
 
 u64 = st.integers(0, 2**64 - 1)
@@ -27,10 +27,10 @@ i64 = st.integers(-(2**63), 2**63 - 1)
 
 
 @st.composite
-def batches(draw: st.DrawFn, most: int = 6) -> Batch:
+def batches(draw: st.DrawFn, most: int = 6) -> RecordBatch:
     records = draw(st.lists(st.tuples(i64, st.binary(max_size=60)), min_size=1, max_size=most))
-    return Batch(
-        draw(st.sampled_from(list(Kind))),
+    return RecordBatch(
+        draw(st.sampled_from(list(RecordKind))),
         draw(u64),
         draw(u64),
         draw(u64),
@@ -40,14 +40,14 @@ def batches(draw: st.DrawFn, most: int = 6) -> Batch:
     )
 
 
-def same(one: Batch, other: Batch) -> bool:
+def same(one: RecordBatch, other: RecordBatch) -> bool:
     return (one.kind, one.offset, one.epoch, one.seq, one.recv_ns, list(one.event_ids), one.payloads) == (
         other.kind, other.offset, other.epoch, other.seq, other.recv_ns, list(other.event_ids), other.payloads
     )  # fmt: skip
 
 
 @given(batches(), st.binary(max_size=20), st.binary(max_size=20))
-def test_a_batch_is_read_back_wherever_it_stands(batch: Batch, before: bytes, behind: bytes) -> None:
+def test_a_batch_is_read_back_wherever_it_stands(batch: RecordBatch, before: bytes, behind: bytes) -> None:
     encoded = batch.encoded
     read, end = decode(before + encoded + behind, len(before), check=True)
     assert same(read, batch)
@@ -59,23 +59,23 @@ def test_a_batch_is_read_back_wherever_it_stands(batch: Batch, before: bytes, be
 
 
 def test_the_overhead_is_that_of_one_record() -> None:
-    assert len(Batch(0, 1, 2, 3, 4, [5], [b"xyz"]).encoded) == OVERHEAD_BYTES + 3
+    assert len(RecordBatch(0, 1, 2, 3, 4, [5], [b"xyz"]).encoded) == OVERHEAD_BYTES + 3
 
 
 @given(batches(most=1))
-def test_one_record_is_laid_out_like_many(batch: Batch) -> None:
+def test_one_record_is_laid_out_like_many(batch: RecordBatch) -> None:
     """It takes a shorter way through the codec."""
     two = replace(batch, event_ids=[*batch.event_ids, 9], payloads=[*batch.payloads, b"z"])
-    assert cut(two.encoded, 0, 1) == batch.encoded
+    assert slice_records(two.encoded, 0, 1) == batch.encoded
 
 
 @given(batches(), st.data())
-def test_a_cut_holds_the_records_that_it_names(batch: Batch, data: st.DataObject) -> None:
+def test_a_cut_holds_the_records_that_it_names(batch: RecordBatch, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(batch) - 1))
     stop = data.draw(st.integers(first + 1, len(batch)))
     if batch.offset + first >= 2**64 or batch.seq + first >= 2**64:
         return
-    part, _ = decode(cut(batch.encoded, first, stop), 0, check=True)
+    part, _ = decode(slice_records(batch.encoded, first, stop), 0, check=True)
     assert (part.offset, part.seq) == (batch.offset + first, batch.seq + first)
     assert part.payloads == batch.payloads[first:stop]
     assert list(part.event_ids) == list(batch.event_ids[first:stop])
@@ -83,14 +83,14 @@ def test_a_cut_holds_the_records_that_it_names(batch: Batch, data: st.DataObject
 
 
 @given(batches(), st.data())
-def test_what_is_cut_short_is_torn(batch: Batch, data: st.DataObject) -> None:
+def test_what_is_cut_short_is_torn(batch: RecordBatch, data: st.DataObject) -> None:
     encoded = batch.encoded
     with pytest.raises(DamagedBatchError):
         decode(encoded[: data.draw(st.integers(0, len(encoded) - 1))], 0, check=False)
 
 
 @given(batches(), st.data())
-def test_any_flipped_bit_is_noticed(batch: Batch, data: st.DataObject) -> None:
+def test_any_flipped_bit_is_noticed(batch: RecordBatch, data: st.DataObject) -> None:
     encoded = bytearray(batch.encoded)
     bit = data.draw(st.integers(0, 8 * len(encoded) - 1))
     encoded[bit // 8] ^= 1 << bit % 8
@@ -107,7 +107,7 @@ def test_an_absurd_length_is_refused_before_anything_is_read(length: int) -> Non
 
 @pytest.mark.parametrize("records", [0, 3, 2**32 - 1])
 def test_another_number_of_records_than_there_are_is_refused(records: int) -> None:
-    encoded = bytearray(Batch(0, 1, 2, 3, 4, [5, 6], [b"x", b"y"]).encoded)
+    encoded = bytearray(RecordBatch(0, 1, 2, 3, 4, [5, 6], [b"x", b"y"]).encoded)
     encoded[9:13] = records.to_bytes(4, "little")
     with pytest.raises(DamagedBatchError):
         decode(bytes(encoded), 0, check=False)
@@ -120,4 +120,4 @@ def test_junk_is_no_batch(data: bytes) -> None:
     except DamagedBatchError:
         return
     assert batch.encoded == data[:end]
-    assert intact(data, 0)
+    assert has_valid_checksum(data, 0)

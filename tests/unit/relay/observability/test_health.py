@@ -18,8 +18,8 @@ from relay.observability.health import (
     UNACKNOWLEDGED_S,
     UNBALANCED_S,
     Finding,
-    HealthWatch,
-    judge,
+    HealthTracker,
+    health_of,
 )
 from tests.support.fakes import publisher_stats, stream_stats
 
@@ -40,10 +40,10 @@ def status(*streams, publishers=(P0,), **changes) -> RelayStatus:
 
 def after(seconds: float, looked: RelayStatus, wanted=WANTED, jetstream: str = "") -> Health:
     """What is said once the relay has looked like this for so long."""
-    watch = HealthWatch()
-    watch.looked(looked, wanted, jetstream, 1_000.0)
+    watch = HealthTracker()
+    watch.update(looked, wanted, jetstream, 1_000.0)
     now = 1_000.0 + seconds
-    return judge(watch.looked(looked, wanted, jetstream, now), now, now)
+    return health_of(watch.update(looked, wanted, jetstream, now), now, now)
 
 
 def test_a_relay_that_delivers_is_ready_and_healthy_for_ever():
@@ -117,28 +117,28 @@ def test_nats_may_be_away_for_as_long_as_it_likes():
 
 
 def test_a_backlog_that_moves_is_no_stall():
-    watch = HealthWatch()
+    watch = HealthTracker()
     for second in range(1_000):
         flowing = replace(WELL, queued=5, received=15 + second, acknowledged=10 + second)
-        found = watch.looked(status(flowing), WANTED, "", float(second))
-    assert judge(found, 999.0, 999.0) == Health()
+        found = watch.update(status(flowing), WANTED, "", float(second))
+    assert health_of(found, 999.0, 999.0) == Health()
 
 
 def test_what_began_to_wait_just_now_is_no_stall():
     """The time counts from when there was something to acknowledge, not from the last acknowledgement."""
-    watch = HealthWatch()
-    watch.looked(status(WELL), WANTED, "", 0.0)
-    watch.looked(status(WELL), WANTED, "", 1_000.0)
-    found = watch.looked(status(replace(WELL, queued=1, received=11)), WANTED, "", 1_001.0)
-    assert judge(found, 1_001.0, 1_001.0) == Health()
+    watch = HealthTracker()
+    watch.update(status(WELL), WANTED, "", 0.0)
+    watch.update(status(WELL), WANTED, "", 1_000.0)
+    found = watch.update(status(replace(WELL, queued=1, received=11)), WANTED, "", 1_001.0)
+    assert health_of(found, 1_001.0, 1_001.0) == Health()
 
 
 def test_a_new_incarnation_starts_a_new_count():
     held = replace(WELL, queued=5, received=15)
-    watch = HealthWatch()
-    watch.looked(status(held), WANTED, "", 0.0)
-    found = watch.looked(status(replace(held, epoch=2)), WANTED, "", STALLED_S)
-    assert judge(found, STALLED_S, STALLED_S).unhealthy == ()
+    watch = HealthTracker()
+    watch.update(status(held), WANTED, "", 0.0)
+    found = watch.update(status(replace(held, epoch=2)), WANTED, "", STALLED_S)
+    assert health_of(found, STALLED_S, STALLED_S).unhealthy == ()
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,12 @@ def test_what_the_relays_own_remedies_should_have_ended_is_unhealthy(looked, pat
 
 
 def test_a_controller_that_sees_nothing_any_more_says_so():
-    findings = HealthWatch().looked(status(WELL), WANTED, "", 0.0)
-    assert judge(findings, 0.0, SILENT_S - 1) == Health()
-    assert judge(findings, 0.0, SILENT_S).not_ready == ("the controller has not seen the relay for 30.0 s",)
-    assert judge(findings, 0.0, STUCK_S).unhealthy == ("the controller has not seen the relay for 2 min",)
+    findings = HealthTracker().update(status(WELL), WANTED, "", 0.0)
+    assert health_of(findings, 0.0, SILENT_S - 1) == Health()
+    assert health_of(findings, 0.0, SILENT_S).not_ready == (
+        "the controller has not seen the relay for 30.0 s",
+    )
+    assert health_of(findings, 0.0, STUCK_S).unhealthy == ("the controller has not seen the relay for 2 min",)
 
 
 FINDINGS = st.builds(
@@ -175,7 +177,7 @@ FINDINGS = st.builds(
 @given(st.lists(FINDINGS, max_size=4).map(tuple), st.floats(0, 100), st.floats(0, 1e4), st.floats(0, 1e4))
 def test_nothing_gets_better_by_waiting_alone(findings, looked_at, earlier, later):
     """Only another look can help; and who is unhealthy is not ready either."""
-    first, second = (judge(findings, looked_at, 100 + max(0.0, at)) for at in sorted((earlier, later)))
+    first, second = (health_of(findings, looked_at, 100 + max(0.0, at)) for at in sorted((earlier, later)))
     assert len(first.not_ready) <= len(second.not_ready)
     assert len(first.unhealthy) <= len(second.unhealthy)
     assert set(second.unhealthy) <= set(second.not_ready)

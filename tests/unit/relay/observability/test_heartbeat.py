@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from actors.controller.heartbeat import RETRY_S, Heart
+from actors.controller.heartbeat import RETRY_S, HeartbeatSender
 from relay.config import NatsConfig, parse_config
 from relay.errors import BusError
 from relay.model.stats import Health, RelayStatus, ScaleStatus, StoppedStream
@@ -86,7 +86,7 @@ class Beats:
 
 def test_the_first_goes_out_at_once_and_then_one_every_half_minute():
     beats = Beats()
-    heart = Heart(beats, AtOnce())
+    heart = HeartbeatSender(beats, AtOnce())
     counts = []
     for second in range(int(2.5 * EVERY_S)):
         heart.tick(NATS, STATUS, float(second))
@@ -98,7 +98,7 @@ def test_the_first_goes_out_at_once_and_then_one_every_half_minute():
 def test_one_that_cannot_go_out_is_told_tried_again_soon_and_logged_once(caplog):
     caplog.set_level(logging.INFO)
     beats = Beats()
-    heart = Heart(beats, AtOnce())
+    heart = HeartbeatSender(beats, AtOnce())
     beats.refusal = "NATS does not take the heartbeat"
     for second in range(10 * int(RETRY_S)):
         heart.tick(NATS, STATUS, float(second))

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from relay.model.stats import RelayStatus, ScaleStatus, StreamState
-from relay.observability.activity import happenings
+from relay.observability.activity import diff_status
 from relay.observability.history import (
     ADD_UP_WITHIN_NS,
     HAPPENINGS_KEPT,
@@ -34,7 +34,7 @@ def status(*streams, publishers=(P0,), **changes) -> RelayStatus:
 
 
 def told(before: RelayStatus, after: RelayStatus) -> list[str]:
-    return [f"{one.weight} {one.about} {one}" for one in happenings(before, after)]
+    return [f"{one.weight} {one.about} {one}" for one in diff_status(before, after)]
 
 
 def test_between_two_equal_looks_nothing_happened():
@@ -131,7 +131,7 @@ def look(history: History, after: int = 0):
 def test_samples_come_once_a_second_and_the_oldest_go():
     history = History("run")
     for number in range(4 * SAMPLES_KEPT):
-        history.looked(status(BTC), number * SECOND_NS // 2)
+        history.update(status(BTC), number * SECOND_NS // 2)
     samples = look(history)["samples"]
     assert len(samples) == SAMPLES_KEPT
     gaps = {later["at_ns"] - earlier["at_ns"] for earlier, later in pairwise(samples)}
@@ -144,22 +144,22 @@ def test_samples_come_once_a_second_and_the_oldest_go():
 def test_what_goes_on_happening_is_one_line_that_grows():
     history = History("run")
     for number in range(5):
-        history.looked(status(replace(BTC, lost=2 * number)), number * SECOND_NS)
+        history.update(status(replace(BTC, lost=2 * number)), number * SECOND_NS)
     (only,) = look(history)["happenings"]
     assert only["text"].startswith("lost 8,")
     assert (only["at_ns"], only["last_ns"]) == (SECOND_NS, 4 * SECOND_NS)
-    history.looked(status(replace(BTC, lost=9)), 5 * SECOND_NS + ADD_UP_WITHIN_NS)
+    history.update(status(replace(BTC, lost=9)), 5 * SECOND_NS + ADD_UP_WITHIN_NS)
     texts = [one["text"] for one in look(history)["happenings"]]
     assert [text.split(",")[0] for text in texts] == ["lost 8", "lost 1"]
 
 
 def test_who_asks_again_gets_what_is_new_and_what_grew():
     history = History("run")
-    history.looked(status(BTC), 0)
-    history.looked(status(replace(BTC, lost=1)), SECOND_NS)
+    history.update(status(BTC), 0)
+    history.update(status(replace(BTC, lost=1)), SECOND_NS)
     first = look(history)
     assert look(history, first["last"]) == {"run": "run", "last": 2, "samples": [], "happenings": []}
-    history.looked(status(replace(BTC, lost=3)), 2 * SECOND_NS)
+    history.update(status(replace(BTC, lost=3)), 2 * SECOND_NS)
     news = look(history, first["last"])
     assert [sample["at_ns"] for sample in news["samples"]] == [2 * SECOND_NS]
     assert [one["id"] for one in news["happenings"]] == [first["happenings"][0]["id"]]
@@ -168,7 +168,7 @@ def test_who_asks_again_gets_what_is_new_and_what_grew():
 def test_a_clock_set_back_neither_stops_the_charts_nor_adds_up_what_is_hours_apart():
     history = History("one")
     for reconnects, at_ns in enumerate((9000, 9001, 5401, 5402)):
-        history.looked(status(replace(BTC, reconnects=reconnects)), at_ns * SECOND_NS)
+        history.update(status(replace(BTC, reconnects=reconnects)), at_ns * SECOND_NS)
     answer = look(history)
     assert [one["at_ns"] // SECOND_NS for one in answer["samples"]] == [9000, 9001, 5401, 5402]
     assert [one["text"] for one in answer["happenings"]] == ["reconnected to the exchange"] * 2
@@ -176,7 +176,7 @@ def test_a_clock_set_back_neither_stops_the_charts_nor_adds_up_what_is_hours_apa
 
 def test_numbers_of_another_controller_get_everything():
     history = History("run")
-    history.looked(status(BTC), 0)
+    history.update(status(BTC), 0)
     assert len(look(history, 10**9)["samples"]) == 1
 
 
@@ -184,5 +184,5 @@ def test_the_list_of_happenings_is_bounded():
     history = History("run")
     for number in range(HAPPENINGS_KEPT + 50):
         changed = replace(BTC, rotations=number)
-        history.looked(status(changed), number * (ADD_UP_WITHIN_NS + 1))
+        history.update(status(changed), number * (ADD_UP_WITHIN_NS + 1))
     assert len(look(history)["happenings"]) == HAPPENINGS_KEPT

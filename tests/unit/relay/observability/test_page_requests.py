@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.observability.page_requests import (
-    Answer,
     DrainPublisher,
-    Look,
+    HttpResponse,
     Request,
     ResumeStream,
     Scale,
+    Show,
     StopStream,
     Unlock,
-    decide,
     health_answer,
     page_answer,
+    route,
     safe_headers,
     signed,
     usable_token,
@@ -49,7 +49,7 @@ def order(path: str, body: object) -> Request:
     ],
 )  # fmt: skip
 def test_reading_takes_no_token(path, what):
-    assert decide(Request("GET", path, host="127.0.0.1:8350"), (), None) == Look(what)
+    assert route(Request("GET", path, host="127.0.0.1:8350"), (), None) == Show(what)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_reading_takes_no_token(path, what):
     ],
 )
 def test_the_token_allows_changes(path, body, command):
-    assert decide(order(path, body), (), TOKEN) == command
+    assert route(order(path, body), (), TOKEN) == command
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def test_the_token_allows_changes(path, body, command):
     ],
 )  # fmt: skip
 def test_other_bodies_are_told_what_to_send(path, body):
-    answer = decide(order(path, body), (), TOKEN)
-    assert isinstance(answer, Answer)
+    answer = route(order(path, body), (), TOKEN)
+    assert isinstance(answer, HttpResponse)
     assert answer.status == 400
     assert b"error" in answer.body
 
 
 def test_a_body_that_is_no_json_is_refused():
-    assert decide(replace(order("/scale", {}), body=b"{"), (), TOKEN).status == 400
+    assert route(replace(order("/scale", {}), body=b"{"), (), TOKEN).status == 400
 
 
 METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", ""])
@@ -104,8 +104,8 @@ def test_no_request_changes_anything_without_host_origin_type_and_token(
     method, path, host, origin, content_type, authorization, body, token
 ):
     request = Request(method, path, {}, host, origin, content_type, authorization, body)
-    decided = decide(request, (), token)
-    if isinstance(decided, Answer | Look):
+    decided = route(request, (), token)
+    if isinstance(decided, HttpResponse | Show):
         return
     assert (method, token) == ("POST", TOKEN)
     assert host != "evil.example"

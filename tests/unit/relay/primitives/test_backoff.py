@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.primitives.backoff import FIRST_RETRY_S, Backoff
-from relay.primitives.rate_limit import Allowance, ConnectBudget
+from relay.primitives.rate_limit import ReservingLimiter, SlidingWindowLimiter
 
 seeds = st.integers(0, 2**32)
 
@@ -65,7 +65,7 @@ def test_a_reset_begins_anew():
     st.lists(st.integers(0, 40), min_size=1, max_size=60),
 )
 def test_no_window_ever_holds_more_attempts_than_allowed(attempts: int, window_s: int, pauses: list[int]):
-    budget = ConnectBudget(attempts, window_s)
+    budget = ReservingLimiter(attempts, window_s)
     now, granted = 0, []
     for pause in pauses:
         now += pause
@@ -80,7 +80,7 @@ def test_no_window_ever_holds_more_attempts_than_allowed(attempts: int, window_s
 @given(st.integers(1, 5), st.lists(st.integers(0, 40), min_size=1, max_size=60))
 def test_nobody_waits_longer_than_the_budget_demands(attempts: int, pauses: list[int]):
     """Each attempt comes at once, or exactly one window after the one that it has to wait for."""
-    budget = ConnectBudget(attempts, 50)
+    budget = ReservingLimiter(attempts, 50)
     now, granted = 0, []
     for pause in pauses:
         now += pause
@@ -90,12 +90,12 @@ def test_nobody_waits_longer_than_the_budget_demands(attempts: int, pauses: list
 
 
 def test_a_budget_that_is_used_up_delays_by_the_rest_of_the_window():
-    budget = ConnectBudget(2, 300.0)
+    budget = ReservingLimiter(2, 300.0)
     assert [budget.reserve(now) for now in (0.0, 10.0, 20.0, 20.0, 700.0)] == [0, 0, 280, 290, 0]
 
 
 def test_a_clock_that_steps_back_gives_nothing_away():
-    budget = ConnectBudget(2, 300.0)
+    budget = ReservingLimiter(2, 300.0)
     budget.reserve(100.0)
     assert budget.reserve(50.0) == 50.0
     assert budget.reserve(100.0) == 300.0
@@ -103,9 +103,9 @@ def test_a_clock_that_steps_back_gives_nothing_away():
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 40), min_size=1, max_size=60))
 def test_an_allowance_grants_all_that_its_window_has_room_for_and_no_more(count: int, pauses: list[int]):
-    allowance, now, taken = Allowance(count, 50), 0, []
+    allowance, now, taken = SlidingWindowLimiter(count, 50), 0, []
     for pause in pauses:
         now += pause
         room = sum(at > now - 50 for at in taken) < count
-        assert allowance.take(now) is room
+        assert allowance.try_acquire(now) is room
         taken += [now] if room else []

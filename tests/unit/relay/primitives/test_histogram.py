@@ -44,7 +44,7 @@ def test_the_highest_quantile_never_exceeds_the_maximum():
 
 @given(st.lists(latencies, max_size=100), st.lists(latencies, min_size=1, max_size=8))
 def test_counts_up_to_a_bound_are_exact_but_for_values_next_to_it(values: list[int], bounds: list[int]):
-    *counts, total = histogram_of(values).up_to(bounds)
+    *counts, total = histogram_of(values).cumulative_counts(bounds)
     assert total == len(values)
     for bound, count in zip(bounds, counts, strict=True):
         surely = sum(value < bound * (1 - 1 / 31) for value in values)
@@ -135,7 +135,7 @@ def test_a_rolling_histogram_counts_up_to_bounds_all_that_ever_came():
         rolling.add(MICROSECOND)
         rolling.add(SECOND)
         rolling.merged(float(now))
-        counts.append(rolling.up_to([MICROSECOND // 2, 2 * MICROSECOND]))
+        counts.append(rolling.cumulative_counts([MICROSECOND // 2, 2 * MICROSECOND]))
     assert counts == [[0, n, 2 * n] for n in range(1, 26)]
 
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.runtime.log import LimitedHandler
-from relay.primitives.log_rate_limit import LINES, LONGEST_S, WINDOW_S, LogLimit
+from relay.primitives.log_rate_limit import LINES, LONGEST_S, WINDOW_S, LogRateLimiter
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 9)), max_size=200))
 def test_every_line_is_written_or_counted_and_few_are_written(steps):
-    limit, now, written, counted = LogLimit[str](), 0.0, [], 0
+    limit, now, written, counted = LogRateLimiter[str](), 0.0, [], 0
     for place, pause in steps:
         now += pause
         counted += sum(count for _, count in limit.over(now))
@@ -28,7 +28,7 @@ def test_every_line_is_written_or_counted_and_few_are_written(steps):
 
 
 def written_of(every_s: float, for_s: float) -> int:
-    limit, written = LogLimit[str](), 0
+    limit, written = LogRateLimiter[str](), 0
     for number in range(int(for_s / every_s)):
         limit.over(number * every_s)
         written += limit.allows("a", "", number * every_s)

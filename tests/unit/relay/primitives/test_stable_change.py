@@ -7,12 +7,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.primitives.stable_change import ChangedFile
+from relay.primitives.stable_change import StableChangeDetector
 
 
 def acted_on(known: object, *contents: object) -> list[object]:
-    file = ChangedFile(known)
-    return [content for content in contents if file.look(content)]
+    file = StableChangeDetector(known)
+    return [content for content in contents if file.observe(content)]
 
 
 def test_an_unchanged_file_never_counts():
@@ -36,10 +36,10 @@ def test_a_missing_file_counts_as_well_so_that_it_is_reported():
 
 
 def test_what_could_not_be_acted_on_counts_again():
-    file = ChangedFile("a")
-    assert [file.look("b"), file.look("b")] == [False, True]
+    file = StableChangeDetector("a")
+    assert [file.observe("b"), file.observe("b")] == [False, True]
     file.forget()
-    assert [file.look("b"), file.look("b")] == [True, False]
+    assert [file.observe("b"), file.observe("b")] == [True, False]
 
 
 @given(st.lists(st.sampled_from("abc")))

@@ -79,9 +79,9 @@ def test_room_is_bounded_by_bytes_but_one_giant_message_passes() -> None:
 
 def test_nothing_is_expected_before_the_chain_begins() -> None:
     chain = a_chain()
-    assert not chain.begun
+    assert not chain.is_chained
     chain.expect(0)
-    assert chain.begun
+    assert chain.is_chained
     assert (chain.place, chain.last_id) == (0, b"")
 
 

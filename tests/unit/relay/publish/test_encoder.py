@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.binance.streams import Venue, parse_stream
-from relay.model.record_batch import NO_EVENT_ID, Batch, Kind
+from relay.model.record_batch import NO_EVENT_ID, RecordBatch, RecordKind
 from relay.publish.chain import Chain
-from relay.publish.encoder import Messages, Route, payload_bytes
+from relay.publish.encoder import MessageEncoder, Route, payload_bytes
 
 SPEC = parse_stream(Venue.USDM, "btcusdt@trade")
 ROUTE = Route("binance.usdm.btcusdt.trade", "binance.usdm.btcusdt.trade.repair", "r.", True, 1 << 20)
@@ -45,16 +45,22 @@ def read(data: bytes) -> list[Message]:
     return found
 
 
-def batch(count: int, kind: Kind = Kind.EVENT, *, ids: bool = True, seq: int = 33) -> Batch:
+def batch(count: int, kind: RecordKind = RecordKind.EVENT, *, ids: bool = True, seq: int = 33) -> RecordBatch:
     event_ids = [7 + n if ids else NO_EVENT_ID for n in range(count)]
-    return Batch(kind, 40, EPOCH, seq, RECV_NS, event_ids, [b'{"n":%d}' % n for n in range(count)])
+    return RecordBatch(kind, 40, EPOCH, seq, RECV_NS, event_ids, [b'{"n":%d}' % n for n in range(count)])
 
 
 def events(
-    some: Batch, chain: Chain, *, first: int = 0, stop: int = 0, reply: bytes = b"r.5", route: Route = ROUTE
+    some: RecordBatch,
+    chain: Chain,
+    *,
+    first: int = 0,
+    stop: int = 0,
+    reply: bytes = b"r.5",
+    route: Route = ROUTE,
 ) -> list[Message]:
     out: list[bytes] = []
-    Messages(SPEC, route).events(some, first, stop or len(some), chain, reply, out)
+    MessageEncoder(SPEC, route).events(some, first, stop or len(some), chain, reply, out)
     return read(b"".join(out))
 
 
@@ -123,35 +129,39 @@ def test_the_body_is_the_envelope_around_the_untouched_payload() -> None:
 
 
 def test_events_that_rest_gave_are_marked() -> None:
-    (healed,) = events(batch(1, Kind.HEALED), chain_at(0))
+    (healed,) = events(batch(1, RecordKind.HEALED), chain_at(0))
     assert healed.headers["Sluice-Healed"] == "1"
 
 
 @pytest.mark.parametrize(
     ("kind", "subject", "identity"),
     [
-        (Kind.LOSS, "sluice.loss.usdm.btcusdt.trade", f"usdm:btcusdt@trade:loss:{EPOCH}-40"),
-        (Kind.REJECTED, "sluice.rejected.usdm.btcusdt.trade", f"usdm:btcusdt@trade:rejected:{EPOCH}-40"),
-        (Kind.REPAIR, "binance.usdm.btcusdt.trade.repair", "usdm:btcusdt@trade:7"),
+        (RecordKind.LOSS, "sluice.loss.usdm.btcusdt.trade", f"usdm:btcusdt@trade:loss:{EPOCH}-40"),
+        (
+            RecordKind.REJECTED,
+            "sluice.rejected.usdm.btcusdt.trade",
+            f"usdm:btcusdt@trade:rejected:{EPOCH}-40",
+        ),
+        (RecordKind.REPAIR, "binance.usdm.btcusdt.trade.repair", "usdm:btcusdt@trade:7"),
     ],
 )
 def test_side_records_have_subjects_of_their_own_and_stay_out_of_the_chain(
-    kind: Kind, subject: str, identity: str
+    kind: RecordKind, subject: str, identity: str
 ) -> None:
     out: list[bytes] = []
-    Messages(SPEC, ROUTE).side(batch(1, kind), b"r.9", out)
+    MessageEncoder(SPEC, ROUTE).side(batch(1, kind), b"r.9", out)
     (message,) = read(b"".join(out))
     assert (message.subject, message.reply, message.headers["Nats-Msg-Id"]) == (subject, "r.9", identity)
     assert "Nats-Expected-Last-Sequence" not in message.headers
     told = json.loads(message.body)
-    assert (told["data"] if kind is Kind.REPAIR else told) == {"n": 0}
-    assert ("Sluice-Healed" in message.headers) is (kind is Kind.REPAIR)
+    assert (told["data"] if kind is RecordKind.REPAIR else told) == {"n": 0}
+    assert ("Sluice-Healed" in message.headers) is (kind is RecordKind.REPAIR)
 
 
 def test_a_name_beyond_ascii_is_counted_in_bytes() -> None:
     spec = parse_stream(Venue.USDM, "币安人生usdt@trade")
     out: list[bytes] = []
-    Messages(spec, replace(ROUTE, subject=spec.subject("b.{symbol}"))).events(
+    MessageEncoder(spec, replace(ROUTE, subject=spec.subject("b.{symbol}"))).events(
         batch(2), 0, 2, chain_at(0), b"r.1", out
     )
     first, _ = read(b"".join(out))
@@ -165,7 +175,7 @@ def test_whole_messages_come_out_whatever_the_payloads_hold(
     some = replace(batch(len(payloads), ids=ids), payloads=payloads)
     out: list[bytes] = []
     chain = chain_at(0) if chained else Chain(100, 1 << 20)
-    Messages(SPEC, ROUTE).events(some, 0, len(some), chain, b"r.1", out)
+    MessageEncoder(SPEC, ROUTE).events(some, 0, len(some), chain, b"r.1", out)
     assert len(out) == len(payloads)
     messages = read(b"".join(out))
     assert all(payload in message.body for payload, message in zip(payloads, messages, strict=True))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.binance.streams import Venue, parse_stream
 from relay.errors import LinkError
-from relay.model.record_batch import MAX_BATCH_BYTES, MAX_RECORDS, Batch, Kind
+from relay.model.record_batch import MAX_BATCH_BYTES, MAX_RECORDS, RecordBatch, RecordKind
 from relay.primitives.deficit_round_robin import DeficitRoundRobin
 from relay.publish.encoder import Route
 from relay.publish.lane import OVERHEAD_BYTES, Lane, LaneLimits
@@ -25,14 +25,14 @@ NOW = 5.0
 RECV_NS = 1_767_225_600_000_000_000
 
 
-def a_batch(first: int, *payloads: bytes, kind: Kind = Kind.EVENT) -> Batch:
+def a_batch(first: int, *payloads: bytes, kind: RecordKind = RecordKind.EVENT) -> RecordBatch:
     """Records numbered from `first`, by offset, seq and id."""
     some = payloads or (b"{}",)
     ids = [first + n for n in range(len(some))]
-    return Batch(kind, first, 7, first, RECV_NS, ids, list(some))
+    return RecordBatch(kind, first, 7, first, RECV_NS, ids, list(some))
 
 
-def many(count: int, first: int = 1, payload: bytes = b"{}") -> Batch:
+def many(count: int, first: int = 1, payload: bytes = b"{}") -> RecordBatch:
     return a_batch(first, *[payload] * count)
 
 
@@ -58,7 +58,7 @@ def replies(messages: list[bytes]) -> list[bytes]:
 
 
 def test_events_go_out_chained_and_the_last_of_a_group_asks_for_an_answer() -> None:
-    lane = a_lane(together=2)
+    lane = a_lane(max_messages_per_reply=2)
     lane.accept([many(3)], 0)
     first, second, third = published(lane)
     assert replies([first, second, third]) == [b"", b"_INBOX.x.1.1", b"_INBOX.x.1.2"]
@@ -68,7 +68,7 @@ def test_events_go_out_chained_and_the_last_of_a_group_asks_for_an_answer() -> N
 
 
 def test_an_answer_to_the_last_acknowledges_its_whole_group() -> None:
-    lane = a_lane(together=2)
+    lane = a_lane(max_messages_per_reply=2)
     lane.accept([many(3)], 0)
     published(lane)
     lane.chain.acknowledge(1, NOW)
@@ -101,7 +101,7 @@ def test_core_delivery_without_headers_is_one_pub() -> None:
 
 def test_side_records_stand_between_the_events_and_leave_the_chain_alone() -> None:
     lane = a_lane()
-    lane.accept([many(1), a_batch(2, b'{"lost":1}', kind=Kind.LOSS), many(1, first=3)], 0)
+    lane.accept([many(1), a_batch(2, b'{"lost":1}', kind=RecordKind.LOSS), many(1, first=3)], 0)
     first, loss, event = published(lane)
     assert replies([first, loss, event]) == [b"_INBOX.x.1.1", b"_INBOX.x.1.2", b"_INBOX.x.1.3"]
     assert loss.startswith(b"HPUB sluice.loss.usdm.btcusdt.trade ")
@@ -111,7 +111,7 @@ def test_side_records_stand_between_the_events_and_leave_the_chain_alone() -> No
 
 def test_a_healed_event_takes_its_place_in_the_chain() -> None:
     lane = a_lane()
-    lane.accept([many(1), a_batch(2, kind=Kind.HEALED), many(1, first=3)], 0)
+    lane.accept([many(1), a_batch(2, kind=RecordKind.HEALED), many(1, first=3)], 0)
     _, healed, after = published(lane)
     assert b"\r\nSluice-Healed: 1\r\n" in healed
     assert b"Nats-Expected-Last-Msg-Id: usdm:btcusdt@trade:2\r\n" in after
@@ -212,9 +212,9 @@ def test_the_budget_is_kept_to_the_byte() -> None:
     st.integers(1, 40), st.integers(1, 20), st.integers(500, 20_000),
 )  # fmt: skip
 def test_everything_goes_out_once_and_in_order_whatever_the_limits(
-    batches: list[list[int]], window: int, together: int, budget_bytes: int
+    batches: list[list[int]], window: int, max_messages_per_reply: int, budget_bytes: int
 ) -> None:
-    lane = a_lane(window_messages=window, together=together)
+    lane = a_lane(window_messages=window, max_messages_per_reply=max_messages_per_reply)
     number, sent = 1, []
     for sizes in batches:
         lane.accept([a_batch(number, *(b"x" * size for size in sizes))], 0)

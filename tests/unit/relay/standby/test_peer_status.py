@@ -7,40 +7,50 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import LinkError
-from relay.model.position import Point, digest_of, point_of
-from relay.model.record_batch import Batch, Kind
-from relay.standby.peer_status import Word, encode_leg, encode_word, read_leg, read_word
+from relay.model.position import StoredPosition, digest_of, position_of
+from relay.model.record_batch import RecordBatch, RecordKind
+from relay.standby.peer_status import (
+    PeerStatus,
+    encode_instance_id,
+    encode_status,
+    read_instance_id,
+    read_status,
+)
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
-points = st.builds(Point, u64, u64, st.integers(-1, 2**63 - 1), u64, st.integers(0, 2**63 - 1))
-words = st.builds(Word, u64, st.booleans(), st.booleans(), st.booleans(), u64, u32, u64, u64, u64, points)
+points = st.builds(StoredPosition, u64, u64, st.integers(-1, 2**63 - 1), u64, st.integers(0, 2**63 - 1))
+words = st.builds(
+    PeerStatus, u64, st.booleans(), st.booleans(), st.booleans(), u64, u32, u64, u64, u64, points
+)
 
 
 @given(words)
-def test_a_word_arrives_as_it_was_said(word: Word) -> None:
-    assert read_word(encode_word(word)) == word
+def test_a_word_arrives_as_it_was_said(word: PeerStatus) -> None:
+    assert read_status(encode_status(word)) == word
 
 
 @given(u64)
 def test_a_name_arrives(leg: int) -> None:
-    assert read_leg(encode_leg(leg)) == leg
+    assert read_instance_id(encode_instance_id(leg)) == leg
 
 
-@given(st.binary(max_size=200).filter(lambda body: len(body) != len(encode_word(Word(1, hot=True)))))
+@given(
+    st.binary(max_size=200).filter(lambda body: len(body) != len(encode_status(PeerStatus(1, active=True))))
+)
 def test_what_is_no_word_is_refused(body: bytes) -> None:
     with pytest.raises(LinkError):
-        read_word(body)
+        read_status(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"1234567", b"123456789"])
 def test_what_is_no_name_is_refused(body: bytes) -> None:
     with pytest.raises(LinkError):
-        read_leg(body)
+        read_instance_id(body)
 
 
 def test_an_event_is_known_by_its_place_its_id_and_its_bytes() -> None:
-    event = Batch(Kind.EVENT, 9, 5, 3, 77, [12], [b"payload"])
-    assert point_of(event) == Point(5, 3, 12, 77, digest_of(b"payload"))
+    event = RecordBatch(RecordKind.EVENT, 9, 5, 3, 77, [12], [b"payload"])
+    assert position_of(event) == StoredPosition(5, 3, 12, 77, digest_of(b"payload"))
 
 
 @given(st.binary())
@@ -50,10 +60,10 @@ def test_a_digest_fits_where_an_id_does(payload: bytes) -> None:
 
 def test_who_has_a_newer_journal_or_has_read_for_longer_goes_first() -> None:
     legs = [
-        Word(5, hot=False, journal=9, since_ns=0),
-        Word(4, hot=False, journal=8, since_ns=1),
-        Word(3, hot=False, journal=8, since_ns=2),
-        Word(1, hot=False, journal=8, since_ns=0),
-        Word(2, hot=False, journal=8, since_ns=0),
+        PeerStatus(5, active=False, journal_epoch=9, since_ns=0),
+        PeerStatus(4, active=False, journal_epoch=8, since_ns=1),
+        PeerStatus(3, active=False, journal_epoch=8, since_ns=2),
+        PeerStatus(1, active=False, journal_epoch=8, since_ns=0),
+        PeerStatus(2, active=False, journal_epoch=8, since_ns=0),
     ]
-    assert sorted(legs, key=lambda word: word.rank) == legs
+    assert sorted(legs, key=lambda word: word.election_rank) == legs

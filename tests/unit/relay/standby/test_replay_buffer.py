@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.binance.streams import Venue, parse_stream
-from relay.model.position import Point, digest_of
+from relay.model.position import StoredPosition, digest_of
 from relay.standby.replay_buffer import (
-    BREAK,
-    UNFOUND_WORDS,
+    DISCONTINUITY,
+    MAX_UNFOUND_STATUSES,
     Entry,
-    Place,
-    Ring,
-    Seam,
-    place_after,
-    place_by_time,
+    JoinQuality,
+    ReplayBuffer,
+    ReplayPoint,
+    replay_point_after,
+    replay_point_by_time,
 )
 
 MS = 1_000_000
@@ -42,25 +42,25 @@ def payload(name: str, number: int) -> bytes:
     return trade(number) if name == TRADES else book(number)
 
 
-def ring(name: str = TRADES, max_messages: int = 100) -> Ring:
-    return Ring(parse_stream(Venue.USDM, name), max_messages=max_messages, max_bytes=1 << 20)
+def ring(name: str = TRADES, max_messages: int = 100) -> ReplayBuffer:
+    return ReplayBuffer(parse_stream(Venue.USDM, name), max_messages=max_messages, max_bytes=1 << 20)
 
 
-def read(one: Ring, name: str, *numbers: int) -> None:
+def read(one: ReplayBuffer, name: str, *numbers: int) -> None:
     for number in numbers:
-        one.take([payload(name, number)], number * MS)
+        one.append([payload(name, number)], number * MS)
 
 
-def point(name: str, number: int, epoch: int = 7) -> Point:
+def point(name: str, number: int, epoch: int = 7) -> StoredPosition:
     event_id = number if name == TRADES else -1
-    return Point(epoch, number, event_id, number * MS, digest_of(payload(name, number)))
+    return StoredPosition(epoch, number, event_id, number * MS, digest_of(payload(name, number)))
 
 
-def told(one: Ring, name: str, number: int, held: int = 1, *, reading: bool = True) -> bool:
-    return one.stored(point(name, number), held, reading=reading)
+def told(one: ReplayBuffer, name: str, number: int, held: int = 1, *, reading: bool = True) -> bool:
+    return one.forget_stored(point(name, number), held, reading=reading)
 
 
-def names(one: Ring) -> list[int]:
+def names(one: ReplayBuffer) -> list[int]:
     return [entry.recv_ns // MS for entry in one.entries if entry.is_event]
 
 
@@ -72,7 +72,7 @@ def test_what_is_stored_is_forgotten_but_for_the_last_event(name: str) -> None:
     assert names(one) == [6, 7, 8, 9]
     assert one.covers
     assert one.memory_bytes == sum(len(entry.payload) for entry in one.entries)
-    assert one.place_after(one.entries, point(name, 8)) == Place(3, Seam.EXACT)
+    assert one.replay_point_after(one.entries, point(name, 8)) == ReplayPoint(3, JoinQuality.EXACT)
 
 
 @both_kinds
@@ -80,15 +80,15 @@ def test_an_event_that_is_yet_to_come_is_waited_for(name: str) -> None:
     one = ring(name)
     read(one, name, 1, 2, 3)
     told(one, name, 2)
-    assert one.place_after(one.entries, point(name, 5)) is None
+    assert one.replay_point_after(one.entries, point(name, 5)) is None
     read(one, name, 4, 5, 6)
-    assert one.place_after(one.entries, point(name, 5)) == Place(4, Seam.EXACT)
+    assert one.replay_point_after(one.entries, point(name, 5)) == ReplayPoint(4, JoinQuality.EXACT)
 
 
 def test_without_the_event_itself_its_id_tells_what_comes_next() -> None:
     one = ring()
     read(one, TRADES, 5, 6)
-    assert one.place_after(one.entries, point(TRADES, 3)) == Place(0, Seam.BY_ID)
+    assert one.replay_point_after(one.entries, point(TRADES, 3)) == ReplayPoint(0, JoinQuality.BY_ID)
     assert not one.covers
 
 
@@ -96,7 +96,7 @@ def test_without_the_event_itself_its_id_tells_what_comes_next() -> None:
 def test_with_nothing_stored_all_of_it_comes_next(name: str) -> None:
     one = ring(name)
     read(one, name, 5, 6)
-    assert one.place_after(one.entries, Point()) == Place(0, Seam.EXACT)
+    assert one.replay_point_after(one.entries, StoredPosition()) == ReplayPoint(0, JoinQuality.EXACT)
 
 
 @both_kinds
@@ -108,7 +108,7 @@ def test_after_a_calm_everything_that_comes_is_new(name: str) -> None:
     told(one, name, 3, held=0)
     assert one.covers
     read(one, name, 4, 5)
-    assert one.place_after(one.entries, point(name, 3)) == Place(0, Seam.EXACT)
+    assert one.replay_point_after(one.entries, point(name, 3)) == ReplayPoint(0, JoinQuality.EXACT)
 
 
 @both_kinds
@@ -149,11 +149,11 @@ def test_a_break_ends_what_reaches_back_until_it_is_behind_what_is_stored(name: 
     one = ring(name)
     read(one, name, 1, 2, 3)
     told(one, name, 2)
-    one.broke()
-    one.broke()
+    one.mark_discontinuity()
+    one.mark_discontinuity()
     assert not one.covers
     read(one, name, 5, 6)
-    assert [entry.name for entry in one.entries].count(BREAK) == 1
+    assert [entry.name for entry in one.entries].count(DISCONTINUITY) == 1
     told(one, name, 3)
     assert not one.covers
     told(one, name, 5)
@@ -179,11 +179,11 @@ def test_what_is_kept_elsewhere_still_reaches_back_and_what_is_lost_does_not(nam
     told(one, name, 1)
     read(one, name, *range(3, 12))
     assert one.evict()
-    for _ in range(2 * UNFOUND_WORDS):
+    for _ in range(2 * MAX_UNFOUND_STATUSES):
         assert not told(one, name, 2), "it was evicted, so all of that has to stay"
     assert one.covers
     assert told(one, name, 9), "it is in memory, so nothing of that has to stay"
-    one.lost()
+    one.evicted_lost()
     assert not one.covers
 
 
@@ -191,7 +191,7 @@ def test_an_event_that_is_never_found_ends_what_reaches_back() -> None:
     one = ring(BOOKS)
     read(one, BOOKS, 1, 2)
     told(one, BOOKS, 1)
-    for number in range(UNFOUND_WORDS + 1):
+    for number in range(MAX_UNFOUND_STATUSES + 1):
         assert one.covers
         told(one, BOOKS, 100 + number)
     assert not one._anchored
@@ -201,28 +201,32 @@ def test_without_ids_the_time_of_reading_has_to_do_where_two_sockets_differ() ->
     """What was read before and since then is there, only by other bytes."""
     one = ring(BOOKS)
     for second in range(5):
-        one.take([book(1000 + second)], second * 1000 * MS)
-    other = Point(7, 1, -1, 3500 * MS, 12345)
-    for _ in range(2 * UNFOUND_WORDS):
-        one.stored(other, 1, reading=True)
+        one.append([book(1000 + second)], second * 1000 * MS)
+    other = StoredPosition(7, 1, -1, 3500 * MS, 12345)
+    for _ in range(2 * MAX_UNFOUND_STATUSES):
+        one.forget_stored(other, 1, reading=True)
     assert one.covers
-    assert one.place_after(one.entries, other) is None
-    assert place_by_time(list(one.entries), other) == Place(4, Seam.BY_TIME)
+    assert one.replay_point_after(one.entries, other) is None
+    assert replay_point_by_time(list(one.entries), other) == ReplayPoint(4, JoinQuality.BY_TIME)
 
 
 def test_by_time_nothing_may_be_left() -> None:
     entries = [Entry(1, b"x", 5)]
-    assert place_by_time(entries, Point(1, 1, -1, 9, 0)) == Place(1, Seam.BY_TIME)
+    assert replay_point_by_time(entries, StoredPosition(1, 1, -1, 9, 0)) == ReplayPoint(
+        1, JoinQuality.BY_TIME
+    )
 
 
 def test_of_equal_events_the_one_that_was_read_at_that_time_is_meant() -> None:
     entries = [Entry(4, b"x", at * 1000 * MS) for at in range(5)]
-    assert place_after(entries, Point(1, 1, -1, 2010 * MS, 4)) == Place(3, Seam.EXACT)
+    assert replay_point_after(entries, StoredPosition(1, 1, -1, 2010 * MS, 4)) == ReplayPoint(
+        3, JoinQuality.EXACT
+    )
 
 
 def test_frames_that_are_no_events_keep_their_place_and_requests_for_a_new_connection_are_told() -> None:
     one = ring()
-    seen = one.take([trade(1), b"nonsense", b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}'], 1)
+    seen = one.append([trade(1), b"nonsense", b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}'], 1)
     assert (seen.events, seen.shutdown) == (1, True)
     assert [entry.payload for entry in one.entries] == [trade(1), b"nonsense"]
 
@@ -232,7 +236,7 @@ def test_reading_counts_from_its_first_event_until_it_breaks() -> None:
     assert one.since_ns == 0
     read(one, TRADES, 3, 4)
     assert one.since_ns == 3 * MS
-    one.broke()
+    one.mark_discontinuity()
     assert one.since_ns == 0
     read(one, TRADES, 9)
     assert one.since_ns == 9 * MS
@@ -244,7 +248,7 @@ class Course:
     with all that its memory evicted kept."""
 
     name: str
-    one: Ring
+    one: ReplayBuffer
     evicted: list[Entry] = field(default_factory=list)
     made: int = 0
     seen: int = 0
@@ -266,7 +270,7 @@ class Course:
                 self.stored = min(self.accepted, self.stored + count)
             case "say":
                 held = self.accepted - self.stored
-                if self.stored and self.one.stored(point(self.name, self.stored), held, reading=True):
+                if self.stored and self.one.forget_stored(point(self.name, self.stored), held, reading=True):
                     self.evicted.clear()
 
 
@@ -292,7 +296,7 @@ def test_whoever_reaches_back_goes_on_with_the_very_next_event(
     at.step("store", late)
     at.step("read", at.made)
     remembered = [*at.evicted, *at.one.entries]
-    place = at.one.place_after(remembered, point(name, at.stored))
-    assert place is not None and place.seam is Seam.EXACT
-    numbers = [entry.recv_ns // MS for entry in remembered[place.at :]]
+    place = at.one.replay_point_after(remembered, point(name, at.stored))
+    assert place is not None and place.quality is JoinQuality.EXACT
+    numbers = [entry.recv_ns // MS for entry in remembered[place.entry_index :]]
     assert numbers == list(range(at.stored + 1, at.made + 1))

@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import JournalError
-from relay.standby.replay_buffer import BREAK, REJECTED, Entry
-from relay.standby.spill_file import Spool
+from relay.standby.replay_buffer import DISCONTINUITY, REJECTED, Entry
+from relay.standby.spill_file import SpillFile
 
 ENTRIES = [
     Entry(5, b"five", 50),
-    Entry(BREAK, b"", 50),
+    Entry(DISCONTINUITY, b"", 50),
     Entry(REJECTED, b"x" * 5_000, 60),
     Entry(2**63 - 1, b"last", 70),
 ]
 
 
-def read_all(spool: Spool, max_bytes: int = 64) -> list[Entry]:
+def read_all(spool: SpillFile, max_bytes: int = 64) -> list[Entry]:
     found: list[Entry] = []
     at = 0
     while at < spool.bytes:
@@ -31,7 +31,7 @@ def read_all(spool: Spool, max_bytes: int = 64) -> list[Entry]:
 
 @pytest.mark.parametrize("max_bytes", [1, 64, 1 << 20])
 def test_what_was_appended_is_read_back(tmp_path: Path, max_bytes: int) -> None:
-    spool = Spool(tmp_path / "a" / "one.spool", 1 << 20)
+    spool = SpillFile(tmp_path / "a" / "one.spool", 1 << 20)
     assert read_all(spool) == []
     spool.append(ENTRIES[:1])
     spool.append(ENTRIES[1:])
@@ -44,7 +44,7 @@ def test_what_was_appended_is_read_back(tmp_path: Path, max_bytes: int) -> None:
 def test_however_it_is_cut_nothing_is_left_out(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], chunk: int
 ) -> None:
-    spool = Spool(tmp_path_factory.mktemp("spool") / "one.spool", 1 << 20)
+    spool = SpillFile(tmp_path_factory.mktemp("spool") / "one.spool", 1 << 20)
     entries = [Entry(at, bytes(size), at) for at, size in enumerate(sizes)]
     if entries:
         spool.append(entries)
@@ -53,7 +53,7 @@ def test_however_it_is_cut_nothing_is_left_out(
 
 
 def test_cleared_it_begins_anew(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "one.spool", 1 << 20)
+    spool = SpillFile(tmp_path / "one.spool", 1 << 20)
     spool.append(ENTRIES)
     spool.clear()
     spool.append(ENTRIES[:1])
@@ -62,7 +62,7 @@ def test_cleared_it_begins_anew(tmp_path: Path) -> None:
 
 
 def test_it_takes_no_more_than_it_may(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "one.spool", 300)
+    spool = SpillFile(tmp_path / "one.spool", 300)
     spool.append(ENTRIES[:2])
     with pytest.raises(JournalError, match=r"journal\.max_bytes"):
         spool.append(ENTRIES)
@@ -71,9 +71,9 @@ def test_it_takes_no_more_than_it_may(tmp_path: Path) -> None:
 
 def test_what_a_dead_leg_left_is_removed_and_a_stopped_one_keeps_its_own(tmp_path: Path) -> None:
     path = tmp_path / "one.spool"
-    stopped = Spool(path, 1 << 20)
+    stopped = SpillFile(path, 1 << 20)
     stopped.append(ENTRIES)
-    spool = Spool(path, 1 << 20)
+    spool = SpillFile(path, 1 << 20)
     assert not path.exists()
     spool.append(ENTRIES[:1])
     stopped.append(ENTRIES)
@@ -82,7 +82,7 @@ def test_what_a_dead_leg_left_is_removed_and_a_stopped_one_keeps_its_own(tmp_pat
 
 
 def test_closed_it_is_gone(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "one.spool", 1 << 20)
+    spool = SpillFile(tmp_path / "one.spool", 1 << 20)
     spool.append(ENTRIES)
     spool.close()
     spool.close()
@@ -91,6 +91,6 @@ def test_closed_it_is_gone(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    spool = Spool(tmp_path / "file" / "one.spool", 1 << 20)
+    spool = SpillFile(tmp_path / "file" / "one.spool", 1 << 20)
     with pytest.raises(JournalError, match="check the disk"):
         spool.append(ENTRIES)

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from relay.adapters.local.nats_server import EmbeddedNats
-from relay.adapters.nats.connection import Bus, Connection, connect
+from relay.adapters.nats.connection import ConnectionKeeper, NatsConnection, connect
 from relay.adapters.nats.nkey import new_user_seed, user_key
 from relay.config.models import NatsConfig
 from relay.errors import BusError
@@ -42,11 +42,13 @@ def to(*servers: str, **login: Any) -> NatsConfig:
     return NatsConfig(servers=servers, **login)
 
 
-async def a_connection(config: NatsConfig, on_error: Callable[[str], None] = lambda _: None) -> Connection:
+async def a_connection(
+    config: NatsConfig, on_error: Callable[[str], None] = lambda _: None
+) -> NatsConnection:
     return await connect(config, config.servers[0], "test", on_error)
 
 
-async def ponged(connection: Connection) -> None:
+async def ponged(connection: NatsConnection) -> None:
     """Until the server has read all that was written."""
     heard = asyncio.Event()
     connection.ping(heard.set)
@@ -340,13 +342,13 @@ class Log:
     """What a bus tells its owner."""
 
     def __init__(self) -> None:
-        self.connections: list[Connection] = []
+        self.connections: list[NatsConnection] = []
         self.lost: list[str] = []
         self.errors: list[str] = []
         self._changed = asyncio.Event()
 
-    def bus(self, config: NatsConfig) -> Bus:
-        return Bus(
+    def bus(self, config: NatsConfig) -> ConnectionKeeper:
+        return ConnectionKeeper(
             config,
             "test",
             on_open=self._note(self.connections),

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from relay.adapters.local.nats_server import EmbeddedNats
-from relay.adapters.nats.connection import Connection, connect
+from relay.adapters.nats.connection import NatsConnection, connect
 from relay.adapters.nats.jetstream_api import ask
 from relay.adapters.nats.provisioning import SIDE_NAME, ensure_streams
 from relay.config import Config, NatsConfig, parse_config
@@ -39,7 +39,7 @@ def ensure(config: Config) -> tuple[str, ...]:
     return asyncio.run(ensure_streams(config.nats, config.streams))
 
 
-def on_server(config: Config, action: Callable[[Connection], Awaitable[T]]) -> T:
+def on_server(config: Config, action: Callable[[NatsConnection], Awaitable[T]]) -> T:
     async def run() -> T:
         connection = await connect(config.nats, config.nats.servers[0], "test", lambda _: None)
         try:

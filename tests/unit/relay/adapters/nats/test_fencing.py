@@ -8,7 +8,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from relay.adapters.nats.fencing import Standing, take_over
+from relay.adapters.nats.fencing import Standing, fence_and_read
 from relay.binance.streams import Venue, parse_stream
 from relay.errors import FencedError
 from relay.model.position import digest_of
@@ -43,7 +43,7 @@ class Bus:
         )
 
     def take_over(self, epoch: int) -> Standing:
-        return asyncio.run(take_over(self, SPEC, TEMPLATE, epoch))
+        return asyncio.run(fence_and_read(self, SPEC, TEMPLATE, epoch))
 
 
 def _head(fields: dict[str, str]) -> bytes:
