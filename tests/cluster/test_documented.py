@@ -63,7 +63,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 def checkout(tmp_path: Path) -> Path:
     """What a newcomer has, with fewer streams."""
     folder = tmp_path / "sluice"
-    for name in ("actors", "relay", "k8s"):
+    for name in ("actors", "cli", "relay", "simulator", "k8s"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "driver.py", folder)
     (folder / ".venv").symlink_to(sys.prefix)

@@ -44,7 +44,7 @@ ALLOWED = {
     "driver": 1,
 }
 KINDS = (
-    ("driver.py exchange", "simulated exchange"),
+    ("-m simulator", "simulated exchange"),
     ("gcs/gcs_server", "gcs_server"),
     ("raylet/raylet", "raylet"),
     ("runtime_env/agent", "runtime_env agent"),
