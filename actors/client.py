@@ -14,15 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from actors.cluster import (
-    CONTROLLER_CPUS,
-    NICENESS,
-    ActorClasses,
-    ControllerHandle,
-    RayCluster,
-    ray_errors,
-    worker_niceness,
-)
+from actors.cluster.connection import worker_niceness
+from actors.cluster.errors import HEAD_IS_SILENT, ray_errors
+from actors.cluster.options import CONTROLLER_CPUS, NICENESS, ActorClasses
+from actors.cluster.ray_cluster import ControllerHandle, RayCluster
 from actors.runtime import local_ray
 from actors.runtime.host import SECRET, SOCKETS, ActorHost, private_directory
 from relay.adapters.nats.login import login_proofs
@@ -185,7 +180,7 @@ class RelayClient:
             raise ClusterError(RAY_ENDED.format(", ".join(sorted(lost))))
 
     def running(self) -> bool:
-        with ray_errors("the cluster's head does not answer"):
+        with ray_errors(HEAD_IS_SILENT):
             return self._cluster.controller() is not None
 
     def take_down(self, deadline_s: float) -> TakenDown:

@@ -13,7 +13,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from actors.cluster import KeyValues, RayMetrics, node_address, node_id, own_process_title, set_process_title
+from actors.cluster import private_api
+from actors.cluster.connection import node_address, node_id
+from actors.cluster.key_values import KeyValues
+from actors.cluster.metrics import RayMetrics
 from actors.runtime.log import LimitedHandler
 from actors.runtime.main_thread import throttle_signal_polling
 from relay.control.store import assignment_fact
@@ -69,14 +72,14 @@ class ActorHost:
         return decode_assignment(encoded) if encoded else None
 
     def set_title(self, text: str) -> None:
-        set_process_title(text)
+        private_api.set_process_title(text)
 
 
 def _set_up_process(namespace: str) -> ActorHost:
     """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
     logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
     _exit_with_raylet()
-    own_process_title()
+    private_api.keep_process_title()
     throttle_signal_polling()
     return ActorHost(namespace)
 

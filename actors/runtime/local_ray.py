@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors import cluster as ray_cluster
-from actors.cluster import MULTI_NODE, Attached
+from actors.cluster import connection, private_api
+from actors.cluster.connection import Attached
+from actors.cluster.private_api import DAEMON_FLAGS, MULTI_NODE
 from actors.runtime.host import short_temporary_directory
 from relay.adapters.local.cluster_files import (
     RUN_PREFIX,
@@ -89,7 +90,7 @@ class Environment:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        ray_cluster.read_environment()
+        private_api.read_environment()
 
 
 def _on_loopback(token_path: Path) -> dict[str, str | None]:
@@ -101,22 +102,12 @@ def _on_loopback(token_path: Path) -> dict[str, str | None]:
     }
 
 
-# What Ray's daemons take from their environment: workers at normal priority beside NATS, fresh metrics, a
-# frozen worker killed after one second instead of five, and no usage reports.
-_DAEMONS = {
-    "RAY_worker_niceness": "0",
-    "RAY_metrics_report_interval_ms": "1000",
-    "RAY_kill_worker_timeout_milliseconds": "1000",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-
-
 def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared: bool) -> Session:
     run_directory = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=short_temporary_directory()))
     token_path = run_directory / "token"
     token_path.touch(mode=0o600)
     token_path.write_text(secrets.token_hex(32))
-    environment = Environment({**_on_loopback(token_path), **_DAEMONS, "RAY_ADDRESS": None})
+    environment = Environment({**_on_loopback(token_path), **DAEMON_FLAGS, "RAY_ADDRESS": None})
     before = children(os.getpid())
     try:
         attached = _init(
@@ -154,7 +145,7 @@ def find_own(*, shared: bool) -> LocalCluster | None:
 
 def find_started_by_hand() -> str | None:
     """Where `ray start` left an address on this machine and somebody still listens."""
-    address = ray_cluster.read_ray_address()
+    address = private_api.read_ray_address()
     return address if address and _somebody_listens(address) else None
 
 
@@ -201,7 +192,7 @@ def end(session: Session) -> None:
     if lost(session):
         # Ray would wait for what is not there any more.
         end_processes(processes, 0.0)
-    ray_cluster.shutdown()
+    connection.shutdown()
     if started:
         end_processes(processes, LINGER_S)
         started.state_file.remove()
@@ -210,11 +201,11 @@ def end(session: Session) -> None:
 
 
 def _init(**arguments: Any) -> Attached:
-    if ray_cluster.is_connected():
+    if connection.is_connected():
         raise ClusterError("this process is connected to a Ray cluster already")
     with _kept_signal_handlers():
         try:
-            return ray_cluster.init(**arguments)
+            return connection.init(**arguments)
         except ClusterError as error:
             if arguments["address"] == "local":
                 raise ClusterError(f"Ray cannot be started: {error}") from error

@@ -17,7 +17,7 @@ import pytest
 import ray
 
 from actors.client import RelayClient, StartMode, connect
-from actors.cluster import ActorClasses
+from actors.cluster.options import ActorClasses
 from relay.adapters.local.process_tree import children, descendants, is_running
 from relay.config import Config, parse_config
 from relay.errors import ClusterError, UsageError
@@ -234,8 +234,8 @@ def test_applying_another_configuration_touches_what_changed(relay):
 
 DRIVER = """
 import json, os, sys, time
-from actors.client import Start, connect
-connection = connect(Start[sys.argv[1]])
+from actors.client import StartMode, connect
+connection = connect(StartMode[sys.argv[1]])
 status = connection.status()
 scale = connection.scale(2, "another terminal")
 print(json.dumps([connection.started_here, status.controller_pid, scale.mode]))

@@ -27,8 +27,8 @@ START_S = 60.0
 
 DRIVER = """
 import json, sys, time
-from actors.cluster import ActorClasses
-from actors.client import Start, connect
+from actors.cluster.options import ActorClasses
+from actors.client import StartMode, connect
 from relay.config import parse_config
 from relay.errors import ClusterError
 
@@ -49,7 +49,7 @@ def until(met):
         time.sleep(0.05)
     raise SystemExit(f"never happened: {connection.status()}")
 
-connection = connect(Start[sys.argv[1]], classes=STAND_INS)
+connection = connect(StartMode[sys.argv[1]], classes=STAND_INS)
 told = {"started_here": connection.started_here}
 if "up" in sys.argv:
     brought = connection.bring_up(parse_config(CONFIG, {"HOME": "/home/somebody"}))

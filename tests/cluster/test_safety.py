@@ -64,9 +64,9 @@ KINDS = (
 # Everything that Ray's head keeps, as somebody sees it who has the token.
 DUMP = """
 import sys
-from actors.client import Start, connect
+from actors.client import StartMode, connect
 from ray.experimental import internal_kv
-connection = connect(Start.JOIN)
+connection = connect(StartMode.JOIN)
 for namespace in (None, b"sluice/sluice"):
     for key in internal_kv._internal_kv_list("", namespace=namespace):
         value = internal_kv._internal_kv_get(key, namespace=namespace) or b""

@@ -20,7 +20,7 @@ import pytest
 import ray
 
 from actors.client import RelayClient, StartMode, connect
-from actors.cluster import MULTI_NODE
+from actors.cluster.private_api import MULTI_NODE
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.binance.streams import Venue

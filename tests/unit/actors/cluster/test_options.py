@@ -6,14 +6,11 @@ import inspect
 
 import pytest
 
-from actors.cluster import ActorClasses, KeyValues, actor_options, named
+from actors.cluster.options import ActorClasses, actor_options, class_at
 from relay.ports import Room
 
 
-class NoFacts(KeyValues):
-    def __init__(self) -> None:
-        super().__init__("test")
-
+class NoFacts:
     def load(self, fact: str) -> bytes | None:
         return None
 
@@ -30,7 +27,7 @@ def test_an_actor_with_room_anywhere_names_no_nodes() -> None:
 @pytest.mark.parametrize("role", ["stream", "publisher", "controller"])
 def test_no_method_of_an_actor_is_a_coroutine(role: str) -> None:
     """One is enough for Ray to run all of them on one event loop: a drain would hold up every look."""
-    assert inspect.getmembers(named(getattr(ActorClasses(), role)), inspect.iscoroutinefunction) == []
+    assert inspect.getmembers(class_at(getattr(ActorClasses(), role)), inspect.iscoroutinefunction) == []
 
 
 def test_a_leg_is_kept_to_its_node_and_to_its_label_once_that_is_gone() -> None:

@@ -1,0 +1,123 @@
+"""Every name of Ray that Ray does not promise to keep, one function each.
+
+Written for Ray 2.60.0. tests/integration/actors/cluster/test_private_api.py shows on a real Ray that each of
+them still does what is counted on here, so a new version of Ray fails there, with a message that says what
+to read. Where Ray has a public way at no cost, that way is taken instead.
+
+| name | a public way |
+|---|---|
+| `worker.print_to_stdstream` | none: `log_to_driver=False` silences workers, not error messages |
+| `worker._changeproctitle` | none |
+| `_raylet.setproctitle` | the package setproctitle, a dependency more |
+| `_raylet.Config`, `AuthenticationTokenLoader` | variables that are set before Ray is imported |
+| `ray_constants.ENABLE_RAY_CLUSTER` | the same |
+| `utils.read_ray_address` | `ray.init(address="auto")`, which tries for 20 s where nobody listens |
+| `internal_kv` | an actor that holds the facts, which would be lost with its process |
+| `Counter._record` | `Counter.inc`, which refuses 0 |
+| `state.actor_table`, `ActorHandle._actor_id` | `ray.util.state.get_actor`, which needs a dashboard |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+from ray._private import ray_constants
+from ray._private import utils as ray_utils
+from ray._private import worker as ray_worker
+from ray._private.state import state as cluster_state
+from ray._raylet import AuthenticationTokenLoader, Config, setproctitle  # type: ignore[attr-defined]
+from ray.experimental import internal_kv
+
+# Set to 0, a node's address is 127.0.0.1, and its servers listen there alone. Meant for Windows and macOS,
+# it works on Linux as well (ray/_private/services.py, get_node_ip_address).
+MULTI_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+# For workers, which Ray otherwise starts at nice 15 (ray#24928): beside NATS on busy cores they would lose.
+NORMAL_PRIORITY: Mapping[str, str] = MappingProxyType({"RAY_worker_niceness": "0"})
+# For the daemons of a Ray of our own (ray_config_def.h): fresh metrics, a frozen worker killed after one
+# second instead of five, and no usage reports. Ray ignores a name that it does not know.
+DAEMON_FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        **NORMAL_PRIORITY,
+        "RAY_metrics_report_interval_ms": "1000",
+        "RAY_kill_worker_timeout_milliseconds": "1000",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+)
+# How often the main thread of a worker looks for signals (core_worker.cc, RunTaskExecutionLoop).
+SIGNAL_POLL_HZ = 100
+
+
+def redirect_error_messages(receive: Callable[[str], object]) -> None:
+    """Ray prints messages such as that of a killed worker to the terminal of every driver of its job,
+    across whatever stands there; from now on `receive` gets each line instead."""
+
+    def pass_on(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        for line in data["lines"]:
+            receive(line)
+
+    ray_worker.print_to_stdstream = pass_on
+
+
+def read_environment() -> None:
+    """Read the RAY_ variables that Ray read when it was imported, or when it first needed them, once more."""
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(MULTI_NODE) != "0"
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def read_ray_address() -> str | None:
+    """The address that `ray start` left on this machine, whether or not anybody still listens there."""
+    address: str | None = ray_utils.read_ray_address()
+    return address
+
+
+def set_process_title(text: str) -> None:
+    setproctitle(text)
+
+
+def keep_process_title() -> None:
+    """Ray sets a worker's title anew around each call of a method; from now on it leaves it alone."""
+    ray_worker._changeproctitle = _leave_title_alone
+
+
+@contextmanager
+def _leave_title_alone(title: Any, next_title: Any) -> Iterator[None]:
+    yield
+
+
+def kv_get(key: str, namespace: bytes) -> bytes | None:
+    value: bytes | None = internal_kv._internal_kv_get(key, namespace=namespace)
+    return value
+
+
+def kv_list(prefix: str, namespace: bytes) -> Sequence[str]:
+    return [key.decode() for key in internal_kv._internal_kv_list(prefix, namespace=namespace)]
+
+
+def kv_put(key: str, value: bytes, namespace: bytes, *, overwrite: bool) -> None:
+    """Without `overwrite` a value that is there already stays."""
+    internal_kv._internal_kv_put(key, value, overwrite, namespace=namespace)
+
+
+def kv_delete(key: str, namespace: bytes) -> None:
+    internal_kv._internal_kv_del(key, namespace=namespace)
+
+
+def kv_delete_all(namespace: bytes) -> None:
+    internal_kv._internal_kv_del("", del_by_prefix=True, namespace=namespace)
+
+
+def add_to_counter(counter: Any, amount: float, tags: Mapping[str, str]) -> None:
+    """What `Counter.inc` does, but for amounts of 0 too, which it refuses: a series that begins with its
+    first loss, instead of at 0, never shows that loss as an increase."""
+    counter._record(amount, tags)
+
+
+def actor_state(handle: Any) -> str | None:
+    """`ALIVE`, `DEAD`, or one of Ray's states in between; None when Ray does not know the actor."""
+    state: str | None = cluster_state.actor_table(handle._actor_id.hex()).get("State")
+    return state
