@@ -58,3 +58,23 @@ def test_links_lead_to_files(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
         if "://" not in link:
             assert (page.parent / link).exists(), link
+
+
+def named_files(text: str) -> set[str]:
+    """What a page names as a file or folder of the repository, such as `relay/ports.py` or `relay/feed/`."""
+    folders = [path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return set(re.findall(rf"(?<![\w./~-])(?:{'|'.join(folders)})/[\w./-]*[\w/]", text))
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "bench" / "README.md"], ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    text = re.sub(r"https?://\S+", "", page.read_text("utf-8"))
+    made = {"k8s/grafana/ray-default.json"}  # by `make generated`, and not kept
+    assert [name for name in sorted(named_files(text) - made) if not (ROOT / name).exists()] == []
+
+
+def test_the_architecture_names_every_package() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    folders = [file.parent for top in ("relay", "actors") for file in (ROOT / top).glob("*/__init__.py")]
+    for folder in [*folders, *(ROOT / name for name in ("cli", "simulator", "bench", "tools"))]:
+        assert f"| `{folder.relative_to(ROOT)}/`" in table or f", `{folder.name}/`" in table, folder
