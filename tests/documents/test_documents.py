@@ -66,7 +66,9 @@ def named_files(text: str) -> set[str]:
     return set(re.findall(rf"(?<![\w./~-])(?:{'|'.join(folders)})/[\w./-]*[\w/]", text))
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "bench" / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "bench" / "README.md"], ids=lambda page: page.name
+)
 def test_named_files_exist(page: Path) -> None:
     text = re.sub(r"https?://\S+", "", page.read_text("utf-8"))
     made = {"k8s/grafana/ray-default.json"}  # by `make generated`, and not kept
