@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from relay.control.reconcile import Assign, Create, Drain, Instruction, Remove
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment
+from relay.model.choices import Overflow
 from relay.model.stats import PublisherStats, StreamState, StreamStats
 from relay.ports import Observation
 
@@ -201,7 +202,7 @@ def _stream_stats(key: str) -> StreamStats:
         symbol=symbol,
         channel=channel,
         state=StreamState.LIVE,
-        overflow="spill",
+        overflow=Overflow.SPILL,
         node="n",
         publisher=None,
     )

@@ -17,7 +17,7 @@ from relay.adapters.nats.ledger_reader import read_ledger
 from relay.config import Config, load_config
 from relay.errors import UsageError
 from relay.losses.entry import LossEntry
-from relay.losses.report import LossReport, report_losses
+from relay.losses.report import LossReport, LossState, report_losses
 from relay.model.choices import Delivery
 from relay.primitives.text import age, utc
 
@@ -55,7 +55,7 @@ def _show(report: LossReport, scope: str, unreadable: int) -> None:
         return
     for line in loss_table(report, width=screen.width, colour=screen.colour):
         print(line)
-    unhealed = [one.entry.reason for one in report.records if one.state in ("open", "partly")]
+    unhealed = [one.entry.reason for one in report.records if one.state in (LossState.OPEN, LossState.PARTLY)]
     for reason in dict.fromkeys(filter(None, unhealed)):
         screen.say(f"not healed: {reason}")
     screen.say(total_sentence(report), Tone.BAD if report.open or report.uncounted else Tone.GOOD)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cli.connect import joined
 from cli.operator_name import operator_name
 from relay.errors import ClusterError
-from relay.model.stats import ScaleStatus, TakenDown
+from relay.model.stats import ScaleMode, ScaleStatus, TakenDown
 from relay.primitives.text import count
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def _await_scale(cluster: RelayClient, wanted: ScaleStatus) -> ScaleStatus:
     while True:
         now = cluster.status().scale
         if (
-            now.mode == wanted.mode
+            now.mode is wanted.mode
             and now.actual == now.wanted
-            and (now.mode == "auto" or now.wanted == wanted.wanted)
+            and (now.mode is ScaleMode.AUTO or now.wanted == wanted.wanted)
         ):
             return now
         if time.monotonic() - begun > SCALE_DEADLINE_S:

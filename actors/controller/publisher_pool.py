@@ -17,7 +17,7 @@ from relay.control.observation import ClusterView
 from relay.control.reconcile import Observed
 from relay.control.store import Running, Scaling
 from relay.model.actors import ActorId, Role, Silence
-from relay.model.stats import Change, ScaleStatus, StoppedStream
+from relay.model.stats import Change, ScaleMode, ScaleStatus, StoppedStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Pool:
         decision, self._state = decide(settings, snapshot, self._state, now)
         by_hand = plan.scaling.count is not None
         self._status = ScaleStatus(
-            mode="fixed" if by_hand else "auto",
+            mode=ScaleMode.FIXED if by_hand else ScaleMode.AUTO,
             wanted=decision.wanted,
             actual=sum(found.silence is not Silence.STARTING for found in observed.publishers.values()),
             min=bounds.min,
@@ -63,7 +63,7 @@ class Pool:
         bounds = plan.running.config.publishers
         count = plan.scaling.count
         return ScaleStatus(
-            mode="auto" if count is None else "fixed",
+            mode=ScaleMode.AUTO if count is None else ScaleMode.FIXED,
             wanted=count or (before.wanted if before else bounds.min),
             actual=before.actual if before else 0,
             min=bounds.min,

@@ -291,7 +291,7 @@ class StandbyRelay:
         ready = self.memory.covers and self._reading and not self._drained
         return StreamStats(
             stream=spec.name, venue=spec.venue.value, symbol=spec.symbol, channel=spec.channel, state=state,
-            overflow=self.settings.overflow.value, epoch=0, pid=os.getpid(), node=self._host.node,
+            overflow=self.settings.overflow, epoch=0, pid=os.getpid(), node=self._host.node,
             publisher=None, linked=False, received=0, recovered=0, acknowledged=0, queued=0, in_flight=0,
             spilled=0, conflated=0, dropped=0, rejected=0, repeated=0, lost=0, healed=0, repaired=0,
             reconnects=feed.reconnects, rotations=feed.rotations, silences=feed.silences,

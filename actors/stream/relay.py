@@ -365,7 +365,7 @@ class StreamRelay:
             symbol=spec.symbol,
             channel=spec.channel,
             state=self._state(),
-            overflow=self.settings.overflow.value,
+            overflow=self.settings.overflow,
             epoch=self.epoch,
             pid=os.getpid(),
             node=self._host.node,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cli.display.status import MAX_WIDTH
 from cli.display.terminal import Cell, Column, Tone, fitted, header, row, short
-from relay.losses.report import LossRecord, LossReport
+from relay.losses.report import LossRecord, LossReport, LossState
 from relay.primitives.text import age, count, utc
 
 _LEAST_NAME = 14
@@ -35,7 +35,7 @@ def loss_table(report: LossReport, *, width: int = MAX_WIDTH, colour: bool = Fal
 
 def _cells(name: str, record: LossRecord) -> Sequence[Cell]:
     entry = record.entry
-    tone = Tone.BAD if record.state in ("open", "partly") else Tone.GOOD
+    tone = Tone.BAD if record.state in (LossState.OPEN, LossState.PARTLY) else Tone.GOOD
     return [
         Cell(name),
         Cell("-" if entry.first_id is None else str(entry.first_id)),

@@ -27,7 +27,7 @@ from relay.intake.loss_entries import lost_entry, settled_entry
 from relay.intake.sequencer import Sequencer
 from relay.journal.damage import JournalLoss
 from relay.losses.entry import LossEntry
-from relay.model.gap import FillOutcome, FillRange, Gap, coalesce
+from relay.model.gap import FillOutcome, FillRange, Gap, LossCause, coalesce
 from relay.model.record_batch import FULL_BYTES, MAX_RECORDS, NO_EVENT_ID, RecordKind
 from relay.primitives.range_set import RangeSet
 from relay.primitives.text import utc
@@ -153,12 +153,12 @@ class Intake:
             self._disconnected_since_ns = at_ns
             self._run_start = self._last_id = self._last_link = event_id
         elif event_id == NO_EVENT_ID:
-            self._lose(None, None, "disconnect", at_ns, first.recv_ns, NO_IDS)
+            self._lose(None, None, LossCause.DISCONNECT, at_ns, first.recv_ns, NO_IDS)
         elif first.previous_id > event_id:
             hole = Gap(
                 first_id=event_id + 1,
                 last_id=first.previous_id,
-                cause="disconnect",
+                cause=LossCause.DISCONNECT,
                 from_ns=at_ns,
                 to_ns=first.recv_ns,
                 sample=first.payload,
@@ -171,12 +171,12 @@ class Intake:
         last_id = self._last_id if after is None else self._classify(after.payloads[0]).previous_id
         to_ns = self._last_recv_ns if after is None else after.recv_ns
         if NO_EVENT_ID in (last_id, tear.before_id):
-            self._lose(None, None, "journal", tear.before_ns or to_ns, to_ns, NO_IDS)
+            self._lose(None, None, LossCause.JOURNAL, tear.before_ns or to_ns, to_ns, NO_IDS)
         elif last_id > tear.before_id:
             hole = Gap(
                 first_id=tear.before_id + 1,
                 last_id=last_id,
-                cause="journal",
+                cause=LossCause.JOURNAL,
                 from_ns=tear.before_ns,
                 to_ns=to_ns,
                 sample=b"" if after is None else after.payloads[0],
@@ -302,7 +302,8 @@ class Intake:
         until_ns, self._set_back_ns = recv_ns + self._set_back_ns, 0
         known = verdict.previous_id != NO_EVENT_ID and self._last_link != NO_EVENT_ID
         if known and verdict.previous_id > self._last_link:
-            cause = "upstream" if dark_since_ns is None and self._last_recv_ns else "disconnect"
+            was_connected = dark_since_ns is None and self._last_recv_ns
+            cause = LossCause.UPSTREAM if was_connected else LossCause.DISCONNECT
             since_ns = dark_since_ns or self._last_recv_ns or recv_ns
             return Gap(
                 first_id=self._last_link + 1,
@@ -313,7 +314,7 @@ class Intake:
                 sample=payload,
             )
         if dark_since_ns is not None and not known:
-            self._lose(None, None, "disconnect", dark_since_ns, until_ns, NO_IDS)
+            self._lose(None, None, LossCause.DISCONNECT, dark_since_ns, until_ns, NO_IDS)
         return None
 
     def fill(self, pieces: Sequence[FillRange], recv_ns: int) -> IntakeResult:
@@ -395,7 +396,13 @@ class Intake:
         self._lose(first_id, hole.last_id, hole.cause, hole.from_ns, hole.to_ns, reason)
 
     def _lose(
-        self, first_id: int | None, last_id: int | None, cause: str, from_ns: int, to_ns: int, reason: str
+        self,
+        first_id: int | None,
+        last_id: int | None,
+        cause: LossCause,
+        from_ns: int,
+        to_ns: int,
+        reason: str,
     ) -> None:
         ids = None if first_id is None or last_id is None else (first_id, last_id)
         entry = lost_entry(self._spec, ids, cause, from_ns, to_ns, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay.binance.streams import StreamKind, StreamSpec, Venue
 from relay.losses.entry import LossEntry
-from relay.model.gap import FillOutcome, FillRange, Gap
+from relay.model.gap import FillOutcome, FillRange, Gap, LossCause
 from relay.primitives.range_set import Range
 
 # Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
@@ -33,7 +33,7 @@ def settled_entry(stream: str, hole: Gap, piece: FillRange, subject: str) -> Los
 
 
 def lost_entry(
-    spec: StreamSpec, ids: Range | None, cause: str, from_ns: int, to_ns: int, reason: str
+    spec: StreamSpec, ids: Range | None, cause: LossCause, from_ns: int, to_ns: int, reason: str
 ) -> LossEntry:
     """Of what nobody has; `ids` is None where the stream has none."""
     first_id, last_id = ids if ids else (None, None)

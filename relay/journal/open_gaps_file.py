@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from relay.model.gap import Gap
+from relay.model.gap import Gap, LossCause
 
 FILE_NAME = "open-holes.json"
 
@@ -40,7 +41,11 @@ class OpenGapsFile:
     def _read(self) -> tuple[int, list[Gap]]:
         try:
             found = orjson.loads(self._path.read_bytes())
-            holes = [Gap(**(fields | {"sample": fields["sample"].encode()})) for fields in found["holes"]]
+            holes = [_gap(fields) for fields in found["holes"]]
             return int(found["epoch"]), holes
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return 0, []
+
+
+def _gap(fields: dict[str, Any]) -> Gap:
+    return Gap(**(fields | {"cause": LossCause(fields["cause"]), "sample": fields["sample"].encode()}))

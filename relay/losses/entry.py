@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from relay.errors import UnreadableEntryError
+from relay.model.gap import LossCause
 from relay.primitives.text import utc
 
 
@@ -19,14 +20,15 @@ class LossEntry:
     Ids are None where the stream has none; `count` is None where ids do not count events. With `healed`
     these ids are settled: `count` of them were got over REST and are on `subject`, the others never were.
     `suspect` says that nobody has confirmed that there were such events: ids of futures trades are contiguous
-    in every recording and in no document. `reason` says why they are not healed.
+    in every recording and in no document. `reason` says why they are not healed. `cause` is
+    a plain str only in an entry read from the ledger, where another version wrote a word unknown here.
     """
 
     stream: str
     first_id: int | None
     last_id: int | None
     count: int | None
-    cause: str
+    cause: LossCause | str
     from_ns: int
     to_ns: int
     healed: bool = False
@@ -60,7 +62,7 @@ def read_entry(payload: bytes) -> LossEntry:
             first_id=_whole(fields["first_id"]),
             last_id=_whole(fields["last_id"]),
             count=_whole(fields["count"]),
-            cause=str(fields["cause"]),
+            cause=_cause(str(fields["cause"])),
             from_ns=_ns(fields["from"]),
             to_ns=_ns(fields["to"]),
             healed=fields["healed"] is True,
@@ -74,6 +76,10 @@ def read_entry(payload: bytes) -> LossEntry:
 
 def _ns(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000) * 1_000_000
+
+
+def _cause(word: str) -> LossCause | str:
+    return next((cause for cause in LossCause if cause == word), word)
 
 
 def _whole(value: object) -> int | None:

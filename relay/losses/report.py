@@ -1,33 +1,47 @@
-"""What the loss ledger comes to: which holes are open, which are healed, and the totals. Pure."""
+"""The loss ledger read as a whole: which gaps are still open, which were healed, and the totals. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from relay.losses.entry import LossEntry
 from relay.primitives.range_set import RangeSet
 
 
+class LossState(StrEnum):
+    """What has become of the ids of one ledger entry."""
+
+    OPEN = "open"
+    PARTLY = "partly"
+    """Some of its events came later."""
+    REPAIRED = "repaired"
+    """All of its events came later, on `.repair`."""
+    HEALED = "healed"
+    """All of its events came over REST, in their place."""
+    NO_LOSS = "no loss"
+    """REST says that there were no such events."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossRecord:
-    """One entry, and what has become of it since. Of its `count` events, `open` are missing still.
+    """One entry, and what has become of it since. Of its `count` events, `open` are still missing.
 
-    `open` and `healed` are None where nobody can count. `state` is `open`, `partly`, `repaired` (all came
-    later), `healed` (in their place) or `no loss` (there never were such events).
+    `open` and `healed` are None where the ids do not count events.
     """
 
     entry: LossEntry
-    state: str
+    state: LossState
     open: int | None
     healed: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossReport:
-    """`uncounted` are open holes whose events nobody can count: of streams without ids, or of depth updates.
+    """`uncounted` are open gaps whose events cannot be counted: of streams without ids, or of depth updates.
 
-    `suspect` is the part of `open` of which nobody has confirmed that it ever was.
+    `suspect` is the part of `open` for which nothing confirms that these events ever existed.
     """
 
     records: tuple[LossRecord, ...]
@@ -47,39 +61,47 @@ def report_losses(
         for entry in entries
         if (since_ns is None or entry.to_ns >= since_ns) and (stream is None or _is(entry.stream, stream))
     ]
-    settled: dict[str, RangeSet] = {}
-    lost: dict[str, RangeSet] = {}
-    for entry in chosen:
-        ids = settled if entry.healed else lost
-        if entry.count is not None and entry.first_id is not None and entry.last_id is not None:
-            ids.setdefault(entry.stream, RangeSet()).add(entry.first_id, entry.last_id)
-    none = RangeSet()
-    records = tuple(
-        _record(entry, settled.get(entry.stream, none), lost.get(entry.stream, none)) for entry in chosen
-    )
-    return _summed(tuple(record for record in records if record.state != _FOLLOWS))
-
-
-# A healed entry that follows a lost one says in the lost one's line what it has to say.
-_FOLLOWS = "follows"
+    return _summed(tuple(_records(chosen)))
 
 
 def _is(key: str, stream: str) -> bool:
     return key == stream or key.partition(":")[2] == stream
 
 
-def _record(entry: LossEntry, settled: RangeSet, lost: RangeSet) -> LossRecord:
+def _records(entries: list[LossEntry]) -> Iterator[LossRecord]:
+    """In the order of the entries, without healed ones whose ids an entry of a loss names already."""
+    healed: dict[str, RangeSet] = {}
+    lost: dict[str, RangeSet] = {}
+    for entry in entries:
+        if (ids := _ids(entry)) is not None:
+            known = healed if entry.healed else lost
+            known.setdefault(entry.stream, RangeSet()).add(*ids)
+    none = RangeSet()
+    for entry in entries:
+        ids = _ids(entry)
+        if ids is None:
+            yield LossRecord(entry=entry, state=LossState.OPEN, open=None, healed=None)
+        elif not entry.healed:
+            yield _lost_record(entry, RangeSet([ids]), healed.get(entry.stream, none))
+        elif not _covers(lost.get(entry.stream, none), RangeSet([ids])):
+            state = LossState.HEALED if entry.count else LossState.NO_LOSS
+            yield LossRecord(entry=entry, state=state, open=0, healed=entry.count)
+
+
+def _ids(entry: LossEntry) -> tuple[int, int] | None:
     if entry.first_id is None or entry.last_id is None or entry.count is None:
-        return LossRecord(entry=entry, state="open", open=None, healed=None)
-    ids = RangeSet([(entry.first_id, entry.last_id)])
-    if entry.healed:
-        if ids.common(lost) == ids:
-            return LossRecord(entry=entry, state=_FOLLOWS, open=0, healed=0)
-        state = "healed" if entry.count else "no loss"
-        return LossRecord(entry=entry, state=state, open=0, healed=entry.count)
-    healed = len(ids.common(settled))
+        return None
+    return entry.first_id, entry.last_id
+
+
+def _covers(outer: RangeSet, inner: RangeSet) -> bool:
+    return inner.common(outer) == inner
+
+
+def _lost_record(entry: LossEntry, ids: RangeSet, healed_ids: RangeSet) -> LossRecord:
+    healed = len(ids.common(healed_ids))
     missing = len(ids) - healed
-    state = "open" if not healed else "partly" if missing else "repaired"
+    state = LossState.OPEN if not healed else LossState.PARTLY if missing else LossState.REPAIRED
     return LossRecord(entry=entry, state=state, open=missing, healed=healed)
 
 

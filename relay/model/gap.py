@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, NamedTuple
+
+
+class LossCause(StrEnum):
+    """Why ids are missing; the values stand on the loss ledger."""
+
+    DISCONNECT = "disconnect"
+    """There was no connection to the exchange in between."""
+    UPSTREAM = "upstream"
+    """The exchange left the ids out on a connection that stayed open."""
+    JOURNAL = "journal"
+    """The events were accepted, and damage to the journal took them before NATS had them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +25,7 @@ class Gap:
 
     first_id: int
     last_id: int
-    cause: str
+    cause: LossCause
     from_ns: int
     to_ns: int
     sample: bytes

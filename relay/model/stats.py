@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from relay.model.choices import Overflow
+
 # What a drain of everything may take beyond its own deadline: calls, then the publishers, then the removal.
 TAKE_DOWN_GRACE_S = 6.0
 
@@ -78,7 +80,7 @@ class StreamStats:
     symbol: str
     channel: str
     state: StreamState
-    overflow: str
+    overflow: Overflow
     epoch: int
     pid: int
     node: str
@@ -181,11 +183,18 @@ class PublisherStats:
     lively: Mapping[str, int] = field(default_factory=dict)
 
 
+class ScaleMode(StrEnum):
+    """Whether the number of publishers follows the load or was set by an operator."""
+
+    AUTO = "auto"
+    FIXED = "fixed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleStatus:
-    """`mode` is `auto` or `fixed`; `reason` says in a few words why `wanted` is what it is."""
+    """`reason` says in a few words why `wanted` is what it is."""
 
-    mode: str
+    mode: ScaleMode
     wanted: int
     actual: int
     min: int

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
 
-from relay.model.stats import ErrorCode, Health, PublisherStats, ScaleStatus, StreamState, StreamStats
+from relay.model.stats import (
+    ErrorCode,
+    Health,
+    PublisherStats,
+    ScaleMode,
+    ScaleStatus,
+    StreamState,
+    StreamStats,
+)
 from relay.primitives.histogram import RollingHistogram
 
 # Upper bounds of the exported latencies. Each process fills some 500 buckets of its own, for nothing but an
@@ -306,7 +314,7 @@ class RelayMetrics:
                 Metric.POOL_WANTED: scale.wanted,
                 Metric.POOL_ACTUAL: scale.actual,
                 Metric.POOL_MAX: scale.max,
-                Metric.POOL_FIXED: scale.mode == "fixed",
+                Metric.POOL_FIXED: scale.mode is ScaleMode.FIXED,
                 Metric.RELAY_READY: not health.not_ready,
                 Metric.RELAY_HEALTHY: not health.unhealthy,
             }

@@ -10,6 +10,7 @@ from typing import Any
 from relay.config import NatsConfig, StreamSettings
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment
+from relay.model.choices import Overflow
 from relay.model.stats import LegState, PublisherStats, StreamState, StreamStats, WarmLeg
 from relay.ports import Observation, Room
 
@@ -19,7 +20,7 @@ def stream_stats(key: str, **changes: Any) -> StreamStats:
     symbol, _, channel = name.partition("@")
     stats = StreamStats(
         stream=name, venue=venue, symbol=symbol, channel=channel, state=StreamState.LIVE,
-        overflow="spill", epoch=1, pid=10, node="n", publisher=None, linked=False,
+        overflow=Overflow.SPILL, epoch=1, pid=10, node="n", publisher=None, linked=False,
         received=10, recovered=0, acknowledged=10, queued=0, in_flight=0, spilled=0, conflated=0,
         dropped=0, rejected=0, repeated=0, lost=0, healed=0, repaired=0,
         reconnects=0, rotations=0, silences=0,

@@ -9,14 +9,14 @@ import pytest
 from cli.run import StatusReporter
 from cli.screen import Screen
 from relay.errors import ClusterError
-from relay.model.stats import RelayStatus, ScaleStatus
+from relay.model.stats import RelayStatus, ScaleMode, ScaleStatus
 
 STATUS = RelayStatus(
     config_version=1,
     controller_pid=1,
     uptime_s=1.0,
     delivery="jetstream",
-    scale=ScaleStatus(mode="auto", wanted=1, actual=1, min=1, max=2, reason=""),
+    scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=1, actual=1, min=1, max=2, reason=""),
     streams=(),
     publishers=(),
 )

@@ -10,14 +10,23 @@ from hypothesis import strategies as st
 
 from cli.display.status import MAX_WIDTH, Progress, render, summary_line
 from cli.display.terminal import Tone, bar
-from relay.model.stats import PublisherStats, RelayStatus, ScaleStatus, StreamState, StreamStats, WarmLeg
+from relay.model.choices import Overflow
+from relay.model.stats import (
+    PublisherStats,
+    RelayStatus,
+    ScaleMode,
+    ScaleStatus,
+    StreamState,
+    StreamStats,
+    WarmLeg,
+)
 from relay.primitives.text import age, clip, count, millis, rate
 
 
 def a_stream(name: str = "btcusdt@trade", **changes: object) -> StreamStats:
     stream = StreamStats(
         stream=name, venue="usdm", symbol="btcusdt", channel="trade", state=StreamState.LIVE,
-        overflow="spill", epoch=1, pid=10, node="n", publisher="publisher-1", linked=True,
+        overflow=Overflow.SPILL, epoch=1, pid=10, node="n", publisher="publisher-1", linked=True,
         received=10, recovered=0, acknowledged=10, queued=0, in_flight=0, spilled=0, conflated=0,
         dropped=0, rejected=0, repeated=0, lost=0, healed=0, repaired=0,
         reconnects=0, rotations=0, silences=0,
@@ -41,7 +50,7 @@ def a_publisher(**changes: object) -> PublisherStats:
 def a_status(*streams: StreamStats, **changes: object) -> RelayStatus:
     status = RelayStatus(
         config_version=1, controller_pid=9, uptime_s=42.0, delivery="jetstream",
-        scale=ScaleStatus(mode="auto", wanted=2, actual=2, min=1, max=6, reason="rate"),
+        scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=2, actual=2, min=1, max=6, reason="rate"),
         streams=streams or (a_stream(),), publishers=(a_publisher(),),
     )  # fmt: skip
     return replace(status, **changes)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cli.display.status_notes import footnotes
-from relay.model.stats import RelayStatus, ScaleStatus, StreamStats
+from relay.model.stats import RelayStatus, ScaleMode, ScaleStatus, StreamStats
 from tests.support.fakes import stream_stats, warm_stats
 
 KEY = "usdm:btcusdt@trade"
@@ -16,7 +16,7 @@ WARM = warm_stats(KEY, node="fedcba9876543210").warm
 def said(*streams: StreamStats) -> list[str]:
     status = RelayStatus(
         config_version=1, controller_pid=9, uptime_s=42.0, delivery="jetstream",
-        scale=ScaleStatus(mode="auto", wanted=2, actual=2, min=1, max=6, reason="rate"),
+        scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=2, actual=2, min=1, max=6, reason="rate"),
         streams=streams, publishers=(),
     )  # fmt: skip
     return [line for line in footnotes(status) if line.startswith("critical")]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relay.binance.backfill import MAX_ROWS, MAX_STALLS, GapFill
 from relay.binance.streams import StreamSpec, Venue, parse_stream
 from relay.errors import UnfitAnswerError
-from relay.model.gap import FillOutcome, FillRange, Gap
+from relay.model.gap import FillOutcome, FillRange, Gap, LossCause
 
 SPOT, USDM = parse_stream(Venue.SPOT, "btcusdt@trade"), parse_stream(Venue.USDM, "btcusdt@trade")
 AGG = parse_stream(Venue.USDM, "btcusdt@aggTrade")
@@ -25,7 +25,9 @@ SAMPLES = {
 
 
 def hole(first: int, last: int, spec: StreamSpec = SPOT) -> Gap:
-    return Gap(first_id=first, last_id=last, cause="disconnect", from_ns=0, to_ns=1, sample=SAMPLES[spec])
+    return Gap(
+        first_id=first, last_id=last, cause=LossCause.DISCONNECT, from_ns=0, to_ns=1, sample=SAMPLES[spec]
+    )
 
 
 def filling(first: int, last: int, spec: StreamSpec = SPOT, *, has_key: bool = False) -> GapFill:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from cli.display.rollout import lines
 from relay.config import parse_config
 from relay.control.rollout import rollout_status
-from relay.model.stats import RelayStatus, ScaleStatus
+from relay.model.stats import RelayStatus, ScaleMode, ScaleStatus
 from tests.support.fakes import publisher_stats, stream_stats
 
 S_NS = 1_000_000_000
@@ -34,7 +34,7 @@ def linked(key: str, **changes):
 def status(*streams, **changes) -> RelayStatus:
     one = RelayStatus(
         config_version=1, controller_pid=9, uptime_s=1.0, delivery="jetstream", streams=streams,
-        scale=ScaleStatus(mode="auto", wanted=1, actual=1, min=1, max=2, reason="idle"),
+        scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=1, actual=1, min=1, max=2, reason="idle"),
         publishers=(publisher_stats("p0"),),
     )  # fmt: skip
     return replace(one, **changes)

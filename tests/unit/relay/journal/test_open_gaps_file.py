@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from relay.journal.open_gaps_file import FILE_NAME, OpenGapsFile
-from relay.model.gap import Gap
+from relay.model.gap import Gap, LossCause
 
-HOLE = Gap(first_id=8, last_id=10, cause="disconnect", from_ns=5, to_ns=7, sample=b'{"s":"\xe5\xb8\x81"}')
+HOLE = Gap(
+    first_id=8, last_id=10, cause=LossCause.DISCONNECT, from_ns=5, to_ns=7, sample=b'{"s":"\xe5\xb8\x81"}'
+)
 
 
 def test_the_next_incarnation_finds_them(tmp_path: Path) -> None:

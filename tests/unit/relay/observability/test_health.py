@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.model.stats import Health, RelayStatus, ScaleStatus
+from relay.model.stats import Health, RelayStatus, ScaleMode, ScaleStatus
 from relay.observability.health import (
     ABSENT_S,
     MUTE_S,
@@ -32,7 +32,7 @@ P0 = publisher_stats("p0")
 def status(*streams, publishers=(P0,), **changes) -> RelayStatus:
     one = RelayStatus(
         config_version=1, controller_pid=9, uptime_s=1.0, delivery="jetstream", streams=streams,
-        scale=ScaleStatus(mode="auto", wanted=1, actual=1, min=1, max=2, reason="idle"),
+        scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=1, actual=1, min=1, max=2, reason="idle"),
         publishers=publishers,
     )  # fmt: skip
     return replace(one, **changes)

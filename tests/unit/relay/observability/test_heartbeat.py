@@ -14,7 +14,7 @@ import orjson
 from actors.controller.heartbeat import RETRY_S, HeartbeatSender
 from relay.config import NatsConfig, parse_config
 from relay.errors import BusError
-from relay.model.stats import Health, RelayStatus, ScaleStatus, StoppedStream
+from relay.model.stats import Health, RelayStatus, ScaleMode, ScaleStatus, StoppedStream
 from relay.observability.heartbeat import EVERY_S, encoded
 from tests.support.fakes import stream_stats
 from tests.support.paths import ROOT
@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 NATS = parse_config("shards: [btcusdt@trade]\n", {"HOME": "/home/somebody"}).nats
 STATUS = RelayStatus(
     config_version=2, controller_pid=9, uptime_s=1.0, delivery="core", publishers=(),
-    scale=ScaleStatus(mode="auto", wanted=2, actual=1, min=1, max=2, reason=""),
+    scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=2, actual=1, min=1, max=2, reason=""),
     streams=(stream_stats("usdm:btcusdt@trade", received=13, queued=3, lost=1, gaps=1),),
     stopped=(StoppedStream(key="usdm:ethusdt@trade", who="Ann", at_ns=1),),
 )  # fmt: skip

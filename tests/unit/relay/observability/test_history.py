@@ -8,7 +8,7 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from relay.model.stats import RelayStatus, ScaleStatus, StreamState
+from relay.model.stats import RelayStatus, ScaleMode, ScaleStatus, StreamState
 from relay.observability.activity import diff_status
 from relay.observability.history import (
     ADD_UP_WITHIN_NS,
@@ -27,7 +27,7 @@ SECOND_NS = 1_000_000_000
 def status(*streams, publishers=(P0,), **changes) -> RelayStatus:
     one = RelayStatus(
         config_version=1, controller_pid=9, uptime_s=1.0, delivery="jetstream", streams=streams,
-        scale=ScaleStatus(mode="auto", wanted=1, actual=1, min=1, max=2, reason="idle"),
+        scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=1, actual=1, min=1, max=2, reason="idle"),
         publishers=publishers,
     )  # fmt: skip
     return replace(one, **changes)
@@ -104,7 +104,7 @@ def test_what_happens_to_a_publisher_is_told(changes, text):
 
 
 def test_publishers_come_and_go_and_the_pool_says_why():
-    two = ScaleStatus(mode="auto", wanted=2, actual=1, min=1, max=2, reason="a backlog of 9")
+    two = ScaleStatus(mode=ScaleMode.AUTO, wanted=2, actual=1, min=1, max=2, reason="a backlog of 9")
     more = status(publishers=(P0, publisher_stats("p1")), scale=two)
     wanted = "info pool wants 2 instead of 1, auto: a backlog of 9"
     assert told(status(), more) == ["info p1 serves now", wanted]

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from actors.publisher.gauges import PublisherGauges
-from relay.model.stats import ErrorCode, Health, ScaleStatus, StreamState
+from relay.model.stats import ErrorCode, Health, ScaleMode, ScaleStatus, StreamState
 from relay.observability.metrics import (
     BOUNDS_S,
     LegMetrics,
@@ -59,7 +59,7 @@ def update_everything(recorded: Recorded, *, received: int = 10) -> None:
     RelayMetrics(recorded).update(scale(), Health())
 
 
-def scale(mode: str = "auto") -> ScaleStatus:
+def scale(mode: ScaleMode = ScaleMode.AUTO) -> ScaleStatus:
     return ScaleStatus(mode=mode, wanted=2, actual=1, min=1, max=6, reason="")
 
 
@@ -142,7 +142,7 @@ def test_names_are_those_that_rays_exporter_gives():
     assert Metric.PUBLISHER_ACK.value.exported == "ray_sluice_publisher_ack_seconds_bucket_total"
 
 
-@pytest.mark.parametrize(("mode", "fixed"), [("auto", 0), ("fixed", 1)])
+@pytest.mark.parametrize(("mode", "fixed"), [(ScaleMode.AUTO, 0), (ScaleMode.FIXED, 1)])
 def test_the_pool_says_whether_a_human_set_it(mode, fixed):
     recorded = Recorded()
     RelayMetrics(recorded).update(scale(mode), Health())
