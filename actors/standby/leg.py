@@ -21,14 +21,8 @@ from actors.standby.step_down import StepDown
 from actors.standby.takeover import Takeover
 from actors.stream.facade import StreamActorFacade
 from actors.stream.feed_keeper import FeedKeeper
-from actors.stream.relay import (
-    RATE_HALF_LIFE_S,
-    TICK_S,
-    StreamRelay,
-    connect_gate,
-    epoch_directory,
-    journal_directory,
-)
+from actors.stream.node_files import connect_gate, epoch_directory, journal_directory
+from actors.stream.relay import RATE_HALF_LIFE_S, TICK_S, StreamRelay
 from relay.config import StreamSettings
 from relay.errors import FencedError
 from relay.journal.journal import Journal
@@ -112,7 +106,7 @@ class StandbyRelay:
             return
         relay = self._accepting
         if relay is not None:
-            relay.take(payloads, recv_ns)
+            relay.accept(payloads, recv_ns)
             return
         seen = self.memory.append(payloads, recv_ns)
         if seen.events:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
 
+from actors.stream.relay import StreamRelay
 from relay.errors import SteppedDown
 from relay.standby.peer_status import STATUS_INTERVAL_S
-
-if TYPE_CHECKING:
-    from actors.stream.relay import StreamRelay
 
 _log = logging.getLogger(__name__)
 
@@ -50,4 +47,4 @@ class StepDown:
             if read is None:
                 self._relay.intake.disconnected()
             else:
-                self._relay.take(*read)
+                self._relay.accept(*read)

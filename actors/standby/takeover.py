@@ -11,19 +11,16 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from actors.standby.replay_memory import ReplayMemory
+from actors.stream.feed_keeper import FeedKeeper
+from actors.stream.start import StartedRelay
 from relay.binance.classifier import classify
 from relay.delivery.link_codec import Resume
 from relay.model.position import StoredPosition, position_of
 from relay.model.record_batch import NO_EVENT_ID, RecordBatch
 from relay.standby.peer_status import PeerStatus
 from relay.standby.replay_buffer import DISCONTINUITY, Entry, JoinQuality, ReplayPoint
-
-if TYPE_CHECKING:
-    from actors.stream.feed_keeper import FeedKeeper
-    from actors.stream.relay import StreamRelay
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ class Takeover:
         feeding: asyncio.Task[None],
     ) -> None:
         self.epoch = epoch
-        self.feed = feed
+        self._feed = feed
         self.joined = False
         self.silent_since = time.monotonic()
         self._active = hot
@@ -81,20 +78,21 @@ class Takeover:
         """The last event in the journal of this node."""
         self._found = last
 
-    def position_known(self, message: Resume) -> int:
-        """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged.
+    def feed_for(self, relay: StartedRelay) -> FeedKeeper:
+        return self._feed
 
-        Returns how many events that are accepted here already the hot leg has stored after all; where events
-        have ids, these tell.
-        """
+    def position_known(self, relay: StartedRelay, message: Resume) -> None:
+        """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged."""
         if self._told.done():
-            return 0
+            return
         point = StoredPosition(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
         self._told.set_result(point if message.epoch else self.stored)
         before = self._accepted_behind
+        # Where events have ids, the ids say which of them are stored already.
         if before is None or self._memory.numbered or before.epoch != message.epoch:
-            return 0
-        return max(0, message.seq - before.seq)
+            return
+        if message.seq > before.seq:
+            relay.window.resume(relay.epoch, message.seq - before.seq)
 
     async def _last_accepted(self) -> _LastAccepted:
         """The last event that was accepted before."""
@@ -106,7 +104,7 @@ class Takeover:
             return _LastAccepted(position_of(found), found)
         return _LastAccepted(stored)
 
-    async def run(self, relay: StreamRelay) -> None:
+    async def run(self, relay: StartedRelay) -> None:
         """Join, then read on, for ever."""
         before = await self._last_accepted()
         place = await self._find_replay_point(before.point)
@@ -126,7 +124,7 @@ class Takeover:
             await asyncio.sleep(POLL_INTERVAL_S)
         return await self._memory.replay_point_by_time(point)
 
-    def _follow(self, relay: StreamRelay, before: _LastAccepted, place: ReplayPoint) -> None:
+    def _follow(self, relay: StartedRelay, before: _LastAccepted, place: ReplayPoint) -> None:
         point = before.point
         if not point.seq:
             relay.intake.follow(NO_EVENT_ID, NO_EVENT_ID, 0, seamless=True)
@@ -139,7 +137,7 @@ class Takeover:
         seamless = place.quality is JoinQuality.EXACT
         relay.intake.follow(point.event_id, link_id, point.recv_ns, seamless=seamless)
 
-    async def _replay(self, relay: StreamRelay, place: ReplayPoint) -> int:
+    async def _replay(self, relay: StartedRelay, place: ReplayPoint) -> int:
         events = 0
         async for entries in self._memory.replay(place.entry_index):
             for read in _reads(entries):
@@ -147,11 +145,11 @@ class Takeover:
                 if read[0].name == DISCONTINUITY:
                     relay.intake.disconnected()
                 else:
-                    relay.take([entry.payload for entry in read], read[0].recv_ns)
+                    relay.accept([entry.payload for entry in read], read[0].recv_ns)
         self.joined = True
         return events
 
-    def _log_result(self, relay: StreamRelay, events: int, seam: JoinQuality) -> None:
+    def _log_result(self, relay: StartedRelay, events: int, seam: JoinQuality) -> None:
         recovered, lost = relay.window.counts.recovered, relay.intake.lost
         if self._active is None:
             _log.info("hot, as nobody was: %d events from the journal, %d remembered", recovered, events)

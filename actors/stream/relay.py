@@ -11,16 +11,12 @@ import asyncio
 import logging
 import os
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from actors.stream.backfiller import Backfiller
-from actors.stream.connect_gate import ConnectGate
 from actors.stream.facade import StreamActorFacade
-from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.link_keeper import LinkKeeper
-from relay.binance.connect_budget import BudgetClaim
-from relay.binance.connect_budget_file import ConnectBudgetFile
+from actors.stream.node_files import epoch_directory, journal_directory
+from actors.stream.start import FreshStart, Start
 from relay.config import StreamSettings
 from relay.delivery.link_codec import Resume
 from relay.delivery.window import SendWindow
@@ -39,9 +35,6 @@ from relay.ports import Host
 from relay.primitives.clock_step import ClockStepDetector
 from relay.primitives.rate_meter import RateMeter
 
-if TYPE_CHECKING:
-    from actors.standby.takeover import Takeover
-
 _log = logging.getLogger(__name__)
 
 # Reading stops while the journal has less room than one read and its records can take.
@@ -49,26 +42,23 @@ JOURNAL_RESERVE_BYTES = 4 * 1024 * 1024
 TICK_S = 1.0
 LOG_EVERY_TICKS = 10
 RATE_HALF_LIFE_S = 1.5
-# Where a stream without a journal finds the epochs that are taken.
-EPOCHS = "epochs"
 
 
 class StreamActor(StreamActorFacade):
     def __init__(self, settings: StreamSettings, host: Host) -> None:
-        super().__init__(settings, lambda: StreamRelay(settings, host))
+        super().__init__(settings, lambda: StreamRelay(settings, host, FreshStart(settings, host)))
 
 
 class StreamRelay:
-    """Everything of one stream, on one event loop; with a `takeover`, from where another leg left off."""
+    """Everything of one stream, on one event loop; `start` says where it begins."""
 
-    def __init__(self, settings: StreamSettings, host: Host, takeover: Takeover | None = None) -> None:
+    def __init__(self, settings: StreamSettings, host: Host, start: Start) -> None:
         self.settings = settings
         self._host = host
-        self._takeover = takeover
+        self._start = start
         directory = journal_directory(settings)
         self._epochs = epoch_directory(settings, host)
-        now_ms = time.time_ns() // 1_000_000
-        self.epoch = takeover.epoch if takeover else Journal.next_epoch(self._epochs, now_ms)
+        self.epoch = start.epoch
         self._journal: Journal | None = None
         if settings.journal:
             self._journal = Journal(directory, epoch=self.epoch, max_bytes=settings.journal_max_bytes)
@@ -80,15 +70,12 @@ class StreamRelay:
         )
         self.intake = self._start_intake()
         self._clock = ClockStepDetector()
-        gate = connect_gate(settings, host, settings.spec.key)
-        self.feed = (
-            takeover.feed if takeover else FeedKeeper(settings, gate, self.take, self.intake.disconnected)
-        )
+        self.feed = start.feed_for(self)
         memory = OpenGapsFile(directory, self.epoch) if settings.journal else None
         self.backfiller = Backfiller(
             settings,
             self.intake,
-            self._put,
+            self._deliver,
             memory,
             directory=host.socket_directory,
             crowded=self._has_no_room,
@@ -101,7 +88,7 @@ class StreamRelay:
             self.epoch,
             on_room=self._reconsider_reading,
             on_refused=self._refused,
-            on_predecessor=self._predecessor_known,
+            on_predecessor=self._position_known,
             on_torn=self._journal_lost,
         )
         # Only then can a read fill memory for good.
@@ -129,8 +116,7 @@ class StreamRelay:
             )
         recovery = self._journal.recovery
         self.window.recover(recovery.events, recovery.acknowledged_offset, recovery.last_offset)
-        if self._takeover is not None:
-            self._takeover.journal_recovered(recovery.last_event)
+        self._start.journal_recovered(recovery.last_event)
         for damage in recovery.damages:
             _log.error("journal damage: %s", damage)
         if recovery.events:
@@ -151,7 +137,7 @@ class StreamRelay:
         try:
             async with asyncio.TaskGroup() as group:
                 self._tasks = [
-                    group.create_task(self._takeover.run(self) if self._takeover else self.feed.run()),
+                    group.create_task(self._start.run(self)),
                     group.create_task(self._keep_linked()),
                     group.create_task(self.backfiller.run()),
                     group.create_task(self._tick()),
@@ -170,14 +156,14 @@ class StreamRelay:
             Journal.reserve_epochs_through(self._epochs, fenced.epoch)
             raise
 
-    def take(self, payloads: list[bytes], recv_ns: int) -> None:
+    def accept(self, payloads: list[bytes], recv_ns: int) -> None:
         # Not by `recv_ns`: an overlap of two sockets hands over what it read some time ago.
         set_back_ns = self._clock.set_back_ns(time.time_ns(), time.monotonic_ns())
         if set_back_ns:
             self.intake.clock_set_back(set_back_ns)
         batch = self.intake.accept_fast(payloads, recv_ns)
         if batch is None:
-            self._take_slow(payloads, recv_ns)
+            self._accept_slow(payloads, recv_ns)
             return
         if not self.links.send_at_once(batch):
             self.window.offer(batch)
@@ -191,9 +177,9 @@ class StreamRelay:
         if self._blocks or (journal is not None and journal.used_bytes > self._journal_limit_bytes):
             self._reconsider_reading()
 
-    def _take_slow(self, payloads: list[bytes], recv_ns: int) -> None:
+    def _accept_slow(self, payloads: list[bytes], recv_ns: int) -> None:
         taken = self.intake.accept(payloads, recv_ns)
-        self._put(taken)
+        self._deliver(taken)
         if taken.accepted or taken.held:
             self.feed.delivered()
         if taken.gap is not None:
@@ -202,7 +188,7 @@ class StreamRelay:
         if taken.shutdown:
             self.feed.renew("the exchange announced its shutdown")
 
-    def _put(self, taken: IntakeResult) -> None:
+    def _deliver(self, taken: IntakeResult) -> None:
         """The publisher comes first where it can: it works while this process writes to the journal, and
         nothing that it says can be heard before that is done."""
         if self.window.has_spilled:
@@ -262,12 +248,11 @@ class StreamRelay:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
         self._store(self.intake.refused(record.payloads[0], record.recv_ns, reason))
 
-    def _predecessor_known(self, message: Resume) -> None:
-        if self._takeover is not None:
-            stored = self._takeover.position_known(message)
-            if stored:
-                self.window.resume(self.epoch, stored)
-            return
+    def _position_known(self, message: Resume) -> None:
+        self._start.position_known(self, message)
+
+    def preceded_by(self, message: Resume) -> None:
+        """This event of another incarnation is stored last; what is missing behind it is asked for."""
         taken = self.intake.preceded_by(message.event_id, message.sent_ns)
         self._store(taken)
         self.backfiller.gap_found(taken)
@@ -408,27 +393,6 @@ class StreamRelay:
             last_error=self._journal_problem or self.feed.last_error,
             problem=self.problem,
         )
-
-
-def journal_directory(settings: StreamSettings) -> Path:
-    return settings.journal_directory / settings.spec.key.replace(":", "_").replace("/", "_")
-
-
-def epoch_directory(settings: StreamSettings, host: Host) -> Path:
-    """Where a floor below the next epoch is kept, with a journal or without one."""
-    directory = journal_directory(settings)
-    return directory if settings.journal else host.socket_directory / EPOCHS / directory.name
-
-
-def connect_gate(settings: StreamSettings, host: Host, name: str) -> ConnectGate:
-    """Each socket that a stream keeps counts under a name of its own."""
-    claim = BudgetClaim(
-        stream=name,
-        total=settings.connects_per_5min,
-        streams=settings.streams,
-        shared=settings.nodes_share_address,
-    )
-    return ConnectGate(ConnectBudgetFile(host.socket_directory), claim)
 
 
 def _ms(ns: float | None) -> float | None:

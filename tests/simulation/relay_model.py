@@ -16,6 +16,7 @@ from actors.publisher.dispatcher import DispatcherLimits
 from actors.publisher.sessions import PublisherSettings
 from actors.standby.leg import StandbyRelay
 from actors.stream.relay import StreamRelay
+from actors.stream.start import FreshStart
 from relay.config import Config, StreamSettings
 from relay.model.assignment import Assignment, PublisherEndpoint
 from relay.publish.lane import LaneLimits
@@ -176,7 +177,7 @@ class RelayModel:
         stream.incarnations.append(incarnation)
 
         async def main() -> None:
-            relay = StreamRelay(stream.settings, self.host)
+            relay = StreamRelay(stream.settings, self.host, FreshStart(stream.settings, self.host))
             stream.owners.append((process.name, self.world.turns, relay.epoch))
             incarnation.relay = self.by_process[process] = relay
             await relay.run()

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.relay import StreamActor, StreamRelay
+from actors.stream.start import FreshStart
 from relay.config import StreamSettings, parse_config
 from relay.delivery import link_codec
 from relay.errors import FencedError
@@ -549,7 +550,7 @@ def test_a_start_above_the_fence_follows_one_below_it_though_there_is_no_journal
     settings = rig.settings().model_copy(update={"journal": False, "overflow": Overflow.DROP_OLDEST})
 
     async def fenced() -> tuple[int, int]:
-        relay = StreamRelay(settings, rig.host)
+        relay = StreamRelay(settings, rig.host, FreshStart(settings, rig.host))
         life = asyncio.create_task(relay.run())
         await asyncio.to_thread(until, lambda: relay.links.linked)
         later = relay.epoch + 3_600_000

@@ -21,7 +21,7 @@ class Relay:
         self.intake = SimpleNamespace(disconnected=lambda: self.got.append("hole"))
         self.settings = SimpleNamespace(spec=SimpleNamespace(key="usdm:btcusdt@trade"))
 
-    def take(self, payloads: list[bytes], recv_ns: int) -> None:
+    def accept(self, payloads: list[bytes], recv_ns: int) -> None:
         self.got.append((payloads, recv_ns))
 
 
