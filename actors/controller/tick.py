@@ -41,7 +41,7 @@ from relay.model.stats import (
     TakenDown,
 )
 from relay.observability.health import Finding, HealthTracker, health_of
-from relay.observability.metrics import RelayMetrics
+from relay.observability.metric_recording import RelayMetrics
 from relay.ports import Cluster, Host, Room
 
 _log = logging.getLogger(__name__)

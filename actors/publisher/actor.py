@@ -19,7 +19,7 @@ from actors.runtime.loop import ActorLoop
 from relay.adapters.link_server import Listeners
 from relay.errors import BusError
 from relay.model.stats import PublisherStats
-from relay.observability.metrics import PublisherMetrics
+from relay.observability.metric_recording import PublisherMetrics
 from relay.ports import Host
 
 __all__ = ["PublisherActor", "PublisherSettings"]

@@ -29,7 +29,7 @@ from relay.journal.journal import Journal
 from relay.model.assignment import Assignment
 from relay.model.position import StoredPosition, position_of
 from relay.model.stats import LegState, StreamState, StreamStats, WarmLeg
-from relay.observability.metrics import LegMetrics
+from relay.observability.metric_recording import LegMetrics
 from relay.ports import Host
 from relay.primitives.rate_meter import RateMeter
 from relay.standby.election import Election

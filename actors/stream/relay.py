@@ -30,7 +30,7 @@ from relay.model.assignment import Assignment
 from relay.model.choices import Overflow
 from relay.model.record_batch import RecordBatch
 from relay.model.stats import StreamState, StreamStats
-from relay.observability.metrics import StreamMetrics
+from relay.observability.metric_recording import StreamMetrics
 from relay.ports import Host
 from relay.primitives.clock_step import ClockStepDetector
 from relay.primitives.rate_meter import RateMeter

@@ -8,7 +8,7 @@ from pathlib import Path
 from relay.config import NatsConfig, StreamSettings
 from relay.model.assignment import Assignment
 from relay.model.stats import PublisherStats, StreamState, StreamStats
-from relay.observability.metrics import PublisherMetrics, StreamMetrics
+from relay.observability.metric_recording import PublisherMetrics, StreamMetrics
 from relay.ports import Host
 from tests.support.fakes import publisher_stats, stream_stats
 

@@ -8,15 +8,8 @@ import pytest
 
 from actors.publisher.gauges import PublisherGauges
 from relay.model.stats import ErrorCode, Health, ScaleMode, ScaleStatus, StreamState
-from relay.observability.metrics import (
-    BOUNDS_S,
-    LegMetrics,
-    Metric,
-    MetricKind,
-    PublisherMetrics,
-    RelayMetrics,
-    StreamMetrics,
-)
+from relay.observability.metric_recording import LegMetrics, PublisherMetrics, RelayMetrics, StreamMetrics
+from relay.observability.metrics import BOUNDS_S, Metric, MetricKind
 from relay.primitives.histogram import RollingHistogram
 from tests.support.fakes import publisher_stats, stream_stats
 
@@ -67,6 +60,11 @@ def test_every_metric_there_is_gets_recorded():
     recorded = Recorded()
     update_everything(recorded)
     assert {metric for metric, *_ in [*recorded.gauges, *recorded.counters]} == set(Metric)
+
+
+def test_every_metric_but_buckets_and_those_of_legs_names_what_it_reads():
+    without = {m for m in Metric if m.value.read is None and m.value.kind is not MetricKind.BUCKETS}
+    assert without == {Metric.STREAM_WARM, Metric.STREAM_TAKEOVERS}
 
 
 def test_names_are_unique_and_every_metric_has_a_meaning():
