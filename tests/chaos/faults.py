@@ -14,8 +14,9 @@ from relay.model.actors import ActorId, Role
 from tests.chaos.clock import WallClock
 from tests.chaos.processes import GoneError, MuteError, Seams
 from tests.chaos.proxy import Bandwidth, Timeout, Way
-from tests.chaos.rig import STREAMS, Rig, never, publisher, stream, until
+from tests.chaos.rig import STREAMS, Rig, never, publisher, stream
 from tests.chaos.schedule import Planned
+from tests.support.polling import until
 
 RATE_PER_S = 50.0
 HOUR_S = 3600.0

@@ -39,14 +39,13 @@ import random
 import signal
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote
 
 import nats
@@ -73,8 +72,8 @@ from tests.support.oracle import (
     quantile_ms,
     read_stored,
 )
+from tests.support.polling import until
 
-T = TypeVar("T")
 FLOOD = "btcusdt@trade"
 STREAMS = (FLOOD, "ethusdt@trade", "btcusdt@aggTrade", "ethusdt@bookTicker", "btcusdt@depth@100ms")
 RATE_PER_S = 100.0
@@ -93,16 +92,6 @@ def twin(name: str) -> ActorId:
 
 def publisher(name: str) -> ActorId:
     return ActorId(Role.PUBLISHER, name)
-
-
-def until(met: Callable[[], T], what: str, within_s: float = 60.0, pause_s: float = 0.02) -> T:
-    """Poll until it is true; raises AssertionError that says what never came."""
-    deadline = time.monotonic() + within_s
-    waiting = threading.Event()
-    while not (found := met()):
-        assert time.monotonic() < deadline, f"never happened within {within_s:g} s: {what}"
-        waiting.wait(pause_s)
-    return found
 
 
 def free_port() -> int:

@@ -12,9 +12,10 @@ from relay.errors import ClusterError
 from relay.model.stats import RelayStatus
 from tests.chaos.faults import Faults, NotNowError, Undo
 from tests.chaos.processes import GoneError, MuteError, footprint
-from tests.chaos.rig import Rig, until
+from tests.chaos.rig import Rig
 from tests.chaos.schedule import Planned
 from tests.support.oracle import Findings
+from tests.support.polling import until
 
 WATCH_EVERY_S = 1.0
 # A process has all its sockets and threads by then.

@@ -8,8 +8,9 @@ import pytest
 
 from tests.chaos.clock import WallClock
 from tests.chaos.processes import Seams
-from tests.chaos.rig import FLOOD, STREAMS, Rig, publisher, stream, until
+from tests.chaos.rig import FLOOD, STREAMS, Rig, publisher, stream
 from tests.chaos.rows import Row
+from tests.support.polling import until
 
 HOUR_S = 3600.0
 KEY = f"usdm:{FLOOD}"

@@ -19,8 +19,9 @@ import driver
 from relay.config import Config, load_config
 from relay.errors import ConfigError
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.rig import FLOOD, STREAMS, Rig, until
+from tests.chaos.rig import FLOOD, STREAMS, Rig
 from tests.chaos.rows import Row
+from tests.support.polling import until
 
 DRIVER = Path(driver.__file__)
 MIB = 1024 * 1024

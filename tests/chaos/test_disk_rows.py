@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.processes import Seams
-from tests.chaos.rig import FLOOD, STREAMS, Rig, stream, until
+from tests.chaos.rig import FLOOD, STREAMS, Rig, stream
 from tests.chaos.rows import Row
 from tests.chaos.small_disk import free_bytes, small_disk
+from tests.support.polling import until
 
 KEY = f"usdm:{FLOOD}"
 

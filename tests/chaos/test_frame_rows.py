@@ -23,8 +23,9 @@ from tests.chaos.frame_proxy import (
     frame,
 )
 from tests.chaos.processes import footprint
-from tests.chaos.rig import FLOOD, Rig, stream, until
+from tests.chaos.rig import FLOOD, Rig, stream
 from tests.chaos.rows import Row
+from tests.support.polling import until
 
 KEY = f"usdm:{FLOOD}"
 MIB = 1024 * 1024

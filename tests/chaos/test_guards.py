@@ -10,13 +10,14 @@ import pytest
 import relay.control.reconcile
 from relay.model.actors import ActorId
 from tests.chaos.processes import Seams
-from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream, until
+from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream
 from tests.chaos.rows import Row
 from tests.chaos.schedule import KINDS, Planned
 from tests.chaos.soak import Soak
 from tests.chaos.test_nats_rows import outlast_the_dedup_window
 from tests.chaos.test_socket_rows import STORM_ATTEMPTS, silence_one, storm, vanish_behind
 from tests.support.oracle import Findings
+from tests.support.polling import until
 
 KEY = f"usdm:{FLOOD}"
 # A busy stream that is silent is to be left within this.

@@ -21,7 +21,7 @@ from tests.chaos import frame_proxy
 from tests.chaos.certificates import Authority, Impostor
 from tests.chaos.frame_proxy import BINARY, FINAL, PING, FrameProxy, frame, head_of
 from tests.chaos.name_server import answer
-from tests.chaos.rig import until
+from tests.support.polling import until
 
 MESSAGES = [b"a", b"b" * 200, b"c" * 70_000]
 # Asks for the IPv4 address of a.b.

@@ -12,9 +12,10 @@ import pytest
 
 from relay.model.actors import ActorId
 from tests.chaos.processes import Seams
-from tests.chaos.rig import FLOOD, STREAMS, Rig, publisher, stream, until
+from tests.chaos.rig import FLOOD, STREAMS, Rig, publisher, stream
 from tests.chaos.rows import Row
 from tests.chaos.small_memory import SmallMemory, choose_first
+from tests.support.polling import until
 
 KEY = f"usdm:{FLOOD}"
 WINDOW_BYTES = 4 * 1024 * 1024

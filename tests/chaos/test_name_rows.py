@@ -12,9 +12,10 @@ from tests.chaos.certificates import Authority, Impostor
 from tests.chaos.frame_proxy import FrameProxy
 from tests.chaos.name_server import NameServer
 from tests.chaos.processes import Seams
-from tests.chaos.rig import FLOOD, STREAMS, Rig, free_port, stream, until
+from tests.chaos.rig import FLOOD, STREAMS, Rig, free_port, stream
 from tests.chaos.rows import Row
 from tests.chaos.test_socket_rows import assert_others_untouched
+from tests.support.polling import until
 
 KEY = f"usdm:{FLOOD}"
 HOST = "exchange.sluice.test"

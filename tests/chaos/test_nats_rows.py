@@ -14,9 +14,10 @@ from actors.publisher.dispatcher import DispatcherLimits
 from tests.chaos.island import Island
 from tests.chaos.processes import Seams
 from tests.chaos.proxy import Bandwidth, Timeout, Way
-from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream, until
+from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream
 from tests.chaos.rows import Row
 from tests.chaos.small_disk import enlarge, free_bytes, small_disk
+from tests.support.polling import until
 
 NANOSECONDS = 1e9
 # When a publisher gives an answer up, and how often it looks.

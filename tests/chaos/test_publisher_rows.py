@@ -7,8 +7,9 @@ import time
 import pytest
 
 from relay.model.actors import Role
-from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, until
+from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher
 from tests.chaos.rows import Row
+from tests.support.polling import until
 
 KINDS = ("trade", "aggTrade", "bookTicker", "depth@100ms")
 EIGHT = tuple(f"{symbol}usdt@{kind}" for symbol in ("btc", "eth") for kind in KINDS)

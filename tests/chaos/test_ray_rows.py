@@ -12,8 +12,8 @@ import pytest
 
 from relay.adapters.local.process_tree import name_of
 from tests.chaos.on_ray import FEW, Head, RelayOnRay, ended, head
-from tests.chaos.rig import until
 from tests.chaos.rows import Row
+from tests.support.polling import until
 
 NANOSECONDS = 1e9
 pytestmark = pytest.mark.timeout(300)

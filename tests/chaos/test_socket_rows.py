@@ -12,9 +12,10 @@ from tests.chaos.frame_proxy import FrameProxy
 from tests.chaos.island import Island
 from tests.chaos.processes import Seams
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.rig import FLOOD, STREAMS, Rig, stream, until
+from tests.chaos.rig import FLOOD, STREAMS, Rig, stream
 from tests.chaos.rows import Row
 from tests.chaos.test_publisher_rows import EIGHT
+from tests.support.polling import until
 
 KEY = f"usdm:{FLOOD}"
 BOOKS = "ethusdt@bookTicker"

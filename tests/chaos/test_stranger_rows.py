@@ -14,8 +14,9 @@ import pytest
 
 from relay.delivery import link_codec
 from tests.chaos.processes import SECRET, footprint
-from tests.chaos.rig import FLOOD, Rig, publisher, stream, until
+from tests.chaos.rig import FLOOD, Rig, publisher, stream
 from tests.chaos.rows import Row
+from tests.support.polling import until
 
 NOBODY = 65534
 KEY = f"usdm:{FLOOD}"

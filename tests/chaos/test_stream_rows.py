@@ -10,8 +10,9 @@ import pytest
 from relay.binance.streams import Venue
 from relay.journal.open_gaps_file import OpenGapsFile
 from relay.model.actors import ActorId, Role
-from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, stream, until
+from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, stream
 from tests.chaos.rows import Row
+from tests.support.polling import until
 
 SECOND_NS = 1_000_000_000
 FLOOD_PER_S = 10 * RATE_PER_S

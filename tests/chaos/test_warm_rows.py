@@ -11,9 +11,10 @@ import pytest
 
 from relay.model.actors import ActorId
 from tests.chaos.processes import Seams, tcp_ports
-from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, stream, twin, until
+from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, stream, twin
 from tests.chaos.rows import Row
 from tests.support.oracle import Findings
+from tests.support.polling import until
 
 BOOKS, DEPTH = "ethusdt@bookTicker", "btcusdt@depth@100ms"
 CRITICAL = (FLOOD, BOOKS, DEPTH)

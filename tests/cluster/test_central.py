@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from relay.errors import ClusterError
 from relay.model.stats import PublisherStats, RelayStatus, StreamState, StreamStats
 from tests.cluster.side_reader import read_losses
 from tests.support.paths import ROOT
+from tests.support.polling import until, until_status
 
 TEN = ROOT / "shards.yaml"
 FLOODED = "btcusdt@trade"
@@ -51,14 +50,7 @@ class Rig:
 
     def until(self, met: Callable[[RelayStatus], bool], what: str, within_s: float = 60.0) -> RelayStatus:
         """Poll: the relay's own view lags by its tick of a second."""
-        deadline = time.monotonic() + within_s
-        pause = threading.Event()
-        while time.monotonic() < deadline:
-            status = self.status()
-            if status is not None and met(status):
-                return status
-            pause.wait(0.1)
-        raise AssertionError(f"never happened: {what}; last seen {self.status()}")
+        return until_status(self.cluster.status, met, what, within_s)
 
     def received(self, count: int) -> None:
         self.until(lambda status: stream(status, FLOODED).received >= count, f"{count} events of the flood")
@@ -116,11 +108,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 def until_subscribed(exchange: SimulatedExchange, config: Config) -> None:
     wanted = {settings.spec.name for settings in config.streams}
-    deadline = time.monotonic() + 30.0
-    pause = threading.Event()
-    while exchange.subscribed() != wanted:
-        assert time.monotonic() < deadline, "not every stream has a socket"
-        pause.wait(0.1)
+    until(lambda: exchange.subscribed() == wanted, "every stream has a socket", 30.0, pause_s=0.1)
     exchange.start_traffic()
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from relay.config import Config, parse_config
 from relay.errors import ClusterError, UsageError
 from relay.model.stats import RelayStatus
 from relay.observability.metrics import Metric
+from tests.support import polling
 from tests.support.paths import ROOT
 
 STAND_INS = ActorClasses(
@@ -40,13 +40,12 @@ def config(*streams: str) -> Config:
 
 
 def until(met: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
+    def met_by_now() -> bool:
         with contextlib.suppress(ClusterError):
-            if met():
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"never happened: {what}")
+            return met()
+        return False
+
+    polling.until(met_by_now, what, DEADLINE_S, pause_s=0.05)
 
 
 def is_well(status: RelayStatus, publishers: int) -> bool:

@@ -17,10 +17,12 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 
+from actors.stream.relay import LOG_EVERY_TICKS, TICK_S
 from relay.adapters.nats.heartbeat import SUBJECT
 from relay.observability.heartbeat import EVERY_S
 from tests.cluster.processes import Command, ask, started
 from tests.support.browser import CHROMIUM, browser
+from tests.support.polling import until
 from tests.support.prometheus import PROMETHEUS, Prometheus
 from tools.alert_rules import rules, rules_file
 from tools.dashboards import sluice_dashboard
@@ -32,6 +34,7 @@ VARIABLES = {
     "$__rate_interval": "10s", "$__range": "10s", "$SessionName": ".+", "$Cluster": ".*", "$stream": ".+",
 }  # fmt: skip
 SCRAPES = 12
+LOG_EVERY_S = LOG_EVERY_TICKS * TICK_S
 COMPARISON = re.compile(r"(.+) (?:==|<|>) (.+)", re.DOTALL)
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
@@ -189,13 +192,16 @@ def test_the_page_shows_the_status_and_scales(whole: Whole) -> None:
 
 
 def test_process_titles_and_logs_tell_of_each_stream(whole: Whole) -> None:
-    logs = list((Path(whole.cluster["run_directory"]) / "ray").glob("session_*/logs/worker-*.err"))
-    written = "\n".join(path.read_text() for path in logs)
+    def written() -> str:
+        logs = (Path(whole.cluster["run_directory"]) / "ray").glob("session_*/logs/worker-*.err")
+        return "\n".join(path.read_text() for path in logs)
+
     for one in whole.status["streams"]:
         title = Path(f"/proc/{one['pid']}/cmdline").read_text()
         assert title.startswith(f"ray::Stream {one['stream']} backlog=")
-        assert f"live, was connecting: {one['stream']} live backlog=" in written
-        assert f"INFO actors.stream.relay: {one['stream']} live backlog=" in written, "the status line"
+        assert f"live, was connecting: {one['stream']} live backlog=" in written()
+        line = f"INFO actors.stream.relay: {one['stream']} live backlog="
+        until(lambda line=line: line in written(), f"the status line of {one['stream']}", LOG_EVERY_S + 10.0)
 
 
 def test_a_heartbeat_tells_the_totals(whole: Whole) -> None:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -26,6 +25,7 @@ from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.binance.streams import Venue
 from tests.chaos.island import Island
 from tests.cluster.processes import NODE_OPTIONS, RAY, ROOT, node
+from tests.support import polling
 
 DEADLINE_S = 90.0
 # The head holds the controller, both streams and one publisher, and nothing more.
@@ -100,10 +100,7 @@ class Site:
 
 
 def until(met: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not met():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.2)
+    polling.until(met, what, DEADLINE_S, pause_s=0.2)
 
 
 def pids(status: dict[str, Any]) -> dict[str, int]:

@@ -3,12 +3,10 @@ one loses nothing."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +29,7 @@ from relay.model.stats import RelayStatus, StreamStats
 from tests.cluster.processes import ROOT
 from tests.cluster.test_submission import NODE_OPTIONS, RAY, free_port, node
 from tests.support.oracle import Stored, read_stored
+from tests.support.polling import until_status
 
 NAMES = ("btcusdt@trade", "ethusdt@bookTicker")
 LIMIT_S = 2.0
@@ -46,15 +45,7 @@ class Site:
     config: Config
 
     def until(self, met: Callable[[RelayStatus], bool], what: str, within_s: float = 90.0) -> RelayStatus:
-        deadline = time.monotonic() + within_s
-        pause, status = threading.Event(), None
-        while time.monotonic() < deadline:
-            with contextlib.suppress(ClusterError):
-                status = self.cluster.status()
-                if met(status):
-                    return status
-            pause.wait(0.1)
-        raise AssertionError(f"never happened: {what}; last seen {status}")
+        return until_status(self.cluster.status, met, what, within_s)
 
     def stored(self) -> dict[str, list[Stored]]:
         sources = {one.spec.jetstream_name: one.stored_subject for one in self.config.streams}

@@ -23,7 +23,8 @@ from relay.config import parse_config
 from relay.model.choices import Delivery
 from simulator.settings import ExchangeSettings
 from tests.support.paths import ROOT, SAMPLES
-from tests.support.relay_rig import ExchangeThread, Relay, configured, until
+from tests.support.polling import until
+from tests.support.relay_rig import ExchangeThread, Relay, configured
 
 TEN = ROOT / "shards.yaml"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from urllib.parse import urlsplit
 
 from actors.controller.actor import Controller
 from relay.config import Config, parse_config
-from relay.errors import ClusterError
 from relay.model.actors import ActorId, Role
 from relay.model.stats import RelayStatus
 from tests.support.fakes import FakeCluster
 from tests.support.hosts import PlainHost
+from tests.support.polling import until, until_status
 
 TOKEN = "a-token-of-the-tests"
 DEADLINE_S = 10.0
@@ -75,24 +74,14 @@ class Served:
         return self.ask("POST", path, json.dumps(body).encode(), **{**usual, **headers})
 
     def history_until(self, after: int, met: Callable[[Any], object]) -> Any:
-        pause = threading.Event()
-        for _ in range(int(DEADLINE_S / 0.01)):
-            found = self.ask("GET", f"/history.json?after={after}").json
-            if met(found):
-                return found
-            pause.wait(0.01)
-        raise AssertionError(f"never in the history: {found}")
+        def found() -> Any:
+            history = self.ask("GET", f"/history.json?after={after}").json
+            return history if met(history) else None
+
+        return until(found, "it is in the history", DEADLINE_S, pause_s=0.01)
 
     def until(self, met: Callable[[RelayStatus], object], what: str) -> RelayStatus:
-        pause = threading.Event()
-        for _ in range(int(DEADLINE_S / 0.01)):
-            try:
-                if met(status := self.controller.status()):
-                    return status
-            except ClusterError:
-                pass
-            pause.wait(0.01)
-        raise AssertionError(f"never happened: {what}")
+        return until_status(self.controller.status, met, what, DEADLINE_S, pause_s=0.01)
 
 
 class PageRig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from relay.model.stats import StreamStats
 from simulator.server import ExchangeServer
 from simulator.settings import ExchangeSettings
 from tests.support.hosts import PlainHost
+from tests.support.polling import until
 
 
 class ExchangeThread:
@@ -121,15 +121,6 @@ def _endpoint(host: PlainHost, publisher: PublisherActor) -> PublisherEndpoint:
         unix_path=stats.unix_path,
         tcp_address=stats.tcp_address,
     )
-
-
-def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
-    """Poll, since the sides share no event."""
-    deadline = time.monotonic() + within_s
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        pause.wait(0.01)
 
 
 def configured(text: str, exchange: ExchangeThread, nats: EmbeddedNats, directory: Path) -> Config:

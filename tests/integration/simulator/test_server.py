@@ -23,6 +23,7 @@ from simulator.replay import load_recording
 from simulator.server import ExchangeServer, run_exchange
 from simulator.settings import ExchangeSettings
 from tests.support.paths import SAMPLES
+from tests.support.polling import until_async
 
 TRADES = "btcusdt@trade"
 MARK = "btcusdt@markPrice@1s"
@@ -68,12 +69,6 @@ async def closed(socket: ClientConnection) -> ConnectionClosed:
                 await socket.recv()
         except ConnectionClosed as end:
             return end
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def ask(socket: ClientConnection, method: str, *params: str) -> dict[str, Any]:
@@ -132,7 +127,7 @@ def test_the_combined_form_carries_the_same_payloads_as_the_raw_one() -> None:
             client(server, f"/public/ws/{TRADES}") as raw,
             client(server, f"/public/stream?streams={TRADES}/btcusdt@bookTicker") as combined,
         ):
-            await until(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.outlets) == 2)
             server.emit(TRADES, 50)
             payloads, wrapped = await read(raw, 50), await read(combined, 50)
             lead = b'{"stream":"btcusdt@trade","data":'
@@ -208,9 +203,9 @@ def test_only_a_client_that_answers_pings_stays() -> None:
             client(server, f"/public/ws/{TRADES}") as alive,
             client(server, f"/public/ws/{TRADES}") as deaf,
         ):
-            await until(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.outlets) == 2)
             deaf.transport.pause_reading()
-            await until(lambda: len(server.outlets) == 1)
+            await until_async(lambda: len(server.outlets) == 1)
             deaf.transport.resume_reading()
             end = await closed(deaf)
             assert end.rcvd is None or end.rcvd.code == 1008
@@ -261,7 +256,7 @@ def test_a_shutdown_notice_comes_in_the_connections_own_form_and_then_the_end() 
             client(server, f"/public/ws/{TRADES}") as raw,
             client(server, f"/public/stream?streams={TRADES}") as combined,
         ):
-            await until(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.outlets) == 2)
             assert server.shutdown_notice(TRADES, close_after_s=0.0) == 2
             plain = orjson.loads((await read(raw, 1))[0])
             wrapped = orjson.loads((await read(combined, 1))[0])
@@ -316,7 +311,7 @@ def test_a_silenced_stream_stops_for_old_sockets_while_new_ones_get_it() -> None
             await server.wait_subscribed(TRADES)
             server.silence(TRADES)
             async with client(server, f"/public/ws/{TRADES}") as new:
-                await until(lambda: len(server.outlets) == 2)
+                await until_async(lambda: len(server.outlets) == 2)
                 server.emit(TRADES, 5)
                 assert len(await read(new, 5)) == 5
                 server.emit("btcusdt@bookTicker", 1)
@@ -388,9 +383,9 @@ def test_a_slow_reader_gets_everything_that_was_counted_as_sent() -> None:
         ):
             await server.wait_sent(TRADES, 1)
             socket.transport.pause_reading()
-            await until(lambda: all(outlet.paused for outlet in server.outlets))
+            await until_async(lambda: all(one.paused for one in server.outlets))
             held = server.sent()[TRADES].events
-            await until(lambda: server.catalog.channels[TRADES].stalled)
+            await until_async(lambda: server.catalog.channels[TRADES].stalled)
             assert server.sent()[TRADES].events == held
             socket.transport.resume_reading()
             await server.wait_sent(TRADES, held + 1)
@@ -410,7 +405,7 @@ def test_a_socket_that_lags_behind_another_is_cut_and_the_other_gets_all() -> No
             client(server, f"/public/ws/{TRADES}") as slow,
             client(server, f"/public/ws/{TRADES}") as fast,
         ):
-            await until(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.outlets) == 2)
             slow.transport.pause_reading()
             got: list[bytes] = []
             while len(server.outlets) == 2:
@@ -433,7 +428,7 @@ def test_a_socket_that_lags_a_while_gets_what_was_queued_for_it() -> None:
             client(server, f"/public/ws/{TRADES}") as slow,
             client(server, f"/public/ws/{TRADES}") as fast,
         ):
-            await until(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.outlets) == 2)
             slow.transport.pause_reading()
             got: list[bytes] = []
             while not any(outlet.paused for outlet in server.outlets):
@@ -483,9 +478,9 @@ def test_events_of_an_absence_are_reported_and_can_be_healed() -> None:
                 await server.wait_subscribed(TRADES)
                 server.emit(TRADES, 10)
                 before = ids(await read(socket, 10))
-            await until(lambda: not server.outlets)
+            await until_async(lambda: not server.outlets)
             server.emit(TRADES, 40)
-            await until(lambda: server.sent()[TRADES].unseen == 40)
+            await until_async(lambda: server.sent()[TRADES].unseen == 40)
             async with client(server, f"/public/ws/{TRADES}") as socket:
                 await server.wait_subscribed(TRADES)
                 server.emit(TRADES, 10)
@@ -506,7 +501,7 @@ def test_events_are_left_out_on_demand_and_rest_has_them() -> None:
             await server.wait_subscribed(TRADES)
             assert (await http(server, "POST", f"/sim/skip?stream={TRADES}&count=3"))[0] == 200
             server.emit(TRADES, 3)
-            await until(lambda: server.sent()[TRADES].unseen == 3)
+            await until_async(lambda: server.sent()[TRADES].unseen == 3)
             server.skip(TRADES, 2)
             server.emit(TRADES, 7)
             got = ids(await read(socket, 5))
@@ -636,7 +631,9 @@ def test_the_exchange_ends_although_a_client_does_not_read() -> None:
         async with exchange(rates={TRADES: 500_000.0}) as server:
             socket = await client(server, f"/public/ws/{TRADES}")
             socket.transport.pause_reading()
-            await until(lambda: bool(server.outlets) and all(outlet.paused for outlet in server.outlets))
+            await until_async(
+                lambda: bool(server.outlets) and all(outlet.paused for outlet in server.outlets)
+            )
         socket.transport.abort()
 
     run(case)
@@ -645,10 +642,7 @@ def test_the_exchange_ends_although_a_client_does_not_read() -> None:
 def test_a_run_prints_its_url_and_serves_until_cancelled(capsys: pytest.CaptureFixture[str]) -> None:
     async def case() -> None:
         serving = asyncio.create_task(run_exchange(ExchangeSettings()))
-        printed = ""
-        while not printed:
-            await asyncio.sleep(0.005)
-            printed = capsys.readouterr().out
+        printed = await until_async(lambda: capsys.readouterr().out)
         assert printed.count("\n") == 1
         async with connect(f"{printed.strip()}/public/ws/btcusdt@bookTicker") as socket:
             await read(socket, 1)

@@ -7,7 +7,7 @@ import gc
 import http.client
 import json
 import socket
-import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from relay.observability.page_requests import MAX_BODY_BYTES, MAX_CONNECTIONS
 from relay.observability.status_json import encoded
 from tests.support.page_rig import DEADLINE_S, TOKEN, config
+from tests.support.polling import until
 
 
 def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(serve):
@@ -179,14 +180,13 @@ def test_too_many_connections_are_closed_and_then_it_goes_on(serve):
         assert one_more.recv(1) == b""
     for peer in peers:
         peer.close()
-    pause = threading.Event()
-    for _ in range(500):
-        try:
-            assert served.ask("GET", "/healthz").status == 200
-            return
-        except (ConnectionError, http.client.HTTPException):
-            pause.wait(0.01)
-    raise AssertionError("it never served again")
+
+    def serves() -> bool:
+        with suppress(ConnectionError, http.client.HTTPException):
+            return served.ask("GET", "/healthz").status == 200
+        return False
+
+    until(serves, "it serves again", DEADLINE_S)
 
 
 def test_ready_once_every_stream_has_delivered_and_nats_acknowledges(serve):

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -730,7 +731,10 @@ def test_draining_ends_at_its_deadline(nats_server: EmbeddedNats) -> None:
     async def test() -> None:
         async with Rig(nats_server) as rig:
             client = await rig.opened()
-            await asyncio.to_thread(rig.publisher.drain, 0.05)
+            began = time.monotonic()
+            stats = await asyncio.to_thread(rig.publisher.drain, 0.05)
+            assert time.monotonic() - began < 1.0
+            assert stats.streams == (TRADE,)
             await client.until_closed()
 
     run(test())

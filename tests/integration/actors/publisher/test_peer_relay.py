@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,9 @@ def test_there_are_only_so_many_legs(nats_server: EmbeddedNats) -> None:
 def test_legs_do_not_hold_up_a_drain(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
         leg = await joined(rig, 1)
+        began = time.monotonic()
         await asyncio.to_thread(rig.publisher.drain, 5.0)
+        assert time.monotonic() - began < 1.0
         await leg.until(lambda one: one.closed)
 
     play(nats_server, act)

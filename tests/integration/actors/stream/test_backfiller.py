@@ -28,7 +28,8 @@ from relay.binance.streams import Venue
 from relay.config import Config
 from relay.losses.entry import LossEntry, read_entry
 from simulator.settings import ExchangeSettings
-from tests.support.relay_rig import ExchangeThread, Relay, configured, until
+from tests.support.polling import until
+from tests.support.relay_rig import ExchangeThread, Relay, configured
 
 TRADE = "btcusdt@trade"
 

@@ -28,6 +28,7 @@ from relay.feed import handover, silence
 from relay.primitives.backoff import Backoff
 from simulator.server import ExchangeServer
 from simulator.settings import ExchangeSettings
+from tests.support.polling import until_async
 
 TRADES, STATES = "btcusdt@trade", "btcusdt@depth20@100ms"
 
@@ -38,12 +39,6 @@ def run(case: Callable[[], Awaitable[None]]) -> None:
             await case()
 
     asyncio.run(within_deadline())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -68,7 +63,7 @@ def test_what_comes_in_a_lull_is_read_at_its_end(name: str, tmp_path: Path) -> N
                 for _ in range(20):
                     read = len(keeper.payloads)
                     keeper.feed.pause_reads_for(0.01)
-                    await until(lambda: len(keeper.payloads) > read)  # noqa: B023
+                    await until_async(lambda: len(keeper.payloads) > read)  # noqa: B023
                 await same_as_sent(server, keeper, name)
 
     run(case)
@@ -79,7 +74,7 @@ def test_a_pause_outlasts_the_lull_in_which_it_began(tmp_path: Path) -> None:
         async with exchange(rates={"*": 500.0}) as server:
             keeper = Keeper(stream(server.url, TRADES), tmp_path)
             async with keeper.running():
-                await until(lambda: len(keeper.payloads) > 5)
+                await until_async(lambda: len(keeper.payloads) > 5)
                 loop = asyncio.get_running_loop()
                 over: asyncio.Future[None] = loop.create_future()
                 keeper.feed.pause_reads_for(0.05)
@@ -89,7 +84,7 @@ def test_a_pause_outlasts_the_lull_in_which_it_began(tmp_path: Path) -> None:
                 loop.call_later(0.06, over.set_result, None)
                 await over
                 sent = server.sent()[TRADES].events
-                await until(lambda: server.sent()[TRADES].events > sent + 20)
+                await until_async(lambda: server.sent()[TRADES].events > sent + 20)
                 assert len(keeper.payloads) == read
                 keeper.feed.resume()
                 await same_as_sent(server, keeper, TRADES)
@@ -147,7 +142,7 @@ async def same_as_sent(server: ExchangeServer, keeper: Keeper, name: str) -> Non
     """Every event once, in order, byte for byte."""
     await server.stop_traffic()
     sent = server.sent()[name]
-    await until(lambda: len(keeper.payloads) >= sent.events)
+    await until_async(lambda: len(keeper.payloads) >= sent.events)
     assert (len(keeper.payloads), keeper.digest) == (sent.events, sent.digest)
     assert (keeper.torn, keeper.feed.reconnects, keeper.feed.unaligned, sent.unseen) == (0, 0, 0, 0)
 
@@ -170,9 +165,9 @@ def test_connections_replaced_by_their_age_lose_and_repeat_nothing(
         async with exchange(rates={name: rate_per_s}) as server:
             keeper = Keeper(stream(server.url, name, rotate_after_s="200ms"), tmp_path)
             async with keeper.running():
-                await until(lambda: keeper.feed.rotations >= 4)
+                await until_async(lambda: keeper.feed.rotations >= 4)
                 await same_as_sent(server, keeper, name)
-                await until(lambda: len(server.outlets) == 1)
+                await until_async(lambda: len(server.outlets) == 1)
 
     with caplog.at_level(logging.INFO):
         run(case)
@@ -186,7 +181,7 @@ def test_a_connection_is_replaced_before_the_exchange_ends_it(tmp_path: Path) ->
         async with exchange(rates={STATES: 100.0}, lifetime_s=1.0) as server:
             keeper = Keeper(stream(server.url, STATES, rotate_after_s="600ms"), tmp_path)
             async with keeper.running():
-                await until(lambda: keeper.feed.rotations >= 3)
+                await until_async(lambda: keeper.feed.rotations >= 3)
                 await same_as_sent(server, keeper, STATES)
 
     run(case)
@@ -199,10 +194,10 @@ def test_an_announced_shutdown_costs_nothing(name: str, tmp_path: Path) -> None:
             keeper = Keeper(stream(server.url, name), tmp_path)
             async with keeper.running():
                 for rotations in (1, 2, 3):
-                    await until(lambda: len(server.outlets) == 1 and keeper.feed.delivering)
+                    await until_async(lambda: len(server.outlets) == 1 and keeper.feed.delivering)
                     server.shutdown_notice(name, close_after_s=0.3)
-                    await until(lambda wanted=rotations: keeper.feed.rotations == wanted)
-                    await until(lambda: len(server.outlets) == 1)
+                    await until_async(lambda wanted=rotations: keeper.feed.rotations == wanted)
+                    await until_async(lambda: len(server.outlets) == 1)
                 await same_as_sent(server, keeper, name)
 
     run(case)
@@ -217,14 +212,14 @@ def test_an_old_connection_that_ends_amid_the_change_is_joined_by_what_it_brough
             async with keeper.running():
                 await server.wait_subscribed(STATES)
                 server.emit(STATES, 1)
-                await until(lambda: len(keeper.payloads) == 1)
+                await until_async(lambda: len(keeper.payloads) == 1)
                 first = next(iter(server.outlets))
                 server.shutdown_notice(STATES)
-                await until(lambda: len(server.outlets) == 2)
+                await until_async(lambda: len(server.outlets) == 2)
                 server.emit(STATES, 1)
-                await until(lambda: len(keeper.payloads) == 2)
+                await until_async(lambda: len(keeper.payloads) == 2)
                 first.abort()
-                await until(lambda: keeper.feed.rotations == 1)
+                await until_async(lambda: keeper.feed.rotations == 1)
                 server.emit(STATES, 3)
                 await same_as_sent(server, keeper, STATES)
 
@@ -237,13 +232,13 @@ def test_a_stream_that_only_an_old_socket_does_not_get_is_dead_there(name: str, 
         async with exchange(rates={name: 100.0}) as server:
             keeper = Keeper(stream(server.url, name, silence_limit_s="500ms"), tmp_path)
             async with keeper.running():
-                await until(lambda: len(keeper.payloads) > 20)
+                await until_async(lambda: len(keeper.payloads) > 20)
                 server.silence(name)
                 before, at = len(keeper.payloads), time.monotonic()
-                await until(lambda: len(keeper.payloads) > before + 20)
+                await until_async(lambda: len(keeper.payloads) > before + 20)
                 assert time.monotonic() - at < 5.0
                 assert (keeper.feed.silences, keeper.feed.reconnects, keeper.torn) == (1, 0, 1)
-                await until(lambda: server.catalog.channels[name].subscribers == 1)
+                await until_async(lambda: server.catalog.channels[name].subscribers == 1)
 
     run(case)
 
@@ -256,11 +251,11 @@ def test_a_dead_stream_takes_the_other_half_of_the_budget_too(tmp_path: Path) ->
                 assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) == 0.0
                 log.settle(log.granted, AttemptOutcome.OPENED)
             async with keeper.running():
-                await until(lambda: len(keeper.payloads) > 20)
+                await until_async(lambda: len(keeper.payloads) > 20)
                 server.silence(TRADES)
-                await until(lambda: "no room" in keeper.feed.last_error)
+                await until_async(lambda: "no room" in keeper.feed.last_error)
                 before = len(keeper.payloads)
-                await until(lambda: len(keeper.payloads) > before + 20)
+                await until_async(lambda: len(keeper.payloads) > before + 20)
                 assert (keeper.feed.silences, keeper.feed.reconnects) == (1, 0)
 
     run(case)
@@ -280,9 +275,9 @@ def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(
                 server.emit(STATES, 5)
                 times: list[float] = []
                 for attempts in (2, 3):
-                    await until(lambda wanted=attempts: server.door.attempts == wanted)
+                    await until_async(lambda wanted=attempts: server.door.attempts == wanted)
                     times.append(time.monotonic())
-                    await until(lambda: len(server.outlets) == 1)
+                    await until_async(lambda: len(server.outlets) == 1)
                 assert times[1] - times[0] > 0.85, "0.3 s beside the first, and 0.6 s of patience after it"
                 server.emit(STATES, 5)
                 await same_as_sent(server, keeper, STATES)
@@ -323,10 +318,10 @@ def test_a_connection_without_first_data_is_left_for_one_that_has_some(
         async with exchange.serving() as url:
             keeper = Keeper(stream(url, TRADES, silence_limit_s="100ms"), tmp_path)
             async with keeper.running():
-                await until(lambda: len(exchange.connections) == 2)
+                await until_async(lambda: len(exchange.connections) == 2)
                 assert not keeper.feed.delivering
                 await exchange.send(1, 1, 2, 3)
-                await until(lambda: len(keeper.payloads) == 3)
+                await until_async(lambda: len(keeper.payloads) == 3)
                 assert (keeper.feed.silences, keeper.feed.reconnects) == (1, 0)
 
     run(case)
@@ -347,15 +342,15 @@ def test_a_successor_that_lags_behind_repeats_nothing(
         async with exchange.serving() as url:
             keeper = Keeper(stream(url, TRADES), tmp_path)
             async with keeper.running():
-                await until(lambda: len(exchange.connections) == 1)
+                await until_async(lambda: len(exchange.connections) == 1)
                 await exchange.connections[0].send('{"e":"serverShutdown","E":1}')
-                await until(lambda: len(exchange.connections) == 2)
+                await until_async(lambda: len(exchange.connections) == 2)
                 await exchange.send(0, 1, 2, 3, 4, 5)
-                await until(lambda: len(keeper.payloads) == 5)
+                await until_async(lambda: len(keeper.payloads) == 5)
                 await exchange.send(1, 2)
-                await until(lambda: keeper.feed.rotations == 1)
+                await until_async(lambda: keeper.feed.rotations == 1)
                 await exchange.send(1, *then)
-                await until(lambda: len(keeper.payloads) >= 7)
+                await until_async(lambda: len(keeper.payloads) >= 7)
                 assert [orjson.loads(payload)["t"] for payload in keeper.payloads] == taken
                 assert keeper.torn == torn
 
@@ -422,11 +417,11 @@ def test_a_half_open_connection_is_left_though_the_market_is_quiet(
             async with keeper.running():
                 await server.wait_subscribed(TRADES)
                 server.emit(TRADES, 5)
-                await until(lambda: len(keeper.payloads) == 5)
+                await until_async(lambda: len(keeper.payloads) == 5)
                 wire.go_silent()
-                await until(lambda: keeper.feed.silences == 1)
+                await until_async(lambda: keeper.feed.silences == 1)
                 server.emit(TRADES, 5)
-                await until(lambda: len(keeper.payloads) == 10)
+                await until_async(lambda: len(keeper.payloads) == 10)
                 assert keeper.feed.reconnects == 0
 
     run(case)
@@ -453,11 +448,11 @@ def test_two_connections_that_cannot_be_aligned_are_replaced_with_a_word(
             limits = {"silence_limit_s": "300ms", "rotate_after_s": "300ms"}
             keeper = Keeper(stream(url, "btcusdt@ticker", **limits), tmp_path)
             async with keeper.running():
-                await until(lambda: keeper.feed.unaligned == 2)
+                await until_async(lambda: keeper.feed.unaligned == 2)
                 assert keeper.torn == 2
                 assert (keeper.feed.rotations, keeper.feed.reconnects) == (0, 0)
                 assert "without an overlap" in keeper.feed.last_error
-                await until(lambda: any(b'"c":"2"' in payload for payload in keeper.payloads))
+                await until_async(lambda: any(b'"c":"2"' in payload for payload in keeper.payloads))
                 order = [payload.partition(b'"c":')[2] for payload in keeper.payloads]
                 assert order == sorted(order), "two sockets' events are never mixed"
 
@@ -469,11 +464,11 @@ def test_without_a_second_connection_the_first_goes_on(tmp_path: Path) -> None:
         async with exchange(rates={STATES: 100.0}) as server:
             keeper = Keeper(stream(server.url, STATES, rotate_after_s="300ms"), tmp_path)
             async with keeper.running():
-                await until(lambda: len(keeper.payloads) > 5)
+                await until_async(lambda: len(keeper.payloads) > 5)
                 server.refuse(503)
-                await until(lambda: "no second connection" in keeper.feed.last_error)
+                await until_async(lambda: "no second connection" in keeper.feed.last_error)
                 before = len(keeper.payloads)
-                await until(lambda: len(keeper.payloads) > before + 20)
+                await until_async(lambda: len(keeper.payloads) > before + 20)
                 await same_as_sent(server, keeper, STATES)
 
     run(case)
@@ -484,10 +479,10 @@ def test_a_shutdown_is_survived_though_the_exchange_refuses_for_a_while(tmp_path
         async with exchange(rates={STATES: 100.0}) as server:
             keeper = Keeper(stream(server.url, STATES), tmp_path)
             async with keeper.running():
-                await until(lambda: len(keeper.payloads) > 5)
+                await until_async(lambda: len(keeper.payloads) > 5)
                 server.refuse(503, count=2)
                 server.shutdown_notice()
-                await until(lambda: keeper.feed.rotations == 1)
+                await until_async(lambda: keeper.feed.rotations == 1)
                 assert server.door.attempts == 4
                 await same_as_sent(server, keeper, STATES)
 
@@ -503,9 +498,9 @@ def test_a_change_under_way_is_given_up_when_reading_pauses(tmp_path: Path) -> N
             async with keeper.running():
                 await server.wait_subscribed(STATES)
                 server.shutdown_notice()
-                await until(lambda: len(server.outlets) == 2)
+                await until_async(lambda: len(server.outlets) == 2)
                 keeper.feed.pause()
-                await until(lambda: len(server.outlets) == 1)
+                await until_async(lambda: len(server.outlets) == 1)
                 server.emit(STATES, 20)
                 keeper.feed.resume()
                 await same_as_sent(server, keeper, STATES)
@@ -519,7 +514,7 @@ def test_rotations_wait_while_half_of_the_budget_is_used(tmp_path: Path) -> None
         async with exchange(rates={STATES: 100.0}) as server:
             keeper = Keeper(stream(server.url, STATES, budget=4, rotate_after_s="100ms"), tmp_path)
             async with keeper.running():
-                await until(lambda: "no room" in keeper.feed.last_error)
+                await until_async(lambda: "no room" in keeper.feed.last_error)
                 assert server.door.attempts == 2
                 await same_as_sent(server, keeper, STATES)
 
@@ -538,14 +533,14 @@ def test_streams_cut_off_together_come_back_within_one_budget(tmp_path: Path) ->
                 hosts = [keeper.running() for keeper in keepers]
                 for host in hosts:
                     await host.__aenter__()
-                await until(lambda: all(keeper.feed.delivering for keeper in keepers))
+                await until_async(lambda: all(keeper.feed.delivering for keeper in keepers))
                 server.close_sockets(code=1006)
-                await until(lambda: all(keeper.feed.reconnects for keeper in keepers))
-                await until(lambda: all(keeper.feed.delivering for keeper in keepers))
+                await until_async(lambda: all(keeper.feed.reconnects for keeper in keepers))
+                await until_async(lambda: all(keeper.feed.delivering for keeper in keepers))
                 assert server.door.attempts == 12
                 server.refuse(503)
                 server.close_sockets(code=1006)
-                await until(lambda: server.door.attempts == 12 + 20 // 5)
+                await until_async(lambda: server.door.attempts == 12 + 20 // 5)
                 with ConnectBudgetFile(tmp_path).opened() as log:
                     for keeper in keepers:
                         assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) > 30.0
@@ -567,14 +562,14 @@ def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_
                     log.settle(log.granted, AttemptOutcome.OPENED)
             keeper.feed.spare = True
             async with keeper.running():
-                await until(lambda: keeper.feed.reconnects >= 3)
+                await until_async(lambda: keeper.feed.reconnects >= 3)
                 assert "no room" in keeper.feed.last_error
                 assert not keeper.feed.connected and server.door.attempts == 0
                 # The next attempt would be seconds away.
                 keeper.feed._backoff = Backoff(30.0, 30.0, random.Random(1))
-                await until(lambda: keeper.feed.reconnects >= 4)
+                await until_async(lambda: keeper.feed.reconnects >= 4)
                 keeper.feed.expedite()
-                await until(lambda: keeper.feed.connected)
+                await until_async(lambda: keeper.feed.connected)
                 assert not keeper.feed.spare
 
     run(case)
@@ -589,13 +584,13 @@ def test_a_reader_that_pauses_for_long_gives_the_socket_up_and_comes_back_when_i
         async with exchange(rates={"*": 100.0}) as server:
             keeper = Keeper(stream(server.url, TRADES), tmp_path)
             async with keeper.running():
-                await until(lambda: len(keeper.payloads) > 5)
+                await until_async(lambda: len(keeper.payloads) > 5)
                 keeper.feed.pause()
-                await until(lambda: not server.outlets)
+                await until_async(lambda: not server.outlets)
                 assert keeper.torn == 1
                 keeper.feed.resume()
                 read = len(keeper.payloads)
-                await until(lambda: len(keeper.payloads) > read + 5)
+                await until_async(lambda: len(keeper.payloads) > read + 5)
                 assert keeper.feed.reconnects == 1
 
     run(case)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from math import inf
@@ -30,6 +30,7 @@ from relay.model.record_batch import MAX_RECORDS, RecordKind
 from relay.model.stats import StreamState
 from relay.observability.metrics import BOUNDS_S, Metric, NoMetrics
 from tests.support.hosts import SECRET, PlainHost
+from tests.support.polling import until
 from tests.support.records import Record, records_in
 
 KEY = "usdm:btcusdt@trade"
@@ -250,16 +251,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path / "journal")
     yield rig
     rig.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Poll, since the two sides share no event; fails after 10 s."""
-    pause = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        pause.wait(0.005)
-    raise AssertionError("the condition did not come true within 10 s")
 
 
 def test_events_reach_the_publisher_in_order_and_leave_when_acknowledged(rig: Rig) -> None:

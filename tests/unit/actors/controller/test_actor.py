@@ -14,6 +14,7 @@ from relay.config import parse_config
 from relay.errors import BusError, ClusterError, ConfigError, UsageError
 from tests.support.fakes import FakeCluster
 from tests.support.hosts import PlainHost
+from tests.support.polling import until_status
 
 DEADLINE_S = 10.0
 
@@ -34,16 +35,7 @@ class Rig:
     controller: Controller
 
     def until(self, reached) -> None:
-        """Wait for a status that fulfils `reached`; the pauses are only there to let the thread work."""
-        pause = threading.Event()
-        for _ in range(int(DEADLINE_S / 0.01)):
-            try:
-                if reached(self.controller.status()):
-                    return
-            except ClusterError:
-                pass
-            pause.wait(0.01)
-        raise AssertionError(f"not reached: {self.controller.status()}")
+        until_status(self.controller.status, reached, "the status", DEADLINE_S, pause_s=0.01)
 
     def restart(self) -> None:
         self.controller.stop()

@@ -99,6 +99,7 @@ def test_stopping_twice_is_harmless(started: Any) -> None:
     loop = started(forever)
     loop.stop()
     loop.stop()
+    assert "test" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_failed_main_coroutine_ends_the_process(started: Any, ended: Ended, caplog: Any) -> None:

@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.binance.streams import Venue
 from relay.errors import FeedError
+from tests.support.polling import until
 
 TRADES = "btcusdt@trade"
 
@@ -31,8 +32,7 @@ async def subscribe_then_start(exchange: SimulatedExchange) -> None:
 
 
 def wait_until_subscribed(exchange: SimulatedExchange) -> None:
-    while TRADES not in exchange.subscribed():
-        pass
+    until(lambda: TRADES in exchange.subscribed(), "the stream has a socket", 10.0)
 
 
 def test_it_reports_what_it_sent(tmp_path: Path) -> None:

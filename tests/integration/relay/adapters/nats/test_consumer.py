@@ -19,6 +19,7 @@ from relay.audit.audit import Audit
 from relay.audit.stream_audit import StreamAudit
 from relay.binance.id_gaps import gap_rule
 from relay.errors import BusError
+from tests.support.polling import until
 
 TRADES = Source("TRADES", "md.trade")
 FLOOD = 30_000
@@ -139,8 +140,11 @@ def test_reading_goes_on_where_it_stopped_when_the_server_comes_back(
 def freeze(pid: int) -> None:
     """Its threads stop some moments after the signal was sent."""
     os.kill(pid, signal.SIGSTOP)
-    while any(thread.read_text().rpartition(")")[2].split()[0] != "T" for thread in threads(pid)):
-        time.sleep(0.001)
+    until(lambda: all(state(thread) == "T" for thread in threads(pid)), "it has stopped", 10.0, pause_s=0.001)
+
+
+def state(thread: Path) -> str:
+    return thread.read_text().rpartition(")")[2].split()[0]
 
 
 def threads(pid: int) -> list[Path]:
