@@ -188,7 +188,7 @@ def test_a_hole_is_healed_in_its_place_with_the_exchanges_own_bytes(
     assert [list(each["body"]["data"]) for each in one.stored()] == [list(each) for each in made]
     (found,), (verdict,) = one.audited()
     assert (found.healed, found.lost, found.clean) == (30, 0, True)
-    assert verdict.good and verdict.sent == 55
+    assert verdict.passed and verdict.sent == 55
     (entry,) = one.ledger()
     assert (entry.first_id, entry.last_id, entry.count, entry.healed) == (ids[20], ids[49], 30, True)
     assert entry.subject == one.config.streams[0].subject
@@ -221,7 +221,7 @@ def test_what_comes_too_late_goes_to_the_subject_of_repairs_and_the_ledger_says_
     assert asyncio.run(read_ledger(one.config.nats, time.time_ns() - 60 * 10**9)).entries == [lost, healed]
     (found,), (verdict,) = one.audited()
     assert (found.lost, found.repaired, found.clean) == (0, 4, True)
-    assert verdict.good, verdict
+    assert verdict.passed, verdict
 
 
 def test_a_hole_is_announced_when_rest_is_down_and_what_came_behind_it_goes_on(scene: Any) -> None:

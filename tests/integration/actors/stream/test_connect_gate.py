@@ -83,8 +83,8 @@ def test_an_attempt_that_has_to_wait_comes_as_soon_as_there_is_room(tmp_path: Pa
 HOLD = """
 import sys, time
 from pathlib import Path
-from relay.binance.connect_budget_file import ConnectLedger
-with ConnectLedger(Path(sys.argv[1])).opened():
+from relay.binance.connect_budget_file import ConnectBudgetFile
+with ConnectBudgetFile(Path(sys.argv[1])).opened():
     print("held", flush=True)
     time.sleep(60)
 """
