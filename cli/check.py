@@ -1,4 +1,7 @@
-"""`check`: is the configuration right, and with `--live`, does data come on every stream?"""
+"""`check`: is the configuration right, and with `--live`, does data come on every stream?
+
+The streams are read with the relay's own connection, so that a check proves what the relay will use.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import os
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-
-from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
+from typing import Any
 
 from cli.display.terminal import Tone
 from cli.screen import Screen
+from relay.adapters.websocket import open_feed
 from relay.binance.classifier import PayloadClass, classify
+from relay.binance.streams import StreamSpec
 from relay.config import StreamSettings, load_config
+from relay.errors import FeedError
 
 # Binance counts 300 connection attempts in five minutes for each address; what runs already needs some.
 AT_ONCE = 50
@@ -75,18 +79,35 @@ _SILENT = "connected, but no data came; Binance is silent on a wrong symbol or r
 
 async def _first_event(settings: StreamSettings, deadline_s: float) -> str:
     """Empty once an event of the stream has come, else what went wrong."""
-    connected = False
+    loop = asyncio.get_running_loop()
+    gives_up_at = loop.time() + deadline_s
+    found: asyncio.Future[str] = loop.create_future()
+
+    def sink(payloads: list[bytes], _recv_ns: int) -> None:
+        if not found.done() and (finding := _finding(settings.spec, payloads)) is not None:
+            found.set_result(finding)
+
     try:
-        async with asyncio.timeout(deadline_s), connect(settings.url, max_size=None) as socket:
-            connected = True
-            async for frame in socket:
-                verdict = classify(settings.spec, frame if isinstance(frame, bytes) else frame.encode())
-                if verdict.payload_class is PayloadClass.ACCEPTED:
-                    return ""
-                if verdict.payload_class is PayloadClass.REJECTED:
-                    return f"the first data is not this stream's: {verdict.reason}"
-    except TimeoutError:
-        return _SILENT if connected else f"no connection to {settings.url} within {deadline_s:g} s"
-    except (OSError, WebSocketException) as error:
-        return f"cannot connect to {settings.url}: {error}"
-    return "the exchange closed the connection before any data"
+        connection = await open_feed(settings.url, sink, deadline_s)
+    except FeedError as error:
+        if isinstance(error.__cause__, TimeoutError):
+            return f"no connection to {settings.url} within {deadline_s:g} s"
+        return f"cannot connect to {settings.url}: {error.__cause__ or error}"
+    ends: set[asyncio.Future[Any]] = {found, connection.closed}
+    await asyncio.wait(ends, timeout=gives_up_at - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+    closed_by_exchange = connection.closed.done()
+    connection.close("the check is over")
+    if found.done():
+        return found.result()
+    return "the exchange closed the connection before any data" if closed_by_exchange else _SILENT
+
+
+def _finding(spec: StreamSpec, payloads: list[bytes]) -> str | None:
+    """What the first data of a read says of the stream: empty if it is right; None if it is no data."""
+    for payload in payloads:
+        classification = classify(spec, payload)
+        if classification.payload_class is PayloadClass.ACCEPTED:
+            return ""
+        if classification.payload_class is PayloadClass.REJECTED:
+            return f"the first data is not this stream's: {classification.reason}"
+    return None

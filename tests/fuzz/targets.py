@@ -6,7 +6,6 @@ cut elsewhere, or the same records encoded again.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,10 +13,11 @@ from pathlib import Path
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from relay.adapters.websocket import MAX_FRAME_BYTES, FeedConnection
+from relay.adapters.websocket_frames import MAX_FRAME_BYTES, FeedProtocol
 from relay.binance.streams import Venue, parse_stream
 from relay.config import parse_config
 from relay.delivery import link_codec
@@ -45,8 +45,8 @@ def frames(data: bytes) -> None:
     """What a socket of the exchange says after the handshake: the first bytes tell where reads end."""
     cuts, data = data[:4], data[4:]
     expected = _payloads_of_library(data)
-    assert asyncio.run(_payloads_of_feed([data])) == expected
-    assert asyncio.run(_payloads_of_feed(_pieces(data, cuts))) == expected
+    assert _payloads_of_feed([data]) == expected
+    assert _payloads_of_feed(_pieces(data, cuts)) == expected
 
 
 def payloads(data: bytes) -> None:
@@ -112,34 +112,21 @@ def _pieces(data: bytes, cuts: bytes) -> Iterator[bytes]:
         at += size + 1
 
 
-class _NoPeer(asyncio.Transport):
-    """Takes everything and says nothing."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def is_closing(self) -> bool:
-        return False
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-async def _payloads_of_feed(pieces: Iterator[bytes] | list[bytes]) -> list[bytes]:
-    found: list[bytes] = []
-    connection = FeedConnection(URL, lambda some, _: found.extend(some))
-    connection.connection_made(_NoPeer())
-    connection.data_received(_response_to(connection._protocol))
-    for piece in pieces:
-        if connection.closed.done():
+def _payloads_of_feed(pieces: Iterator[bytes] | list[bytes]) -> list[bytes]:
+    protocol = FeedProtocol(URL)
+    protocol.send_handshake()
+    found = protocol.receive(_response_to(protocol.data_to_send()), now=0.0)
+    for number, piece in enumerate(pieces):
+        if protocol.failed:
             break
-        connection.data_received(piece)
+        found += protocol.receive(piece, now=float(number))
     return found
 
 
 def _payloads_of_library(data: bytes) -> list[bytes]:
     protocol = ClientProtocol(parse_uri(URL), max_size=MAX_FRAME_BYTES)
-    protocol.receive_data(_response_to(protocol))
+    protocol.send_request(protocol.connect())
+    protocol.receive_data(_response_to(protocol.data_to_send()))
     protocol.receive_data(data)
     found, parts = [], []
     for event in protocol.events_received():
@@ -151,13 +138,12 @@ def _payloads_of_library(data: bytes) -> list[bytes]:
     return found
 
 
-def _response_to(client: ClientProtocol) -> bytes:
-    request = client.connect()
-    client.send_request(request)
-    client.data_to_send()
+def _response_to(request: list[bytes]) -> bytes:
     server = ServerProtocol()
-    server.receive_data(request.serialize())
-    server.send_response(server.accept(request))
+    server.receive_data(b"".join(request))
+    (opening,) = server.events_received()
+    assert isinstance(opening, Request)
+    server.send_response(server.accept(opening))
     return b"".join(server.data_to_send())
 
 

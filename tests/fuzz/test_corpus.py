@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.adapters.websocket import FeedConnection
+from relay.adapters.websocket_frames import FeedProtocol
 from relay.delivery.link_codec import MessageDecoder
 from relay.journal import files
 from relay.journal.segments import Segment, SegmentChunk, read_batches
@@ -29,14 +29,12 @@ def test_every_input_of_the_corpus_passes(target: str) -> None:
 
 
 def test_a_feed_that_loses_a_frame_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = FeedConnection._split
+    receive = FeedProtocol.receive
 
-    def lossy(self: FeedConnection, data: bytes, payloads: list[bytes]) -> bytes:
-        rest = split(self, data, payloads)
-        del payloads[1:]
-        return rest
+    def lossy(self: FeedProtocol, data: bytes, now: float) -> list[bytes]:
+        return receive(self, data, now)[:1]
 
-    monkeypatch.setattr(FeedConnection, "_split", lossy)
+    monkeypatch.setattr(FeedProtocol, "receive", lossy)
     with pytest.raises(AssertionError):
         replay("frames")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,10 +11,7 @@ from http import HTTPStatus
 
 import pytest
 import uvloop
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
@@ -23,10 +19,10 @@ from relay.adapters.websocket import (
     MESSAGES_PER_S,
     PONG_TIMEOUT_S,
     QUIET_S,
-    SLOW_FRAMES_PER_S,
     FeedConnection,
     open_feed,
 )
+from relay.adapters.websocket_frames import SLOW_FRAMES_PER_S
 from relay.errors import FeedError
 
 Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -132,70 +128,6 @@ def test_messages_of_one_read_come_together() -> None:
         assert sink.reads == 1
 
     asyncio.run(main())
-
-
-class Silent(asyncio.Transport):
-    """A transport that goes nowhere, for bytes that the test hands in itself."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def is_closing(self) -> bool:
-        return False
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-messages = st.one_of(
-    st.tuples(st.just("text"), st.sampled_from([0, 1, 125, 126, 127, 300, 65535, 65536])),
-    st.tuples(st.just("fragments"), st.integers(1, 4)),
-    st.tuples(st.just("ping"), st.integers(0, 125)),
-)
-
-
-def on_the_wire(kind: str, size: int, number: int) -> tuple[bytes, list[bytes]]:
-    """What a server sends for one message, and the payload that must come of it."""
-    if kind == "ping":
-        return Frame(Opcode.PING, b"p" * size).serialize(mask=False), []
-    if kind == "text":
-        payload = (b"%d " % number).ljust(size, b"x")[:size]
-        return Frame(Opcode.TEXT, payload).serialize(mask=False), [payload]
-    parts = [b"%d/%d " % (number, part) for part in range(size)]
-    frames = [
-        Frame(Opcode.CONT if part else Opcode.TEXT, each, fin=part == size - 1).serialize(mask=False)
-        for part, each in enumerate(parts)
-    ]
-    return b"".join(frames), [b"".join(parts)]
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(messages, max_size=12), st.data())
-def test_however_the_bytes_are_cut_the_messages_are_the_same(
-    script: list[tuple[str, int]], data: st.DataObject
-) -> None:
-    wire, expected = b"", []
-    for number, (kind, size) in enumerate(script):
-        sent, payloads = on_the_wire(kind, size, number)
-        wire += sent
-        expected += payloads
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=20)))
-
-    async def main() -> list[bytes]:
-        sink = Sink()
-        connection = FeedConnection("ws://x/ws/y", sink)
-        connection.connection_made(Silent())
-        server = ServerProtocol()
-        server.receive_data(connection._protocol.connect().serialize())
-        (request,) = server.events_received()
-        server.send_response(server.accept(request))
-        head = b"".join(server.data_to_send())
-        for start, end in itertools.pairwise([0, *(len(head) + cut for cut in cuts), len(head + wire)]):
-            connection.data_received((head + wire)[start:end])
-        assert not connection.closed.done()
-        return sink.payloads
-
-    assert asyncio.run(main()) == expected
 
 
 def test_a_ping_is_answered_with_its_payload() -> None:
