@@ -1,4 +1,4 @@
-"""Has a heartbeat published every 30 s, beside the controller's tick, which never waits for NATS."""
+"""Publishes the heartbeat every 30 s, beside the controller's tick, which must never wait for NATS."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 
+from actors.controller.periodic_job import PeriodicJob
 from relay.adapters.nats.heartbeat import publish
 from relay.config import NatsConfig
-from relay.errors import SluiceError
 from relay.model.stats import RelayStatus
 from relay.observability.heartbeat import EVERY_S, encoded
 
@@ -26,33 +26,31 @@ def beat_now(nats: NatsConfig, payload: bytes) -> None:
 
 
 class HeartbeatSender:
-    """`problem` says why the last heartbeat did not get out; empty when it did. Use from one thread."""
+    """`problem` says why the last heartbeat was not published; empty when it was. Use from one thread."""
 
     def __init__(self, beat: Beat = beat_now, executor: Executor | None = None) -> None:
-        self.problem = ""
         self._beat = beat
-        self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="heart")
-        self._running: Future[None] | None = None
-        self._due_at = 0.0
+        self._latest: tuple[NatsConfig, RelayStatus] | None = None
+        self._job = PeriodicJob(self._publish, EVERY_S, RETRY_S, name="heart", executor=executor)
+
+    @property
+    def problem(self) -> str:
+        return self._job.problem
 
     def tick(self, nats: NatsConfig, status: RelayStatus, now: float) -> None:
-        if self._running is not None and self._running.done():
-            self._settle(self._running, now)
-        if self._running is None and now >= self._due_at:
-            self._due_at = now + EVERY_S
-            self._running = self._executor.submit(self._beat, nats, encoded(status, time.time_ns()))
-
-    def _settle(self, running: Future[None], now: float) -> None:
-        self._running = None
-        before, self.problem = self.problem, ""
-        try:
-            running.result()
-        except SluiceError as error:
-            self.problem, self._due_at = str(error), now + RETRY_S
+        self._latest = (nats, status)
+        before = self.problem
+        self._job.poll(now)
         if self.problem and self.problem != before:
             _log.warning("%s", self.problem)
         elif before and not self.problem:
             _log.info("heartbeats go out again")
+        self._job.start_if_due(now)
+
+    def _publish(self) -> None:
+        assert self._latest is not None
+        nats, status = self._latest
+        self._beat(nats, encoded(status, time.time_ns()))
 
     def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._job.close()
