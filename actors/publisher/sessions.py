@@ -18,7 +18,8 @@ from actors.publisher.peer_relay import PeerRelay
 from actors.publisher.session import StreamSession
 from relay.adapters.link_server import LinkServerConnection
 from relay.adapters.nats.connection import ConnectionKeeper, NatsConnection
-from relay.adapters.nats.fencing import Standing, fence_and_read, read_position
+from relay.adapters.nats.fencing import SubjectState, fence_and_read, read_position
+from relay.binance.event_time import event_time_ns
 from relay.binance.streams import StreamSpec, Venue, parse_stream
 from relay.config import NatsConfig
 from relay.delivery import link_codec
@@ -178,8 +179,8 @@ class PublisherSessions:
             served.opening.add_done_callback(_raise_failure)
         else:
             subject = served.lane.spec.subject(self._settings.nats.subject)
-            # What is stored nobody knows: the stream goes on after what it saw acknowledged.
-            self._begin(served, connection, Standing(subject, 0))
+            # Core NATS stores nothing: the stream goes on after what it saw acknowledged.
+            self._begin(served, connection, SubjectState(subject, 0))
 
     async def _keep_opening(self, served: StreamSession, connection: NatsConnection) -> None:
         """Until a session is open, however long that takes; cancelled with the link or the connection."""
@@ -199,18 +200,18 @@ class PublisherSessions:
         if served.tip:
             # The last id that the stream saw acknowledged. If it is not the last one stored, NATS refuses.
             tip, served.tip = served.tip, ""
-            standing = await read_position(connection, lane.spec, template)
-            self._begin(served, connection, standing)
-            lane.chain.expect(standing.last_sequence, tip.encode())
+            state = await read_position(connection, lane.spec, template)
+            self._begin(served, connection, state)
+            lane.chain.expect(state.last_sequence, tip.encode())
         else:
-            standing = await fence_and_read(connection, lane.spec, template, lane.epoch)
-            self._begin(served, connection, standing)
-            lane.chain.expect(standing.last_sequence)
+            state = await fence_and_read(connection, lane.spec, template, lane.epoch, event_time_ns)
+            self._begin(served, connection, state)
+            lane.chain.expect(state.last_sequence)
 
-    def _begin(self, served: StreamSession, connection: NatsConnection, standing: Standing) -> None:
+    def _begin(self, served: StreamSession, connection: NatsConnection, state: SubjectState) -> None:
         self._last_session = session = self._last_session + 1
         route = Route(
-            subject=standing.subject,
+            subject=state.subject,
             repair_subject=served.lane.spec.repair_subject(self._settings.nats.subject),
             reply_prefix=f"{connection.inbox}.{session}." if self._chained else "",
             with_headers=self._settings.nats.headers,
@@ -220,17 +221,7 @@ class PublisherSessions:
         served.lane.begin(session, route)
         self._flow.begin(served)
         limits = self._settings.lane
-        message = link_codec.Resume(
-            session,
-            standing.epoch,
-            standing.seq,
-            limits.credit_messages,
-            limits.credit_bytes,
-            standing.event_id,
-            standing.recv_ns,
-            standing.digest,
-            standing.sent_ns,
-        )
+        message = link_codec.Resume(session, state.stored, limits.credit_messages, limits.credit_bytes)
         served.link.send(link_codec.resume(message))
 
     def _end(self, served: StreamSession) -> None:

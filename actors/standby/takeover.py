@@ -16,8 +16,7 @@ from actors.standby.replay_memory import ReplayMemory
 from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.start import StartedRelay
 from relay.binance.classifier import classify
-from relay.delivery.link_codec import Resume
-from relay.model.position import StoredPosition, position_of
+from relay.model.position import NOTHING_STORED, StoredPosition, position_of
 from relay.model.record_batch import NO_EVENT_ID, RecordBatch
 from relay.standby.peer_status import PeerStatus
 from relay.standby.replay_buffer import DISCONTINUITY, Entry, JoinQuality, ReplayPoint
@@ -72,7 +71,7 @@ class Takeover:
         """The last event that is known to be stored, as long as this incarnation has stored none."""
         if self._told.done():
             return self._told.result()
-        return self._active.stored if self._active else StoredPosition()
+        return self._active.stored if self._active else NOTHING_STORED
 
     def journal_recovered(self, last: RecordBatch | None) -> None:
         """The last event in the journal of this node."""
@@ -81,18 +80,17 @@ class Takeover:
     def feed_for(self, relay: StartedRelay) -> FeedKeeper:
         return self._feed
 
-    def position_known(self, relay: StartedRelay, message: Resume) -> None:
+    def position_known(self, relay: StartedRelay, stored: StoredPosition) -> None:
         """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged."""
         if self._told.done():
             return
-        point = StoredPosition(message.epoch, message.seq, message.event_id, message.recv_ns, message.digest)
-        self._told.set_result(point if message.epoch else self.stored)
+        self._told.set_result(stored if stored.epoch else self.stored)
         before = self._accepted_behind
         # Where events have ids, the ids say which of them are stored already.
-        if before is None or self._memory.numbered or before.epoch != message.epoch:
+        if before is None or self._memory.numbered or before.epoch != stored.epoch:
             return
-        if message.seq > before.seq:
-            relay.window.resume(relay.epoch, message.seq - before.seq)
+        if stored.seq > before.seq:
+            relay.window.resume(StoredPosition(relay.epoch, stored.seq - before.seq))
 
     async def _last_accepted(self) -> _LastAccepted:
         """The last event that was accepted before."""

@@ -21,6 +21,7 @@ from relay.errors import FencedError, LinkError
 from relay.journal.damage import JournalLoss, JournalLossTracker
 from relay.journal.journal import Journal
 from relay.model.assignment import Assignment
+from relay.model.position import StoredPosition
 from relay.model.record_batch import EVENT_KINDS, RecordBatch
 from relay.observability.metrics import Metric
 from relay.ports import Host
@@ -58,7 +59,7 @@ class LinkKeeper:
         *,
         on_room: Callable[[], None],
         on_refused: Callable[[RecordBatch, str], None],
-        on_predecessor: Callable[[link_codec.Resume], None],
+        on_predecessor: Callable[[StoredPosition], None],
         on_torn: Callable[[JournalLoss], None],
     ) -> None:
         # From the socket's read to the acknowledgement, and to the write to NATS.
@@ -199,13 +200,14 @@ class LinkKeeper:
 
     def resumed(self, link: LinkClient, message: link_codec.Resume) -> None:
         self._window.rewind()
-        if message.epoch:
-            self._window.resume(message.epoch, message.seq, message.event_id, message.recv_ns)
-        if message.epoch < self._epoch:
-            self._on_predecessor(message)
+        stored = message.stored
+        if stored.epoch:
+            self._window.resume(stored)
+        if stored.epoch < self._epoch:
+            self._on_predecessor(stored)
         self._limits = message
         self._failover.worked(link.publisher)
-        self._journal_losses.stored(message.epoch, message.seq, message.event_id, message.recv_ns)
+        self._journal_losses.stored(stored)
         self._report_journal_losses()
         self._settle()
 

@@ -17,8 +17,8 @@ from actors.stream.facade import StreamActorFacade
 from actors.stream.link_keeper import LinkKeeper
 from actors.stream.node_files import epoch_directory, journal_directory
 from actors.stream.start import FreshStart, Start
+from relay.binance.event_time import event_time_ns
 from relay.config import StreamSettings
-from relay.delivery.link_codec import Resume
 from relay.delivery.window import SendWindow
 from relay.errors import FencedError, JournalError
 from relay.feed.read_coalescing import read_pause_s
@@ -28,7 +28,8 @@ from relay.journal.journal import Journal
 from relay.journal.open_gaps_file import OpenGapsFile
 from relay.model.assignment import Assignment
 from relay.model.choices import Overflow
-from relay.model.record_batch import RecordBatch
+from relay.model.position import StoredPosition
+from relay.model.record_batch import NO_EVENT_ID, RecordBatch
 from relay.model.stats import StreamState, StreamStats
 from relay.observability.metric_recording import StreamMetrics
 from relay.ports import Host
@@ -121,13 +122,14 @@ class StreamRelay:
             _log.error("journal damage: %s", damage)
         if recovery.events:
             _log.info("resumed with %d events from the journal", recovery.events)
+        last = recovery.last_numbered_event
         return Intake(
             settings.spec,
             self.window,
             epoch=self.epoch,
             last_offset=recovery.last_offset,
-            last_event_id=recovery.last_event_id,
-            last_event_ns=recovery.last_event_ns,
+            last_event_id=last.event_ids[0] if last else NO_EVENT_ID,
+            last_event_ns=event_time_ns(last.payloads[0], last.recv_ns) if last else 0,
             heals=settings.heal,
             subject=settings.subject,
         )
@@ -248,12 +250,12 @@ class StreamRelay:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
         self._store(self.intake.refused(record.payloads[0], record.recv_ns, reason))
 
-    def _position_known(self, message: Resume) -> None:
-        self._start.position_known(self, message)
+    def _position_known(self, stored: StoredPosition) -> None:
+        self._start.position_known(self, stored)
 
-    def preceded_by(self, message: Resume) -> None:
+    def preceded_by(self, stored: StoredPosition) -> None:
         """This event of another incarnation is stored last; what is missing behind it is asked for."""
-        taken = self.intake.preceded_by(message.event_id, message.sent_ns)
+        taken = self.intake.preceded_by(stored.event_id, stored.sent_ns)
         self._store(taken)
         self.backfiller.gap_found(taken)
 

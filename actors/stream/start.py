@@ -8,10 +8,10 @@ from typing import Protocol
 from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.node_files import connect_gate, epoch_directory
 from relay.config import StreamSettings
-from relay.delivery.link_codec import Resume
 from relay.delivery.window import SendWindow
 from relay.intake.intake import Intake
 from relay.journal.journal import Journal
+from relay.model.position import StoredPosition
 from relay.model.record_batch import RecordBatch
 from relay.ports import Host
 
@@ -26,7 +26,7 @@ class StartedRelay(Protocol):
     feed: FeedKeeper
 
     def accept(self, payloads: list[bytes], recv_ns: int) -> None: ...
-    def preceded_by(self, message: Resume) -> None: ...
+    def preceded_by(self, stored: StoredPosition) -> None: ...
 
 
 class Start(Protocol):
@@ -48,7 +48,7 @@ class Start(Protocol):
     async def run(self, relay: StartedRelay) -> None:
         """Read from the exchange until cancelled."""
 
-    def position_known(self, relay: StartedRelay, message: Resume) -> None:
+    def position_known(self, relay: StartedRelay, stored: StoredPosition) -> None:
         """A publisher has fenced earlier incarnations and found what is stored last."""
 
 
@@ -69,5 +69,5 @@ class FreshStart:
     async def run(self, relay: StartedRelay) -> None:
         await relay.feed.run()
 
-    def position_known(self, relay: StartedRelay, message: Resume) -> None:
-        relay.preceded_by(message)
+    def position_known(self, relay: StartedRelay, stored: StoredPosition) -> None:
+        relay.preceded_by(stored)

@@ -17,17 +17,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from struct import Struct
 from struct import error as StructError
 
 import orjson
 
 from relay.errors import LinkError
+from relay.model.position import StoredPosition
 from relay.model.record_batch import (
     EVENT_KINDS,
     MAX_BATCH_BYTES,
-    NO_EVENT_ID,
     RecordBatch,
     RecordKind,
     decode,
@@ -67,20 +67,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on after event `seq` of `epoch` (0, 0: nothing known to be stored), within these bounds of what may
-    be unacknowledged at a time. Of that event, `event_id` is the exchange's id, where it has one, `recv_ns`
-    the time of reading, `sent_ns` that of sending, and `digest` that of its payload, 0 if it was not looked
-    up."""
+    """Send what comes after `stored`, within these bounds of what may be unacknowledged at a time."""
 
     session: int
-    epoch: int
-    seq: int
+    stored: StoredPosition
     max_messages: int
     max_bytes: int
-    event_id: int = NO_EVENT_ID
-    recv_ns: int = 0
-    digest: int = 0
-    sent_ns: int = 0
 
 
 AckMark = tuple[int, int, int]
@@ -145,7 +137,21 @@ def batches(session: int, skip: int, encoded: bytes) -> bytes:
 
 
 def resume(message: Resume) -> bytes:
-    return frame(RESUME, _RESUME.pack(*astuple(message)))
+    stored = message.stored
+    return frame(
+        RESUME,
+        _RESUME.pack(
+            message.session,
+            stored.epoch,
+            stored.seq,
+            message.max_messages,
+            message.max_bytes,
+            stored.event_id,
+            stored.recv_ns,
+            stored.digest,
+            stored.sent_ns,
+        ),
+    )
 
 
 def ack(session: int, told_ns: int, marks: Iterable[AckMark]) -> bytes:
@@ -256,7 +262,8 @@ def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refuse
     if kind == ALIVE:
         return Alive(bool(_ALIVE.unpack(body)[0]))
     if kind == RESUME:
-        return Resume(*_RESUME.unpack(body))
+        session, epoch, seq, max_messages, max_bytes, *rest = _RESUME.unpack(body)
+        return Resume(session, StoredPosition(epoch, seq, *rest), max_messages, max_bytes)
     if kind == FENCED:
         return Fenced(*_FENCED.unpack(body))
     if kind == REFUSED:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from relay.delivery.buffered_batch import BufferedBatch, from_journal
 from relay.model.choices import Overflow
+from relay.model.position import NOTHING_STORED, StoredPosition
 from relay.model.record_batch import (
     MAX_RECORDS,
     NO_EVENT_ID,
@@ -74,9 +75,7 @@ class SendWindow:
         # Offsets: the newest record that memory has seen, and the newest that only the journal has.
         self._newest_in_memory = 0
         self._newest_spilled = 0
-        self._stored_through = (0, 0)
-        # The last event that another incarnation has stored: its id on the exchange, and when it was read.
-        self._stored_id, self._stored_recv_ns = NO_EVENT_ID, 0
+        self._stored = NOTHING_STORED
         # Newcomers may be stored already: until one is not, since ids rise.
         self._may_be_stored = False
         self._last_acknowledged: tuple[bytes, int] | None = None
@@ -335,43 +334,43 @@ class SendWindow:
         self._in_flight_events = self.in_flight_records = 0
         self.in_flight_bytes = 0
 
-    def resume(self, epoch: int, seq: int, event_id: int = NO_EVENT_ID, recv_ns: int = 0) -> None:
+    def resume(self, stored: StoredPosition) -> None:
         """Go on after the event that is stored last; everything up to it counts as acknowledged.
 
         Call after `rewind`. Records that come back from the journal later are measured by the same position.
         Side records stay: a later stored event says nothing of them, and their ids make a repeat harmless.
-        `event_id` and `recv_ns` are that event's: an earlier incarnation that was taken for dead may have
+        An earlier incarnation that was taken for dead may have
         read and stored the same events as this one, and only their ids tell.
         """
-        self._stored_through = max(self._stored_through, (epoch, seq))
-        self._stored_id, self._stored_recv_ns = event_id, recv_ns
-        self._may_be_stored = event_id != NO_EVENT_ID
+        epoch, seq = max(self._stored.epoch_seq, stored.epoch_seq)
+        self._stored = replace(stored, epoch=epoch, seq=seq)
+        self._may_be_stored = stored.event_id != NO_EVENT_ID
         side_records: list[BufferedBatch] = []
         while self._queued:
             oldest = self._queued[0]
-            if oldest.is_event and not self._settle(oldest, self._stored(oldest)):
+            if oldest.is_event and not self._settle(oldest, self._stored_records(oldest)):
                 break
             self._queued.popleft()
             if not oldest.is_event:
                 side_records.append(oldest)
         self._queued.extendleft(reversed(side_records))
 
-    def _stored(self, batch: BufferedBatch) -> int:
+    def _stored_records(self, batch: BufferedBatch) -> int:
         """How many records at its front are stored."""
         first = head(batch.encoded)
-        if (first.epoch, first.seq) <= self._stored_through:
-            if first.epoch < self._stored_through[0]:
+        if (first.epoch, first.seq) <= self._stored.epoch_seq:
+            if first.epoch < self._stored.epoch:
                 return batch.count
-            return min(batch.count, self._stored_through[1] - first.seq + 1)
+            return min(batch.count, self._stored.seq - first.seq + 1)
         # An id alone says nothing: an exchange that counts anew uses low ones again.
         # REST was asked for the ids behind a known one, which tells, and gave them later.
         read_together = (
-            first.kind == RecordKind.HEALED or first.recv_ns <= self._stored_recv_ns + SAME_TIME_NS
+            first.kind == RecordKind.HEALED or first.recv_ns <= self._stored.recv_ns + SAME_TIME_NS
         )
-        if first.epoch == self._stored_through[0] or not read_together:
+        if first.epoch == self._stored.epoch or not read_together:
             return 0
         event_ids = decode(batch.encoded, 0, check=False)[0].event_ids
-        return 0 if event_ids[0] == NO_EVENT_ID else bisect_right(event_ids, self._stored_id)
+        return 0 if event_ids[0] == NO_EVENT_ID else bisect_right(event_ids, self._stored.event_id)
 
     def _settle(self, batch: BufferedBatch, stored: int) -> bool:
         """The first `stored` records of a queued batch are done; whether all of them are."""
@@ -388,7 +387,7 @@ class SendWindow:
 
     def _settle_newest(self, newest: BufferedBatch) -> bool:
         """Whether the batch that was queued last is stored already."""
-        stored = self._settle(newest, self._stored(newest))
+        stored = self._settle(newest, self._stored_records(newest))
         if stored:
             self._queued.pop()
         return stored

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, Head, RecordBatch, head, record_of
+from relay.model.position import NOTHING_STORED, StoredPosition
+from relay.model.record_batch import EVENT_KINDS, Head, RecordBatch, head, record_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class JournalLossTracker:
         self._last: bytes | None = None
         self._is_damaged = False
         self._pending: list[tuple[bytes | None, bytes]] = []
-        self._stored = (0, 0, NO_EVENT_ID, 0)
+        self._stored = NOTHING_STORED
 
     def follow(self, encoded: Sequence[bytes], *, torn: bool) -> None:
         """The next batches, oldest first; `torn` says that damage lay before them."""
@@ -46,9 +47,10 @@ class JournalLossTracker:
             self._is_damaged = False
             yield JournalLoss(*self._before(self._last), None)
 
-    def stored(self, epoch: int, seq: int, event_id: int, recv_ns: int) -> None:
-        """The last event that NATS has stored."""
-        self._stored = max(self._stored, (epoch, seq, event_id, recv_ns))
+    def stored(self, position: StoredPosition) -> None:
+        """The last event that NATS has stored, as far as it is known."""
+        if position.epoch_seq > self._stored.epoch_seq:
+            self._stored = position
 
     def found(self) -> Iterator[JournalLoss]:
         """Those since the last call, without what is stored. Call when it is known what is."""
@@ -61,17 +63,18 @@ class JournalLossTracker:
     def _loss(self, before: bytes | None, after: bytes) -> JournalLoss | None:
         """None if what lay between is stored, or was side records alone."""
         first = head(after)
-        known = self._stored[:2] if before is None else max(self._stored[:2], _end(head(before)))
+        known = self._stored.epoch_seq
+        if before is not None:
+            known = max(known, _end(head(before)))
         if (first.epoch, first.seq) <= (known[0], known[1] + 1):
             return None
         return JournalLoss(*self._before(before), record_of(after, 0))
 
     def _before(self, last: bytes | None) -> tuple[int, int]:
         """Id and time of the last event that is not lost."""
-        epoch, seq, event_id, recv_ns = self._stored
-        if last is not None and _end(found := head(last)) > (epoch, seq):
+        if last is not None and _end(found := head(last)) > self._stored.epoch_seq:
             return record_of(last, found.records - 1).event_ids[0], found.recv_ns
-        return event_id, recv_ns
+        return self._stored.event_id, self._stored.recv_ns
 
 
 def _end(batch: Head) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relay.binance.event_time import event_time_ns
 from relay.journal.segments import Damage, DamagedRange, Segment, damage_of, scan
 from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, RecordBatch, head, record_of
 
@@ -29,22 +28,20 @@ class Recovery:
     in whole batches.
 
     All zero for a new journal; `last_seq` is zero too when the last epoch left no record on the disk, and
-    `last_event` is the newest on the disk, acknowledged or not, alone in a batch; `last_event_id` is the
-    newest that has an id of the exchange, and `last_event_ns` is when that one was sent, as far as it tells:
-    NO_EVENT_ID and 0 where there is none.
+    `last_event` is the newest event on the disk, acknowledged or not, alone in a batch, and
+    `last_numbered_event` the newest one that has an id of the exchange; each is None where there is none.
     """
 
     acknowledged_offset: int
     last_offset: int
     last_epoch: int
     last_seq: int
-    last_event_id: int
-    last_event_ns: int
     events: int
     records: int
     bytes: int
     damages: tuple[Damage, ...]
     last_event: RecordBatch | None = None
+    last_numbered_event: RecordBatch | None = None
 
 
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
@@ -75,28 +72,22 @@ def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Surv
 
 def recovery_of(surveys: Sequence[Survey], acknowledged: int, last_epoch: int) -> Recovery:
     """Sum up the surveys of a journal's segments, given in offset order."""
-    event_id, event_ns = _last_event(surveys)
     return Recovery(
         acknowledged_offset=acknowledged,
         last_offset=max([acknowledged, *(each.segment.last_offset for each in surveys)]),
         last_epoch=last_epoch,
         last_seq=max((each.last_seq for each in surveys if each.segment.epoch == last_epoch), default=0),
-        last_event_id=event_id,
-        last_event_ns=event_ns,
         events=sum(each.events for each in surveys),
         records=sum(each.records for each in surveys),
         bytes=sum(each.bytes for each in surveys),
         damages=tuple(damage for each in surveys for damage in each.damages),
         last_event=next(_last_events(surveys), None),
+        last_numbered_event=next(filter(_has_id, _last_events(surveys)), None),
     )
 
 
-def _last_event(surveys: Sequence[Survey]) -> tuple[int, int]:
-    """The id of the last event that has one, and when it was sent."""
-    for event in _last_events(surveys):
-        if event.event_ids[0] != NO_EVENT_ID:
-            return event.event_ids[0], event_time_ns(event.payloads[0], event.recv_ns)
-    return NO_EVENT_ID, 0
+def _has_id(event: RecordBatch) -> bool:
+    return event.event_ids[0] != NO_EVENT_ID
 
 
 def _last_events(surveys: Sequence[Survey]) -> Iterator[RecordBatch]:

@@ -1,4 +1,9 @@
-"""Where a stream stands in NATS: the last event that is stored; pure."""
+"""The last event of a stream that NATS has stored, passed as one value wherever it is needed; pure.
+
+A publisher reads it from NATS when it fences out older epochs (relay/adapters/nats/fencing.py), sends it with
+Resume (relay/delivery/link_codec.py), and the stream then sends what comes after it. The instances of a
+critical stream also send it to each other (relay/standby/peer_status.py).
+"""
 
 from __future__ import annotations
 
@@ -10,27 +15,36 @@ from relay.model.record_batch import NO_EVENT_ID, RecordBatch
 
 @dataclass(frozen=True, slots=True)
 class StoredPosition:
-    """One event, as any leg can recognise it. `seq` is 0 where there is no event; `digest` is 0 where the
-    payload is not known."""
+    """Identifies one event for every incarnation and instance of its stream.
+
+    `epoch` and `seq` are 0 where no event is known to be stored. `event_id` is the exchange's id, NO_EVENT_ID
+    where the event has none; `recv_ns` is when it was read from the exchange and `sent_ns` when the exchange
+    sent it, both in ns since 1970; `digest` is `digest_of` its payload. Each of these three is 0 where it is
+    not known.
+    """
 
     epoch: int = 0
     seq: int = 0
     event_id: int = NO_EVENT_ID
     recv_ns: int = 0
     digest: int = 0
+    sent_ns: int = 0
 
     @property
     def epoch_seq(self) -> tuple[int, int]:
         return self.epoch, self.seq
 
 
+NOTHING_STORED = StoredPosition()
+
+
 def digest_of(payload: bytes) -> int:
-    """63 bits, so that it fits wherever an id does."""
+    """63 bits of BLAKE2b, which fit into the signed 64-bit fields that event ids take."""
     return int.from_bytes(blake2b(payload, digest_size=8).digest(), "little") >> 1
 
 
 def position_of(event: RecordBatch) -> StoredPosition:
-    """Of an event that is alone in its batch."""
+    """Of the first event of a batch; `sent_ns` stays 0, since only the exchange's format tells it."""
     return StoredPosition(
         event.epoch, event.seq, event.event_ids[0], event.recv_ns, digest_of(event.payloads[0])
     )

@@ -12,10 +12,11 @@ from typing import Any
 
 import actors.publisher.sessions
 from actors.stream.connect_gate import ConnectGate, Permit
-from relay.adapters.nats.fencing import Standing, _last, read_position
+from relay.adapters.nats.fencing import EventTime, SubjectState, _last, read_position
 from relay.delivery.window import SendWindow
 from relay.feed.silence import SilenceDetector
 from relay.intake.intake import Intake
+from relay.model.position import StoredPosition
 from relay.publish.chain import Chain
 from relay.standby.election import Election
 from relay.standby.replay_buffer import AppendResult, ReplayBuffer
@@ -28,10 +29,12 @@ def switch_off(guard: str) -> None:
 def _fence() -> None:
     """A new incarnation takes over without a fence, and an older one is served like any other."""
 
-    async def unfenced(bus: Any, spec: Any, template: str, epoch: int) -> Standing:
-        standing = await read_position(bus, spec, template)
-        last = await _last(bus, spec, standing.subject)
-        return standing if last is None else replace(standing, epoch=last.epoch, seq=last.seq)
+    async def unfenced(bus: Any, spec: Any, template: str, epoch: int, event_time: EventTime) -> SubjectState:
+        state = await read_position(bus, spec, template)
+        last = await _last(bus, spec, state.subject, event_time)
+        if last is None:
+            return state
+        return replace(state, stored=StoredPosition(*last.position.epoch_seq))
 
     actors.publisher.sessions.fence_and_read = unfenced
 
@@ -49,8 +52,8 @@ def _resend() -> None:
 def _chain() -> None:
     """Events name no predecessor, and nobody looks up what is stored: everything is sent again blindly."""
 
-    async def blind(bus: Any, spec: Any, template: str, epoch: int) -> Standing:
-        return Standing((await read_position(bus, spec, template)).subject, 0)
+    async def blind(bus: Any, spec: Any, template: str, epoch: int, event_time: EventTime) -> SubjectState:
+        return SubjectState((await read_position(bus, spec, template)).subject, 0)
 
     actors.publisher.sessions.fence_and_read = blind
     Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from unittest import mock
 
 from actors.standby.replay_memory import ReplayMemory
@@ -34,11 +35,11 @@ def chain_off(scene: Scene) -> AbstractContextManager[object]:
 def fence_off(scene: Scene) -> AbstractContextManager[object]:
     """A new incarnation only reads where the stream stands."""
 
-    async def take_over(*taken: object) -> fencing.Standing:
-        bus, spec, template, _ = taken
+    async def take_over(*taken: object) -> fencing.SubjectState:
+        bus, spec, template, _, event_time = taken
         found = await fencing.read_position(bus, spec, template)  # type: ignore[arg-type]
-        last = await fencing._last(bus, spec, found.subject)  # type: ignore[arg-type]
-        return found if last is None else fencing._behind(found, spec, last)  # type: ignore[arg-type]
+        last = await fencing._last(bus, spec, found.subject, event_time)  # type: ignore[arg-type]
+        return found if last is None else replace(found, stored=last.position)
 
     return mock.patch("actors.publisher.sessions.fence_and_read", take_over)
 

@@ -151,7 +151,7 @@ class Sender:
         heard, at = self.client.heard, self._acknowledged
         while at < len(self.records):
             record = self.records[at]
-            if (record.epoch, record.seq) > (resume.epoch, resume.seq):
+            if (record.epoch, record.seq) > resume.stored.epoch_seq:
                 break
             heard.acknowledged = record.offset
             at += 1

@@ -1,4 +1,4 @@
-"""Where one stream stands in JetStream, and how a new incarnation of its actor takes it over.
+"""Fencing: how a new incarnation takes the right to store a stream's events, and what is stored then.
 
 A fence is a message on the stream's fence subject. It is published on condition that no other fence came in
 between, and it moves the stream's last message id, so that an older writer's next event is refused.
@@ -7,106 +7,86 @@ between, and it moves the stream's last message id, so that an older writer's ne
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import uuid4
 
 import orjson
 
 from relay.adapters.nats.jetstream_api import Requests, ask
-from relay.binance.event_time import event_time_ns
 from relay.binance.streams import StreamSpec
 from relay.errors import BusError, FencedError, RefusedError
-from relay.model.position import digest_of
-from relay.model.record_batch import NO_EVENT_ID
+from relay.model.position import NOTHING_STORED, StoredPosition, digest_of
 from relay.publish.chain import Refusal, read_reply
 from relay.publish.envelope import payload_of
 from relay.publish.message_ids import fence_id, natural_id
 
 NO_MESSAGE = 10037
-# One puts the fence, the next finds it.
+# The first try puts the fence, the second finds it; the third is for a fence that came in between.
 FENCE_TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One stored message: its place in the JetStream stream, what its headers tell, and of its payload the
-    digest, 0 if it has none, and when that was sent."""
-
-    sequence: int
-    message_id: str
-    epoch: int
-    seq: int
-    recv_ns: int
-    digest: int
-    sent_ns: int = 0
+# When an event was sent, in ns, from its payload and from when it was read: the exchange's format tells.
+EventTime = Callable[[bytes, int], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """`last_sequence` is where the next message must find the JetStream stream; `epoch` and `seq` name the
-    last event, 0 and 0 if none is stored; `event_id` is that event's id on the exchange, where it has one,
-    `recv_ns` when it was read, `sent_ns` when sent, and `digest` that of its payload. `subject` is where they
-    are stored."""
+class SubjectState:
+    """Where the events of one stream go. `subject` is where they are stored, `last_sequence` the JetStream
+    sequence that the next message must find to be the last, and `stored` the last event there."""
 
     subject: str
     last_sequence: int
-    epoch: int = 0
-    seq: int = 0
-    event_id: int = NO_EVENT_ID
-    recv_ns: int = 0
-    digest: int = 0
-    sent_ns: int = 0
+    stored: StoredPosition = NOTHING_STORED
 
 
-async def read_position(bus: Requests, spec: StreamSpec, template: str) -> Standing:
+class _Message(NamedTuple):
+    """A stored message: its JetStream sequence and what its headers and payload tell."""
+
+    sequence: int
+    position: StoredPosition
+
+
+async def read_position(bus: Requests, spec: StreamSpec, template: str) -> SubjectState:
     """Without the last event; raises BusError if NATS does not answer or stores no such events.
 
-    JetStream itself is asked for the subject: whether several streams share one is known to the controller.
+    JetStream itself is asked for the subject, since only the controller knows whether streams share one.
     """
     info = await ask(bus, f"STREAM.INFO.{spec.jetstream_name}")
     captured = info["config"].get("subjects", [])
     for subject in (spec.subject(template), spec.stored_subject):
         if subject in captured:
-            return Standing(subject, int(info["state"]["last_seq"]))
+            return SubjectState(subject, int(info["state"]["last_seq"]))
     raise BusError(
         f"{spec.jetstream_name} does not store {spec.subject(template)}; apply the configuration again"
     )
 
 
-async def fence_and_read(bus: Requests, spec: StreamSpec, template: str, epoch: int) -> Standing:
-    """Fence older epochs out, then read where the stream stands: nobody else can add to it from then on.
+async def fence_and_read(
+    bus: Requests, spec: StreamSpec, template: str, epoch: int, event_time: EventTime
+) -> SubjectState:
+    """Fence out older epochs, then read the stored position: nobody else can add to it from then on.
 
     Raises FencedError if a later epoch was here, BusError if NATS does not answer or refuses.
     """
     for _ in range(FENCE_TRIES):
-        # In this order: whatever another writer adds after the first look fails the next condition.
-        standing = await read_position(bus, spec, template)
-        fence = await _last(bus, spec, spec.fence_subject)
-        last = await _last(bus, spec, standing.subject)
+        # In this order: whatever another writer adds after `last_sequence` was read fails the next condition.
+        state = await read_position(bus, spec, template)
+        fence = await _last(bus, spec, spec.fence_subject, event_time)
+        last = await _last(bus, spec, state.subject, event_time)
         for found in (fence, last):
-            if found is not None and found.epoch > epoch:
-                raise FencedError(spec.key, found.epoch)
-        if fence is not None and fence.epoch == epoch:
-            return standing if last is None else _behind(standing, spec, last)
+            if found is not None and found.position.epoch > epoch:
+                raise FencedError(spec.key, found.position.epoch)
+        if fence is not None and fence.position.epoch == epoch:
+            return state if last is None else replace(state, stored=last.position)
         await _put_fence(bus, spec, epoch, fence.sequence if fence else 0)
     raise BusError(f"{spec.jetstream_name} does not keep the fence of {spec.key}; look at its limits")
 
 
-def _behind(standing: Standing, spec: StreamSpec, last: Stored) -> Standing:
-    return replace(
-        standing,
-        epoch=last.epoch,
-        seq=last.seq,
-        event_id=natural_id(spec, last.message_id),
-        recv_ns=last.recv_ns,
-        digest=last.digest,
-        sent_ns=last.sent_ns,
-    )
-
-
 async def _put_fence(bus: Requests, spec: StreamSpec, epoch: int, after_sequence: int) -> None:
     name = fence_id(spec, epoch)
-    # A repeat was stored and purged since, but the server still knows its id: only another id is stored.
+    # After a purge the server still knows the id and takes the fence for a repeat: then another id is used.
     for message_id in (name, f"{name}:{uuid4().hex}"):
         conditions = {
             "Nats-Msg-Id": message_id,
@@ -120,7 +100,7 @@ async def _put_fence(bus: Requests, spec: StreamSpec, epoch: int, after_sequence
             return
 
 
-async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
+async def _last(bus: Requests, spec: StreamSpec, subject: str, event_time: EventTime) -> _Message | None:
     query = orjson.dumps({"last_by_subj": subject})
     try:
         found = await ask(bus, f"STREAM.MSG.GET.{spec.jetstream_name}", query)
@@ -132,15 +112,15 @@ async def _last(bus: Requests, spec: StreamSpec, subject: str) -> Stored | None:
     fields = _read_headers(base64.b64decode(message.get("hdrs", "")))
     payload = payload_of(base64.b64decode(message.get("data", "")))
     recv_ns = _number(fields, "Sluice-Recv-Ns")
-    return Stored(
-        sequence=message["seq"],
-        message_id=fields.get("Nats-Msg-Id", ""),
+    position = StoredPosition(
         epoch=_number(fields, "Sluice-Epoch"),
         seq=_number(fields, "Sluice-Seq"),
+        event_id=natural_id(spec, fields.get("Nats-Msg-Id", "")),
         recv_ns=recv_ns,
         digest=digest_of(payload) if payload else 0,
-        sent_ns=event_time_ns(payload, recv_ns),
+        sent_ns=event_time(payload, recv_ns),
     )
+    return _Message(message["seq"], position)
 
 
 def _read_headers(block: bytes) -> dict[str, str]:

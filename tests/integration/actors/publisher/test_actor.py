@@ -17,6 +17,7 @@ import pytest
 
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.delivery import link_codec
+from relay.model.position import NOTHING_STORED
 from relay.model.record_batch import MAX_BATCH_BYTES, MAX_RECORDS, NO_EVENT_ID, RecordKind
 from tests.support.hosts import SECRET
 from tests.support.link_client import LinkClient, Sender, events
@@ -84,7 +85,7 @@ def test_a_new_incarnation_goes_on_after_the_last_stored_event(nats_server: Embe
             await Sender(await rig.opened(epoch=7), events(7, 10)).run()
             successor = await rig.opened(epoch=9)
             resume = successor.heard.resumes[0]
-            assert (resume.epoch, resume.seq) == (7, 10)
+            assert resume.stored.epoch_seq == (7, 10)
             await Sender(successor, events(9, 5, first=11)).run()
             assert trade_ids(await rig.stored()) == list(range(1, 16))
 
@@ -182,7 +183,7 @@ def test_a_known_tip_goes_on_without_asking_for_the_last_event(nats_server: Embe
             first.write(link_codec.frame(link_codec.BYE))
             await first.until_closed()
             second = await rig.opened(tip="usdm:btcusdt@trade:10")
-            assert second.heard.resumes == [link_codec.Resume(2, 0, 0, 1024, 4 * 1024 * 1024)]
+            assert second.heard.resumes == [link_codec.Resume(2, NOTHING_STORED, 1024, 4 * 1024 * 1024)]
             await Sender(second, events(7, 5, first=11)).run()
             assert trade_ids(await rig.stored()) == list(range(1, 16))
 
@@ -218,7 +219,7 @@ def test_a_wrong_tip_is_found_out_and_nothing_is_stored_behind_a_hole(nats_serve
             lost = await rig.opened(tip="usdm:btcusdt@trade:99")
             lost.send(*events(7, 3, first=100))
             heard = await lost.until(lambda heard: len(heard.resumes) == 2)
-            assert (heard.resumes[1].epoch, heard.resumes[1].seq) == (7, 20)
+            assert heard.resumes[1].stored.epoch_seq == (7, 20)
             assert trade_ids(await rig.stored()) == list(range(1, 21))
 
     run(test())
@@ -253,7 +254,7 @@ def test_what_somebody_else_writes_between_is_survived(nats_server: EmbeddedNats
             client.send(*sender.records[10:])
             # The last message is the stranger's and says no position: the stream goes on after its own.
             heard = await client.until(lambda heard: len(heard.resumes) == 2)
-            assert (heard.resumes[1].epoch, heard.resumes[1].seq) == (0, 0)
+            assert heard.resumes[1].stored.epoch_seq == (0, 0)
             await sender.run()
             bodies = [one.body for one in await rig.stored()]
             assert bodies.pop(10) == b"not ours"
@@ -324,7 +325,7 @@ def test_after_a_purge_and_a_restart_made_nats_forget_the_tip_the_stream_goes_on
             await rig.api(f"STREAM.PURGE.{rig.spec().jetstream_name}")
             await asyncio.to_thread(nats_server.restart)
             heard = await client.until(lambda heard: len(heard.resumes) == 2)
-            assert (heard.resumes[1].epoch, heard.resumes[1].seq) == (0, 0)
+            assert heard.resumes[1].stored.epoch_seq == (0, 0)
             client.send(*events(7, 5, first=11))
             await client.until(lambda heard: heard.acknowledged == 15)
             assert trade_ids(await rig.stored()) == list(range(11, 16))
@@ -512,7 +513,7 @@ def test_core_delivery_acknowledges_nothing_while_nats_is_frozen(nats_server: Em
             finally:
                 os.kill(nats_server.pid, signal.SIGCONT)
             heard = await client.until(lambda heard: len(heard.resumes) == 2)
-            assert (heard.resumes[1].epoch, heard.resumes[1].seq) == (0, 0)
+            assert heard.resumes[1].stored.epoch_seq == (0, 0)
             await Sender(client, events(7, 10)).run()
 
     run(test())

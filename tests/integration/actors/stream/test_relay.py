@@ -26,6 +26,7 @@ from relay.delivery import link_codec
 from relay.errors import FencedError
 from relay.model.assignment import Assignment, PublisherEndpoint
 from relay.model.choices import Overflow
+from relay.model.position import StoredPosition
 from relay.model.record_batch import MAX_RECORDS, RecordKind
 from relay.model.stats import StreamState
 from relay.observability.metrics import BOUNDS_S, Metric, NoMetrics
@@ -150,7 +151,9 @@ class ScriptedPublisher:
             self._session += 1
             writer.write(
                 link_codec.resume(
-                    link_codec.Resume(self._session, *self.resume_at, self.max_messages, 1 << 20)
+                    link_codec.Resume(
+                        self._session, StoredPosition(*self.resume_at), self.max_messages, 1 << 20
+                    )
                 )
             )
         elif kind == link_codec.BATCHES:

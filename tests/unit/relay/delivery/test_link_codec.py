@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from relay.delivery import link_codec
 from relay.errors import DamagedBatchError, LinkError
+from relay.model.position import StoredPosition
 from relay.model.record_batch import EVENT_KINDS, RecordBatch, RecordKind
 
 SECRET = b"s" * 32
@@ -30,8 +31,9 @@ def batches(draw: st.DrawFn) -> RecordBatch:
     )
 
 
+positions = st.builds(StoredPosition, u64, u64, st.integers(-1, 2**63 - 1), u64, u64, u64)
 downs = st.one_of(
-    st.builds(link_codec.Resume, u32, u64, u64, u32, u32, st.integers(-1, 2**63 - 1), u64, u64),
+    st.builds(link_codec.Resume, u32, positions, u32, u32),
     st.builds(link_codec.Ack, u32, u64, st.lists(st.tuples(u64, u32, u32), max_size=5).map(tuple)),
     st.builds(link_codec.Fenced, u64),
     st.builds(link_codec.Alive, st.booleans()),
@@ -62,6 +64,24 @@ def only(data: bytes) -> tuple[int, bytes]:
 @given(downs)
 def test_what_a_publisher_says_arrives(message: object) -> None:
     assert link_codec.read_down(*only(written(message))) == message
+
+
+def test_resume_has_this_layout() -> None:
+    stored = StoredPosition(epoch=2, seq=3, event_id=-1, recv_ns=6, digest=7, sent_ns=8)
+    assert link_codec.resume(link_codec.Resume(1, stored, 4, 5)) == b"".join(
+        (
+            b"\x3d\0\0\0" + bytes([link_codec.RESUME]),
+            (1).to_bytes(4, "little"),
+            (2).to_bytes(8, "little"),
+            (3).to_bytes(8, "little"),
+            (4).to_bytes(4, "little"),
+            (5).to_bytes(4, "little"),
+            b"\xff" * 8,
+            (6).to_bytes(8, "little"),
+            (7).to_bytes(8, "little"),
+            (8).to_bytes(8, "little"),
+        )
+    )
 
 
 @given(u32, st.lists(batches(), min_size=1, max_size=5), st.data())

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from relay.delivery.buffered_batch import BufferedBatch
 from relay.delivery.window import BATCH_BYTES, Admission, SendWindow
 from relay.model.choices import Overflow
+from relay.model.position import StoredPosition
 from relay.model.record_batch import MAX_RECORDS, NO_EVENT_ID, OVERHEAD_BYTES, RecordKind, encode
 
 EPOCH = 7
@@ -125,7 +126,7 @@ def test_rewind_and_resume_send_only_what_is_not_stored() -> None:
         subject.offer(held(n))
     subject.start_sending(4, 1 << 20)
     subject.rewind()
-    subject.resume(EPOCH, 2)
+    subject.resume(StoredPosition(EPOCH, 2))
     assert offsets(subject.start_sending(10, 1 << 20)) == [3, 4, 5]
     assert subject.counts.acknowledged == 2
     assert balanced(subject)
@@ -139,7 +140,7 @@ def test_a_side_record_outlives_a_later_stored_event() -> None:
     subject.offer(held(3, seq=2))
     subject.start_sending(10, 1 << 20)
     subject.rewind()
-    subject.resume(EPOCH, 2)
+    subject.resume(StoredPosition(EPOCH, 2))
     assert offsets(subject.start_sending(10, 1 << 20)) == [2]
 
 
@@ -218,7 +219,7 @@ def test_a_part_of_a_batch_may_be_acknowledged_and_the_rest_sent_again() -> None
     assert subject.acknowledge(2) == [(70, 2)]
     assert (subject.in_flight, subject.in_flight_records, subject.settled_offset()) == (3, 3, 2)
     subject.rewind()
-    subject.resume(EPOCH, 4)
+    subject.resume(StoredPosition(EPOCH, 4))
     assert offsets(subject.start_sending(10, 1 << 20)) == [5]
     assert subject.acknowledge(5) == [(70, 1)]
     assert subject.empty
@@ -275,7 +276,7 @@ def test_a_batch_of_which_the_journal_gives_back_a_part_goes_on_there() -> None:
 def test_of_a_batch_that_was_stored_in_part_the_rest_is_sent() -> None:
     """By its ids: the incarnation that stored the first two had another epoch."""
     subject = window(Overflow.SPILL, max_messages=10)
-    subject.resume(EPOCH - 1, 900, 51, 105 * SECOND)
+    subject.resume(StoredPosition(EPOCH - 1, 900, 51, 105 * SECOND))
     subject.offer(held(1, 4, event_id=50, recv_ns=100 * SECOND))
     assert offsets(subject.start_sending(10, 1 << 20)) == [3, 4]
     assert subject.counts.acknowledged == 2
@@ -293,7 +294,7 @@ def test_what_an_earlier_incarnation_stored_meanwhile_is_not_sent_again() -> Non
         subject.offer(held(n, event_id=48 + n, recv_ns=100 * SECOND + n))
     subject.start_sending(10, 1 << 20)
     subject.rewind()
-    subject.resume(EPOCH - 1, 900, 51, 105 * SECOND)
+    subject.resume(StoredPosition(EPOCH - 1, 900, 51, 105 * SECOND))
     subject.offer(held(5, event_id=51, recv_ns=101 * SECOND))
     subject.offer(held(6, event_id=53, recv_ns=101 * SECOND))
     assert offsets(subject.start_sending(10, 1 << 20)) == [1, 4, 6]
@@ -305,7 +306,7 @@ def test_low_ids_of_an_exchange_that_counts_anew_are_sent() -> None:
     subject = window(Overflow.SPILL, max_messages=10)
     for n in range(1, 4):
         subject.offer(held(n, event_id=n, recv_ns=200 * SECOND))
-    subject.resume(EPOCH - 1, 900, 1_000_000, 100 * SECOND)
+    subject.resume(StoredPosition(EPOCH - 1, 900, 1_000_000, 100 * SECOND))
     assert offsets(subject.start_sending(10, 1 << 20)) == [1, 2, 3]
 
 
@@ -363,7 +364,7 @@ class SpillingWindow(RuleBasedStateMachine):
         """NATS may have stored any prefix of what was sent before the link broke."""
         stored = data.draw(st.sampled_from([self.acknowledged, *self.sent]))
         self.subject.rewind()
-        self.subject.resume(EPOCH, stored)
+        self.subject.resume(StoredPosition(EPOCH, stored))
         self.acknowledged = stored
         self.sent = []
 

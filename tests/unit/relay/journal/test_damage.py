@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.journal.damage import JournalLoss, JournalLossTracker
+from relay.model.position import StoredPosition
 from relay.model.record_batch import NO_EVENT_ID, RecordKind
 from tests.support.records import encode
 
@@ -39,7 +40,7 @@ def test_exactly_what_is_neither_read_back_nor_stored_is_told(
 
     def know() -> None:
         if stored:
-            tears.stored(1, stored, 10 * stored, stored)
+            tears.stored(StoredPosition(1, stored, 10 * stored, stored))
 
     if not late:
         know()

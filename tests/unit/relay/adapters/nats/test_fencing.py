@@ -8,10 +8,11 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from relay.adapters.nats.fencing import Standing, fence_and_read
+from relay.adapters.nats.fencing import SubjectState, fence_and_read
+from relay.binance.event_time import event_time_ns
 from relay.binance.streams import Venue, parse_stream
 from relay.errors import FencedError
-from relay.model.position import digest_of
+from relay.model.position import StoredPosition, digest_of
 from relay.publish.envelope import Envelope
 from tests.simulation.nats_model import NatsModel
 from tests.simulation.world import World
@@ -42,8 +43,8 @@ class Bus:
             subject, _head({name.replace("_", "-"): value for name, value in fields.items()}), body, 0
         )
 
-    def take_over(self, epoch: int) -> Standing:
-        return asyncio.run(fence_and_read(self, SPEC, TEMPLATE, epoch))
+    def take_over(self, epoch: int) -> SubjectState:
+        return asyncio.run(fence_and_read(self, SPEC, TEMPLATE, epoch, event_time_ns))
 
 
 def _head(fields: dict[str, str]) -> bytes:
@@ -53,7 +54,7 @@ def _head(fields: dict[str, str]) -> bytes:
 
 def test_the_first_one_puts_its_fence_and_finds_nothing_stored() -> None:
     bus = Bus()
-    assert bus.take_over(7) == Standing(SUBJECT, 1)
+    assert bus.take_over(7) == SubjectState(SUBJECT, 1)
     assert bus.stored.messages[-1].fields["Sluice-Epoch"] == "7"
 
 
@@ -61,7 +62,7 @@ def test_the_same_one_finds_its_fence_and_its_last_event() -> None:
     bus = Bus()
     bus.take_over(7)
     bus.put(SUBJECT, Nats_Msg_Id="a", Sluice_Epoch="7", Sluice_Seq="3", Sluice_Recv_Ns="9")
-    assert bus.take_over(7) == Standing(SUBJECT, 2, epoch=7, seq=3, recv_ns=9, sent_ns=9)
+    assert bus.take_over(7) == SubjectState(SUBJECT, 2, StoredPosition(epoch=7, seq=3, recv_ns=9, sent_ns=9))
     assert len(bus.stored.messages) == 2
 
 
@@ -69,8 +70,8 @@ def test_the_last_event_is_told_with_the_digest_of_its_payload_and_when_it_was_s
     bus, payload = Bus(), b'{"e":"bookTicker","E":1}'
     fields = {"Nats_Msg_Id": "a", "Sluice_Epoch": "6", "Sluice_Recv_Ns": "9000000"}
     bus.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9_000_000, b"a"), **fields)
-    standing = bus.take_over(7)
-    assert (standing.digest, standing.sent_ns, standing.recv_ns) == (digest_of(payload), 1_000_000, 9_000_000)
+    stored = bus.take_over(7).stored
+    assert (stored.digest, stored.sent_ns, stored.recv_ns) == (digest_of(payload), 1_000_000, 9_000_000)
 
 
 def test_an_older_one_is_fenced() -> None:
@@ -93,7 +94,7 @@ def test_a_later_fence_at_any_moment_leaves_no_place_to_write_to(request_number:
 
     bus.before = fence
     try:
-        standing = bus.take_over(7)
+        state = bus.take_over(7)
     except FencedError:
         return
-    assert standing.last_sequence < len(bus.stored.messages)
+    assert state.last_sequence < len(bus.stored.messages)
