@@ -49,9 +49,10 @@ soak: env ## all faults at random for half an hour, then a minute to be steady a
 test-long: env ## what takes longer: jobs, a second node (root), Prometheus and a browser where they are
 	@$(VENV) -m pytest -m long
 
-lint: env ## ruff and mypy
+lint: env ## ruff, mypy, and who may import whom
 	@$(VENV) -m ruff check .
 	@$(VENV) -m mypy
+	@.venv/bin/lint-imports --no-logo --no-cache
 
 bench: env ## Sluice, a one-process forwarder and the old design side by side
 	@$(VENV) -m bench
