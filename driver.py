@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from cli.arguments import moment, publisher_count
+from cli.arguments import AUTO, moment, publisher_count
 from relay.errors import ConfigError, SluiceError, UsageError
-from relay.primitives.argument_types import positive
+from relay.primitives.argument_types import FILES, completed_by, positive
 from simulator import arguments as simulator_arguments
 
 DONE, FAILED, MISUSED = 0, 1, 2
@@ -124,7 +124,8 @@ def _status(parser: argparse.ArgumentParser) -> None:
 
 def _scale(parser: argparse.ArgumentParser) -> None:
     _address(parser)
-    parser.add_argument("count", type=publisher_count, metavar="N|auto", help="how many, or auto")
+    count = parser.add_argument("count", type=publisher_count, metavar="N|auto", help="how many, or auto")
+    completed_by(count, AUTO)
 
 
 def _drain(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +193,7 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    config = parser.add_argument(
         "-c",
         "--config",
         type=Path,
@@ -200,6 +201,7 @@ def _config(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the configuration (the shards.yaml beside driver.py)",
     )
+    completed_by(config, FILES)
 
 
 def _address(parser: argparse.ArgumentParser) -> None:
@@ -274,8 +276,8 @@ COMMANDS = {
     ),
     "completion": Command(
         "cli.completion_command.run", _completion, "print what bash or zsh needs to complete commands",
-        'For this shell: eval "$(.venv/bin/python driver.py completion bash)". It answers to driver.py and to'
-        " an alias named sluice.",
+        'For this shell: eval "$(.venv/bin/python driver.py completion bash)". It answers to driver.py, to'
+        " .venv/bin/python driver.py and to an alias named sluice.",
     ),
 }  # fmt: skip
 

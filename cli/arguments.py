@@ -1,4 +1,5 @@
-"""The types of command-line arguments; each refuses with one sentence, which argparse prints."""
+"""The types of command-line arguments; each refuses with one sentence, which argparse prints. And what a
+shell offers for one of them."""
 
 from __future__ import annotations
 
@@ -7,6 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from relay.errors import ConfigError
+
+# For a publisher count: the one word that it may be.
+AUTO = {
+    "bash": "_sluice_auto",
+    "zsh": "(auto)",
+    "preamble": {"bash": '_sluice_auto() { compgen -W auto -- "$1"; }'},
+}
 
 
 def moment(text: str) -> Callable[[int], int]:

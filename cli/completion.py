@@ -1,78 +1,58 @@
-"""Shell completion from the parser of the command line: pure.
-
-One script serves both shells: zsh runs bash's completions through its own `bashcompinit`.
-"""
+"""Shell completion of the command line: shtab makes it of the parser; here it is bound to what is typed."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 
-# What the script answers to: the file itself, and an alias that people give it.
-NAMES = ("driver.py", "sluice")
-_ZSH = "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n"
-_SCRIPT = """\
+import shtab
+
+# The file itself, an alias that people give it, and the interpreter in front of it.
+NAMES = "driver.py sluice"
+INTERPRETER = ".venv/bin/python"
+
+# shtab's function offers options behind a dash alone. They are offered on an empty word as well, unless the
+# word before is an option that takes a value: the others have a variable that says 0.
+_BASH = f"""
 _sluice() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="" words="" at
-    for ((at = 1; at < COMP_CWORD; at++)); do
-        case "${{COMP_WORDS[at]}}" in
-            {commands}) command="${{COMP_WORDS[at]}}"; break ;;
-        esac
-    done
-    case "$command $before" in
-{cases}
-    esac
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    local before="${{COMP_WORDS[COMP_CWORD-1]}}"
+    _shtab_sluice
+    [[ ${{#COMPREPLY[@]}} = 0 && -z ${{COMP_WORDS[COMP_CWORD]}} ]] || return 0
+    [[ $before != -* || $(compgen -v -X "!*_${{before//[^[:word:]]/_}}_nargs" _shtab_sluice) ]] || return 0
+    COMP_WORDS[COMP_CWORD]=-
+    _shtab_sluice
 }}
-complete -o default -F _sluice {names}
+_sluice_interpreter() {{
+    COMPREPLY=()
+    [[ $COMP_CWORD -gt 1 && ${{COMP_WORDS[1]##*/}} = driver.py ]] || return 0
+    COMP_WORDS=("${{COMP_WORDS[@]:1}}") COMP_CWORD=$((COMP_CWORD - 1))
+    _sluice
+}}
+complete -o default -F _sluice {NAMES}
+complete -o bashdefault -o default -F _sluice_interpreter {INTERPRETER}
+"""
+_ZSH_START = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n"
+_ZSH = f"""
+_sluice_interpreter() {{
+    if (( CURRENT > 2 )) && [[ ${{words[2]:t}} = driver.py ]]; then
+        shift words
+        (( CURRENT-- ))
+        _shtab_sluice
+    else
+        ${{_comps[python]:-_default}}
+    fi
+}}
+compdef _shtab_sluice {NAMES}
+compdef _sluice_interpreter {INTERPRETER}
 """
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """To be read by `shell`, bash or zsh. Where nothing is known, both offer files."""
-    commands = _commands(parser)
-    cases = [case for name, one in commands.items() for case in _value_cases(name, one)]
-    cases.append(f'" "*) words="{" ".join([*commands, *_flags(parser)])}" ;;')
-    for name, one in commands.items():
-        cases.append(f'"{name} "*) words="{" ".join([*_positionals(one), *_flags(one)])}" ;;')
-    text = _SCRIPT.format(
-        commands="|".join(commands),
-        cases="\n".join(f"        {case}" for case in cases),
-        names=" ".join(NAMES),
-    )
-    return _ZSH + text if shell == "zsh" else text
+    """To be read by `shell`, bash or zsh."""
+    made = shtab.complete(parser, shell, root_prefix="sluice")
+    return made + _BASH if shell == "bash" else _ZSH_START + _mended_for_zsh(made) + _ZSH
 
 
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    # argparse has no public way to look at what was added.
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
-
-
-def _shown(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    return (action for action in parser._actions if action.help != argparse.SUPPRESS)
-
-
-def _flags(parser: argparse.ArgumentParser) -> list[str]:
-    return [name for action in _shown(parser) for name in action.option_strings if name.startswith("--")]
-
-
-def _positionals(parser: argparse.ArgumentParser) -> list[str]:
-    """Words that may stand there: choices, and what a metavar such as `N|auto` writes in lower case."""
-    found: list[str] = []
-    for action in _shown(parser):
-        if not action.option_strings:
-            found += map(str, action.choices or [])
-            found += [word for word in str(action.metavar or "").split("|") if word.islower()]
-    return found
-
-
-def _value_cases(command: str, parser: argparse.ArgumentParser) -> Iterator[str]:
-    """After an option that takes a value: its choices, or nothing, which lets the shell offer files."""
-    for action in _shown(parser):
-        if action.option_strings and action.nargs != 0:
-            pattern = "|".join(f'"{command} {name}"' for name in action.option_strings)
-            choices = " ".join(map(str, action.choices or ()))
-            yield f'{pattern}) words="{choices}" ;;'
+def _mended_for_zsh(made: str) -> str:
+    """As it comes, zsh would run what follows the colon of a metavar, and complete as soon as it reads it."""
+    definitions, _, _ = made.partition("if [[ $zsh_eval_context")
+    return definitions.replace("]:HOST:PORT:", r"]:HOST\:PORT:")

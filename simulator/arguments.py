@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from relay.primitives.argument_types import port, positive
+from relay.primitives.argument_types import FILES, completed_by, port, positive
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -15,7 +15,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--rate-scale", type=positive, default=1.0, metavar="X", help="multiply the traffic by X"
     )
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="send a recording, not made-up events")
+    replay = parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="send a recording, not made-up events"
+    )
+    completed_by(replay, FILES)
     parser.add_argument("--speed", type=positive, default=1.0, metavar="X", help="speed of the recording (1)")
     parser.add_argument(
         "--hold", action="store_true", help="send nothing before a POST to /sim/start-traffic"

@@ -1,9 +1,19 @@
-"""Types of command-line arguments that more than one command line takes; each refuses in one sentence."""
+"""What the arguments of more than one command line have in common: types, each of which refuses in one
+sentence, and how a shell completes a value."""
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import Action, ArgumentTypeError
+from collections.abc import Mapping
 from math import isfinite
+
+# bash offers files by itself wherever nothing is known.
+FILES = {"zsh": "_files"}
+
+
+def completed_by(action: Action, completions: Mapping[str, object]) -> None:
+    """`completions` as shtab defines them, by shell. Nothing but `completion` reads them or imports shtab."""
+    action.complete = completions  # type: ignore[attr-defined]
 
 
 def positive(text: str) -> float:
