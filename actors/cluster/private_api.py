@@ -1,20 +1,20 @@
 """Every name of Ray that Ray does not promise to keep, one function each.
 
 Written for Ray 2.60.0. tests/integration/actors/cluster/test_private_api.py shows on a real Ray that each of
-them still does what is counted on here, so a new version of Ray fails there, with a message that says what
-to read. Where Ray has a public way at no cost, that way is taken instead.
+them does what is counted on here: a new version of Ray fails there, with a message that says what to read.
 
-| name | a public way |
+| name | why no public way would do |
 |---|---|
-| `worker.print_to_stdstream` | none: `log_to_driver=False` silences workers, not error messages |
-| `worker._changeproctitle` | none |
-| `_raylet.setproctitle` | the package setproctitle, a dependency more |
-| `_raylet.Config`, `AuthenticationTokenLoader` | variables that are set before Ray is imported |
-| `ray_constants.ENABLE_RAY_CLUSTER` | the same |
-| `utils.read_ray_address` | `ray.init(address="auto")`, which tries for 20 s where nobody listens |
-| `internal_kv` | an actor that holds the facts, which would be lost with its process |
-| `Counter._record` | `Counter.inc`, which refuses 0 |
-| `state.actor_table`, `ActorHandle._actor_id` | `ray.util.state.get_actor`, which needs a dashboard |
+| `worker.print_to_stdstream` | `log_to_driver=False` silences workers, but not messages about them |
+| `worker._changeproctitle` | nothing else keeps Ray from setting a worker's title |
+| `_raylet.setproctitle` | the package setproctitle does the same, and is a dependency more |
+| `_raylet.Config`, `AuthenticationTokenLoader`, `ray_constants.ENABLE_RAY_CLUSTER` | see ADR 13 |
+| `utils.read_ray_address` | `ray.init(address="auto")` tries for 20 s where nobody listens any more |
+| `internal_kv` | an actor that holds the facts would lose them with its process |
+| `Counter._record` | `Counter.inc` refuses 0 |
+| `state.actor_table`, `ActorHandle._actor_id` | `ray.util.state.get_actor` needs a dashboard |
+| `ray.init(_temp_dir=)` | RAY_TMPDIR also moves the file in which `ray start` leaves its address |
+| variables of ray_config_def.h | none |
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ DAEMON_FLAGS: Mapping[str, str] = MappingProxyType(
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 )
-# How often the main thread of a worker looks for signals (core_worker.cc, RunTaskExecutionLoop).
+# The argument of `ray.init` that says where a new Ray keeps its sockets, logs and session.
+TEMP_DIRECTORY = "_temp_dir"
+# How often the main thread of a worker looks for signals (core_worker.cc, RunTaskExecutionLoop), which
+# actors/runtime/main_thread.py counts on.
 SIGNAL_POLL_HZ = 100
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from actors.cluster import connection, private_api
 from actors.cluster.connection import Attached
-from actors.cluster.private_api import DAEMON_FLAGS, MULTI_NODE
+from actors.cluster.private_api import DAEMON_FLAGS, MULTI_NODE, TEMP_DIRECTORY
 from actors.runtime.host import short_temporary_directory
 from relay.adapters.local.cluster_files import (
     RUN_PREFIX,
@@ -117,7 +117,7 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=include_dashboard,
             dashboard_host=LOOPBACK,
-            _temp_dir=str(run_directory / "ray"),
+            **{TEMP_DIRECTORY: str(run_directory / "ray")},
         )
     except ClusterError:
         environment.restore()

@@ -135,7 +135,8 @@ def test_process_titles_tell_the_backlog_whatever_is_called(relay):
 
 
 def test_metrics_are_exported_with_the_streams_key_and_counters_from_zero_on(relay):
-    port = ray._private.worker._global_node.metrics_export_port
+    (node,) = ray.nodes()
+    port = node["MetricsExportPort"]
     wanted = {Metric.STREAM_BACKLOG: " 3.0", Metric.STREAM_RECEIVED: " 13.0", Metric.STREAM_LOST: " 0.0"}
 
     def exported() -> bool:
