@@ -8,7 +8,7 @@ them does what is counted on here: a new version of Ray fails there, with a mess
 | `worker.print_to_stdstream` | `log_to_driver=False` silences workers, but not messages about them |
 | `worker._changeproctitle` | nothing else keeps Ray from setting a worker's title |
 | `_raylet.setproctitle` | the package setproctitle does the same, and is a dependency more |
-| `_raylet.Config`, `AuthenticationTokenLoader`, `ray_constants.ENABLE_RAY_CLUSTER` | see ADR 13 |
+| `_raylet.Config`, `AuthenticationTokenLoader`, `ray_constants.ENABLE_RAY_CLUSTER` | see ADR 14 |
 | `utils.read_ray_address` | `ray.init(address="auto")` tries for 20 s where nobody listens any more |
 | `internal_kv` | an actor that holds the facts would lose them with its process |
 | `Counter._record` | `Counter.inc` refuses 0 |

@@ -65,12 +65,12 @@ KINDS = (
 DUMP = """
 import sys
 from actors.client import StartMode, connect
-from actors.cluster import private_api
+from ray.experimental import internal_kv
 connection = connect(StartMode.JOIN)
 for namespace in (None, b"sluice/sluice"):
-    for key in private_api.kv_list("", namespace):
-        value = private_api.kv_get(key, namespace) or b""
-        sys.stdout.buffer.write(key.encode() + b" " + value + b"\\n")
+    for key in internal_kv._internal_kv_list("", namespace=namespace):
+        value = internal_kv._internal_kv_get(key, namespace=namespace) or b""
+        sys.stdout.buffer.write(key + b" " + value + b"\\n")
 connection.close()
 """
 
