@@ -32,12 +32,13 @@ _log = logging.getLogger(__name__)
 NAMESPACE = "sluice"
 # A controller that was killed answers again after 2 to 3 s.
 ANSWER_S = 10.0
-# What the end of a relay may take beyond its drain where the Ray below it is ours, and to be ended as well.
+# On a Ray of our own, which ends as well: what ending the relay may take beyond the drain's deadline.
 OWN_GRACE_S = 5.0
-# Without its head Ray goes on for a minute, then ends the driver in the middle of whatever it does.
+# Ray ends a driver, whatever that is doing, once its head has been gone for 60 s
+# (gcs_rpc_server_reconnect_timeout_s); we end it in order before that.
 HEADLESS_S = 52.0
-LOOK_EVERY_S = 0.2
-# One that runs answers a call within milliseconds.
+POLL_S = 0.2
+# A controller that runs answers a call within milliseconds.
 CALL_S = 3.0
 RETRY_S = 0.1
 RAY_ENDED = (
@@ -46,12 +47,12 @@ RAY_ENDED = (
 )
 NO_RELAY = "no relay runs there; start it with `driver.py run`"
 
-# What RAY_ADDRESS may say besides an address.
+# Values of RAY_ADDRESS that name no address.
 _NO_ADDRESS = ("", "auto", "local")
 
 
 class StartMode(StrEnum):
-    """AUTO joins a running cluster, else starts one; LOCAL always starts one; JOIN never does."""
+    """AUTO joins a running cluster or, if there is none, starts one; LOCAL always starts one; JOIN never."""
 
     AUTO = "auto"
     LOCAL = "local"
@@ -60,7 +61,7 @@ class StartMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BringUp:
-    """`created`: there was no relay before. Else `differences` are what changed, empty if nothing did."""
+    """`created`: there was no relay before. Otherwise `differences` says what changed, a sentence each."""
 
     created: bool
     differences: tuple[str, ...]
@@ -78,9 +79,9 @@ def connect(
 ) -> RelayClient:
     """Raises ClusterError when there is nothing to join, or Ray does not start.
 
-    A cluster is looked for at `address`, at RAY_ADDRESS, among those that this user's drivers started, and
-    where `ray start` left one on this machine, in this order. AUTO does not join what was started without
-    `shared`.
+    A cluster is looked for at `address`, then at RAY_ADDRESS, then among those that drivers of this user
+    started, then where `ray start` left an address on this machine. AUTO joins none that a driver started
+    without `shared`.
     """
     joined = None if start is StartMode.LOCAL else _joined(start, address, namespace)
     session = joined or local_ray.start(
@@ -108,7 +109,11 @@ def _joined(start: StartMode, address: str | None, namespace: str) -> local_ray.
 
 
 class RelayClient:
-    """Use from one thread. `token_path` is None on a cluster that this process did not start."""
+    """Brings a relay up, asks it, changes it and takes it down. Use from one thread.
+
+    `token_path` is None on a cluster that this process did not start. Methods raise ClusterError when the
+    relay, its controller or the cluster's head does not answer.
+    """
 
     def __init__(self, session: local_ray.Session, namespace: str, classes: ActorClasses) -> None:
         self.started_here = session.started is not None
@@ -116,13 +121,13 @@ class RelayClient:
         self.dashboard_url = session.dashboard_url
         self.token_path: Path | None = session.started.token_path if session.started else None
         self._session = session
-        self._whole_at = time.monotonic()
+        self._complete_at = time.monotonic()
         self._host = ActorHost(namespace)
         self._cluster = RayCluster(namespace, classes, self._host)
         self._facts = ControlStore(self._cluster)
 
     def bring_up(self, config: Config, who: str = "") -> BringUp:
-        """Raises ConfigError or ClusterError; afterwards the relay goes on without this process."""
+        """Afterwards the relay goes on without this process. Raises ConfigError too."""
         created = not self.running()
         if created:
             self._prepare()
@@ -141,20 +146,21 @@ class RelayClient:
         return status
 
     def scale(self, count: int | None, who: str) -> ScaleStatus:
-        """Returns at once; `status` shows how far it is. Raises UsageError."""
+        """None lets the load decide. Returns at once; `status` shows the progress. Raises UsageError too."""
         status: ScaleStatus = self._ask("scale", count, who)
         return status
 
     def drain_publisher(self, name: str, who: str) -> None:
-        """Returns at once, as all three do; `status` shows how far it is. Raises UsageError."""
+        """Returns at once, as the next two do; `status` shows the progress. All raise UsageError too."""
         self._ask("drain_publisher", name, who)
 
     def stop_stream(self, stream: str, who: str) -> str:
-        """Its key."""
+        """Returns the stream's key."""
         key: str = self._ask("stop_stream", stream, who)
         return key
 
     def resume_stream(self, stream: str, who: str) -> str:
+        """Returns the stream's key."""
         key: str = self._ask("resume_stream", stream, who)
         return key
 
@@ -166,37 +172,38 @@ class RelayClient:
         return differences(running.config, config)
 
     @property
-    def lost(self) -> frozenset[str]:
-        """The programs of a Ray that was started here which have ended."""
-        return local_ray.lost(self._session)
+    def ended_daemons(self) -> frozenset[str]:
+        """Names of the essential daemons of a Ray that was started here which have ended."""
+        return local_ray.ended_daemons(self._session)
 
     def check(self) -> None:
         """Call about once a second. Raises ClusterError if a Ray that was started here has lost its node, and
-        every actor with it, or its head so long ago that it is about to end."""
-        lost, now = self.lost, time.monotonic()
-        if not lost:
-            self._whole_at = now
-        if local_ray.RAYLET in lost or now - self._whole_at > HEADLESS_S:
-            raise ClusterError(RAY_ENDED.format(", ".join(sorted(lost))))
+        with it every actor, or has been without its head for HEADLESS_S."""
+        ended, now = self.ended_daemons, time.monotonic()
+        if not ended:
+            self._complete_at = now
+        if local_ray.RAYLET in ended or now - self._complete_at > HEADLESS_S:
+            raise _ray_ended(ended)
 
     def running(self) -> bool:
         with ray_errors(HEAD_IS_SILENT):
             return self._cluster.controller() is not None
 
     def take_down(self, deadline_s: float) -> TakenDown:
-        """Drain and remove every actor, with or without a controller that answers, and forget the relay.
+        """Drain and remove every actor, whether or not the controller answers, and forget the relay.
 
-        Raises ClusterError if there is nothing to drain, or nothing more to drain it with.
+        Raises ClusterError if there is no relay, or if a Ray of our own ends meanwhile.
         """
         if not self.started_here:
             return self._take_down(deadline_s)
-        # A Ray that is ending, too, may leave a call of ours without an answer for ever.
+        # A Ray that is ending at the same time may never answer a call, and no timeout of ours ends such a
+        # call: so it is made in a thread that is given up.
         work: Future[TakenDown] = Future()
-        threading.Thread(target=_do, args=(work, self._take_down, deadline_s), daemon=True).start()
+        threading.Thread(target=_complete, args=(work, self._take_down, deadline_s), daemon=True).start()
         until = time.monotonic() + deadline_s + OWN_GRACE_S
-        while not wait((work,), LOOK_EVERY_S).done:
-            if lost := self.lost:
-                raise ClusterError(RAY_ENDED.format(", ".join(sorted(lost))))
+        while not wait((work,), POLL_S).done:
+            if ended := self.ended_daemons:
+                raise _ray_ended(ended)
             if time.monotonic() > until:
                 raise ClusterError(f"Ray did not end the relay within {deadline_s + OWN_GRACE_S:g} s")
         return work.result()
@@ -216,7 +223,7 @@ class RelayClient:
         return ended
 
     def close(self) -> None:
-        """Leave the cluster. One that was started here ends, with every process and file of it."""
+        """Leave the cluster. One that was started here ends, with all its processes and files."""
         local_ray.end(self._session)
 
     def _drained_by(self, controller: ControllerHandle, deadline_s: float) -> TakenDown | None:
@@ -230,10 +237,10 @@ class RelayClient:
         return ended
 
     def _drain_from_here(self, deadline_s: float) -> TakenDown:
-        # Seldom needed, and a quarter of a second to import for every command.
+        # Imported here because it is seldom needed and takes every command a quarter of a second.
         from actors.controller.actor import Controller
 
-        # Without a configuration the stand-in makes nothing anew.
+        # With a configuration the stand-in would create again what it finds missing.
         self._facts.forget_running()
         stand_in = Controller(self._cluster, self._host)
         try:
@@ -242,7 +249,7 @@ class RelayClient:
             stand_in.stop()
 
     def _prepare(self) -> None:
-        """What every actor needs to find, before there is one."""
+        """Save the facts that every actor needs, before there is one."""
         self._cluster.save(SECRET, secrets.token_bytes(32), overwrite=False)
         if self._session.started is not None:
             sockets = private_directory(self._session.started.run_directory / "s")
@@ -252,14 +259,14 @@ class RelayClient:
             self._cluster.save(NICENESS, b"lift")
 
     def _forget_idle_controller(self) -> None:
-        """It was made for a configuration that it refused."""
+        """The controller was created for a configuration that it refused."""
         controller = self._cluster.controller()
         if controller is not None:
             controller.kill()
         self._cluster.forget_all()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        """Repeated while the controller restarts: each of its methods may be called twice without harm."""
+        """Repeats the call while the controller restarts; calling any of its methods twice does no harm."""
         deadline = time.monotonic() + ANSWER_S
         while True:
             controller = self._cluster.controller()
@@ -273,7 +280,11 @@ class RelayClient:
                 time.sleep(RETRY_S)
 
 
-def _do(work: Future[TakenDown], function: Callable[[float], TakenDown], argument: float) -> None:
+def _ray_ended(daemons: frozenset[str]) -> ClusterError:
+    return ClusterError(RAY_ENDED.format(", ".join(sorted(daemons))))
+
+
+def _complete(work: Future[TakenDown], function: Callable[[float], TakenDown], argument: float) -> None:
     try:
         work.set_result(function(argument))
     except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for

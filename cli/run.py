@@ -99,7 +99,7 @@ def _drain(cluster: RelayClient, screen: Screen, deadline_s: float) -> None:
         taken = cluster.take_down(deadline_s)
     except ClusterError as error:
         # Whoever ends a pod signals all its processes, and Ray may be faster than its driver.
-        if not cluster.lost:
+        if not cluster.ended_daemons:
             raise
         screen.say(str(error), Tone.WARN)
         return

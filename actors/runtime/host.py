@@ -1,4 +1,4 @@
-"""What an actor sees of the node and the relay around it, when the place where it runs is Ray."""
+"""What an actor running on Ray sees of its node and of the relay around it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ from relay.observability.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 SECRET, SOCKETS = "secret", "sockets"
-RAYLET_EVERY_S = 1.0
+RAYLET_POLL_S = 1.0
 
 
 class ActorHost:
-    """Travels to each actor as an argument; unpickled, it sets up the process that it finds itself in."""
+    """Implements relay.ports.Host. Passed to each actor as an argument: unpickling it sets up the actor's
+    process, before the actor's own constructor runs."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
@@ -76,7 +77,7 @@ class ActorHost:
 
 
 def _set_up_process(namespace: str) -> ActorHost:
-    """One actor has a process to itself; what it logs goes to the file that Ray's actor page shows."""
+    """Every actor has a process of its own. Ray's actor page shows what it writes to stderr."""
     logging.basicConfig(level=logging.INFO, handlers=[LimitedHandler(sys.stderr)])
     _exit_with_raylet()
     private_api.keep_process_title()
@@ -86,25 +87,26 @@ def _set_up_process(namespace: str) -> ActorHost:
 
 @cache
 def _exit_with_raylet() -> None:
-    """Ray takes the actors of a raylet that died for dead, and starts others, but lets the old ones live."""
-    threading.Thread(target=_watch_over, args=(os.getppid(),), name="raylet", daemon=True).start()
+    """When a raylet dies, Ray declares its actors dead and starts others, but does not end the processes of
+    the old ones, which would go on publishing."""
+    threading.Thread(target=_exit_without, args=(os.getppid(),), name="raylet", daemon=True).start()
 
 
-def _watch_over(raylet: int) -> None:
-    while os.getppid() == raylet:
-        time.sleep(RAYLET_EVERY_S)
+def _exit_without(raylet_pid: int) -> None:
+    while os.getppid() == raylet_pid:
+        time.sleep(RAYLET_POLL_S)
     _log.warning("the raylet of this node has ended, and so does this actor")
     os._exit(1)
 
 
 def short_temporary_directory() -> Path:
-    """Unix sockets take 107 bytes of path, and Ray's own use up about 70 of them below its directory."""
+    """A unix socket's path has 107 bytes at most, and Ray's sockets use about 70 of them below this."""
     usual = Path(tempfile.gettempdir())
-    return usual if len(str(usual)) <= 16 else Path("/tmp")  # noqa: S108 - what we make there is private
+    return usual if len(str(usual)) <= 16 else Path("/tmp")  # noqa: S108 - what we create there is private
 
 
 def private_directory(path: Path) -> Path:
-    """Made if it is missing. Raises ClusterError if it is anybody else's, or open to them."""
+    """Creates the directory if it is missing. Raises ClusterError if another user owns it or may use it."""
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     if path.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:

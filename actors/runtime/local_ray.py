@@ -1,8 +1,8 @@
-"""Starting a Ray of our own, joining one that runs, and leaving no trace of either.
+"""Starts a Ray of our own or joins one that runs, and leaves no trace of either.
 
-A Ray of our own listens on loopback alone and asks for a token that it makes for itself. Ray takes the two
-from environment variables, some read when it is imported, so this process's environment is changed for as
-long as the connection lasts.
+A Ray of our own listens on loopback alone and asks for a token that we generate for it. Ray takes both
+settings from environment variables, so this process's environment differs for as long as the connection
+lasts. Why it is started in this process: ADR 14.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from relay.errors import ClusterError
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 LOOPBACK = "127.0.0.1"
-# The dashboard's own helpers notice its end after about two seconds.
+# The dashboard's helpers notice its end after about two seconds; what still runs after this is killed.
 LINGER_S = 4.0
-KNOCK_S = 1.0
-# The programs of Ray's head and of its node.
+PROBE_TIMEOUT_S = 1.0
+# The programs of Ray's head and of its node, without which there is no cluster.
 HEAD, RAYLET = "gcs_server", "raylet"
 JOIN_REMEDY = "does it run, has this machine a node of it, and do RAY_AUTH_MODE and RAY_AUTH_TOKEN fit it?"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connection of this process to Ray. `started` is None on a cluster that was joined."""
+    """This process's only connection to Ray. `started` is None on a cluster that was joined."""
 
     address: str
     dashboard_url: str
@@ -64,18 +64,21 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A cluster of our own. `daemons` are the processes that Ray started from this one, and `vital` by their
-    names those without which it is none; empty where processes cannot be seen."""
+    """A cluster of our own.
+
+    `daemons` are the processes that Ray started from this one, `essential` those of HEAD and RAYLET by name.
+    Both are empty where the system shows no processes (there is no /proc).
+    """
 
     run_directory: Path
     state_file: ClusterFile
     token_path: Path
     daemons: frozenset[Process]
-    vital: Mapping[str, Process]
+    essential: Mapping[str, Process]
 
 
 class Environment:
-    """Environment variables for Ray, put back by `restore`; None unsets one."""
+    """Changes this process's environment variables for Ray until `restore`; None unsets a variable."""
 
     def __init__(self, changes: Mapping[str, str | None]) -> None:
         self._before = {name: os.environ.get(name) for name in changes}
@@ -103,6 +106,10 @@ def _on_loopback(token_path: Path) -> dict[str, str | None]:
 
 
 def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared: bool) -> Session:
+    """Start a Ray of our own, with at least `needed_cpus` CPUs, and announce it for other terminals.
+
+    Raises ClusterError. Whenever this process ends, by SIGKILL too, the kernel ends Ray's daemons.
+    """
     run_directory = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=short_temporary_directory()))
     token_path = run_directory / "token"
     token_path.touch(mode=0o600)
@@ -133,27 +140,28 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared
     )
     state_file = ClusterFile(state_directory(os.environ), cluster)
     daemons = children(os.getpid()) - before
-    vital = {name: daemon for daemon in daemons if (name := name_of(daemon)) in (HEAD, RAYLET)}
-    started = Started(run_directory, state_file, token_path, daemons, vital)
+    essential = {name: daemon for daemon in daemons if (name := name_of(daemon)) in (HEAD, RAYLET)}
+    started = Started(run_directory, state_file, token_path, daemons, essential)
     return Session(cluster.address, cluster.dashboard_url, started, environment)
 
 
 def find_own(*, shared: bool) -> LocalCluster | None:
-    """The latest that this user started and that still runs; with `shared`, only one that `run` may join."""
+    """The cluster that a driver of this user started last and that still runs; with `shared`, only one that
+    `run` may join."""
     return running_cluster(state_directory(os.environ), shared=shared)
 
 
 def find_started_by_hand() -> str | None:
-    """Where `ray start` left an address on this machine and somebody still listens."""
+    """The address that `ray start` left on this machine, if a server still listens there."""
     address = private_api.read_ray_address()
-    return address if address and _somebody_listens(address) else None
+    return address if address and _is_listening(address) else None
 
 
-def _somebody_listens(address: str) -> bool:
-    """Ray itself would go on trying for 20 s."""
+def _is_listening(address: str) -> bool:
+    """Asked before Ray connects, which would go on trying for 20 s."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), KNOCK_S):
+        with socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S):
             return True
     except (OSError, ValueError):
         return False
@@ -170,27 +178,27 @@ def join_own(cluster: LocalCluster, namespace: str) -> Session:
 
 
 def join(address: str, namespace: str) -> Session:
-    """With the user's own RAY_AUTH_ variables."""
-    if not _somebody_listens(address):
+    """Uses the RAY_AUTH_ variables of the user's environment."""
+    if not _is_listening(address):
         raise _cannot_join(address)
     environment = Environment({})
     attached = _init(address=address, namespace=namespace)
     return Session(attached.address, attached.dashboard_url, None, environment)
 
 
-def lost(session: Session) -> frozenset[str]:
-    """Which of its vital daemons a cluster of our own has lost."""
-    vital = session.started.vital if session.started else {}
-    return frozenset(name for name, process in vital.items() if not is_running(process))
+def ended_daemons(session: Session) -> frozenset[str]:
+    """Names of the essential daemons of a cluster of our own that have ended."""
+    essential = session.started.essential if session.started else {}
+    return frozenset(name for name, process in essential.items() if not is_running(process))
 
 
 def end(session: Session) -> None:
-    """Leave the cluster; one that we started ends with all its processes and files."""
+    """Leave the cluster; one that we started ends, with all its processes and files."""
     started = session.started
-    # Once the daemons are gone, nothing tells any more whose children the rest were.
+    # Collected before the daemons end: their children then belong to init, and cannot be told from others.
     processes = descendants(started.daemons) if started else frozenset()
-    if lost(session):
-        # Ray would wait for what is not there any more.
+    if ended_daemons(session):
+        # Ray's own shutdown would wait for answers of a daemon that has ended.
         end_processes(processes, 0.0)
     connection.shutdown()
     if started:
@@ -218,7 +226,7 @@ def _cannot_join(address: str) -> ClusterError:
 
 @contextmanager
 def _kept_signal_handlers() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; ours drains."""
+    """`ray.init` installs a handler of SIGTERM that exits; ours drains the relay first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""What an actor logs: lines of text in the file that Ray's actor page shows.
+"""What an actor logs: lines of text on stderr, which Ray keeps in the file that its actor page shows.
 
-A status line every ten seconds, a line for each change of state, and one for each trouble, as often as
-relay/primitives/log_rate_limit.py lets it.
+An actor logs its status every ten seconds, each change of state, and each problem, as often as
+relay/primitives/log_rate_limit.py allows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class LimitedHandler(logging.StreamHandler[TextIO]):
-    """Says how much it left out of one place before the next line of any."""
+    """Limits the rate of lines from each place in the code. Before its next line of any place it logs how
+    many lines were left out."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)

@@ -1,6 +1,6 @@
-"""The event loop of an actor's data plane, in a thread of its own: Ray's calls never hold up an event.
+"""The event loop of an actor's data plane, in a thread of its own: Ray's calls never delay an event.
 
-Ray's methods run on other threads: they reach the loop's state through `call` and `look` alone.
+The methods that Ray calls run on other threads; they use the loop's state through `call` and `read` only.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import uvloop
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-# Python looks for cycles each time that so many containers more than before are in use; by default 700.
-GARBAGE_CONTAINERS = 20_000
+# Python searches for reference cycles when the number of containers has grown by this; by default 700.
+GC_THRESHOLD = 20_000
 
 
 class ActorLoop:
-    """Runs one main coroutine; after it returned, the loop goes on answering `call` and `look` until `stop`.
+    """Runs one main coroutine; when that has returned, the loop still answers `call` and `read` until `stop`.
 
-    An exception that nobody catches, in the main coroutine or in a callback, is logged once and ends the
-    process, so that Ray starts the actor anew: half an actor would look alive and do nothing.
+    An uncaught exception, in the main coroutine or in a callback, is logged once and ends the process, so
+    that Ray restarts the actor: without its main coroutine it would seem alive and do nothing.
     """
 
     def __init__(self, name: str, *, end: Callable[[int], object] = os._exit) -> None:
@@ -37,10 +37,10 @@ class ActorLoop:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Call it once; `main` is called in the loop's thread."""
-        # What was imported stays: no collection needs to look at it again. The hot path makes no cycles.
+        """Call it once; `main` itself is called in the loop's thread."""
+        # Imported modules are never freed, so collections need not visit them. The hot path makes no cycles.
         gc.freeze()
-        gc.set_threshold(GARBAGE_CONTAINERS, 20, 50)
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
         self._thread.start()
         self._loop.call_soon_threadsafe(self._begin, main)
 
@@ -48,7 +48,7 @@ class ActorLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def read(self, function: Callable[[], _T], timeout_s: float = 5.0) -> _T:
-        """What `function` returns when it runs in the loop, between two callbacks."""
+        """Runs `function` in the loop, between two callbacks, and returns its result. Raises TimeoutError."""
 
         async def run() -> _T:
             return function()
@@ -56,7 +56,7 @@ class ActorLoop:
         return self.call(run()).result(timeout_s)
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Cancel the main coroutine, let it clean up and end the thread. Never call it in that thread."""
+        """Cancel the main coroutine, let it clean up, and end the thread. Call it from another thread."""
         if not self._thread.is_alive():
             return
         self._loop.call_soon_threadsafe(self._cancel)
@@ -66,7 +66,7 @@ class ActorLoop:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-            self._loop.run_until_complete(_clear_up())
+            self._loop.run_until_complete(_cancel_leftovers())
         finally:
             self._loop.close()
 
@@ -87,7 +87,8 @@ class ActorLoop:
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        # A broken connection is its owner's business, and a forgotten future holds nothing up.
+        # Not fatal: the owner of a connection handles its OSError, and the exception of a future that nobody
+        # awaits (a context without handle and protocol) stops nothing.
         if isinstance(error, OSError) or not ({"handle", "protocol"} & context.keys()):
             _log.warning("%s: %s", context.get("message"), error)
         else:
@@ -98,12 +99,12 @@ class ActorLoop:
         self._end(1)
 
 
-async def _clear_up() -> None:
-    """What is left, such as tasks of libraries and sockets on their way out, ends before the loop does."""
+async def _cancel_leftovers() -> None:
+    """Ends tasks of libraries and lets sockets close, before the loop is closed."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
-    # A closed socket is gone two iterations later.
+    # A transport that was closed is gone two iterations of the loop later.
     for _ in range(3):
         await asyncio.sleep(0)
