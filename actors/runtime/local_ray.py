@@ -96,7 +96,8 @@ class Environment:
         private_api.read_environment()
 
 
-def _on_loopback(token_path: Path) -> dict[str, str | None]:
+def _own_cluster(token_path: Path) -> dict[str, str | None]:
+    """What drivers of a Ray of our own set: it listens on loopback and asks for a token."""
     return {
         MULTI_NODE: "0",
         "RAY_AUTH_MODE": "token",
@@ -111,10 +112,8 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared
     Raises ClusterError. Whenever this process ends, by SIGKILL too, the kernel ends Ray's daemons.
     """
     run_directory = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=short_temporary_directory()))
-    token_path = run_directory / "token"
-    token_path.touch(mode=0o600)
-    token_path.write_text(secrets.token_hex(32))
-    environment = Environment({**_on_loopback(token_path), **DAEMON_FLAGS, "RAY_ADDRESS": None})
+    token_path = _generate_token(run_directory)
+    environment = Environment({**_own_cluster(token_path), **DAEMON_FLAGS, "RAY_ADDRESS": None})
     before = children(os.getpid())
     try:
         attached = _init(
@@ -130,6 +129,21 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared
         environment.restore()
         shutil.rmtree(run_directory, ignore_errors=True)
         raise
+    daemons = children(os.getpid()) - before
+    essential = {name: daemon for daemon in daemons if (name := name_of(daemon)) in (HEAD, RAYLET)}
+    state_file = _announce(attached, run_directory, token_path, shared=shared)
+    started = Started(run_directory, state_file, token_path, daemons, essential)
+    return Session(attached.address, attached.dashboard_url, started, environment)
+
+
+def _generate_token(run_directory: Path) -> Path:
+    token_path = run_directory / "token"
+    token_path.touch(mode=0o600)
+    token_path.write_text(secrets.token_hex(32))
+    return token_path
+
+
+def _announce(attached: Attached, run_directory: Path, token_path: Path, *, shared: bool) -> ClusterFile:
     cluster = LocalCluster(
         address=attached.address,
         token_path=str(token_path),
@@ -138,11 +152,7 @@ def start(namespace: str, *, needed_cpus: float, include_dashboard: bool, shared
         pid=os.getpid(),
         shared=shared,
     )
-    state_file = ClusterFile(state_directory(os.environ), cluster)
-    daemons = children(os.getpid()) - before
-    essential = {name: daemon for daemon in daemons if (name := name_of(daemon)) in (HEAD, RAYLET)}
-    started = Started(run_directory, state_file, token_path, daemons, essential)
-    return Session(cluster.address, cluster.dashboard_url, started, environment)
+    return ClusterFile(state_directory(os.environ), cluster)
 
 
 def find_own(*, shared: bool) -> LocalCluster | None:
@@ -168,7 +178,7 @@ def _is_listening(address: str) -> bool:
 
 
 def join_own(cluster: LocalCluster, namespace: str) -> Session:
-    environment = Environment(_on_loopback(Path(cluster.token_path)))
+    environment = Environment(_own_cluster(Path(cluster.token_path)))
     try:
         _init(address=cluster.address, namespace=namespace)
     except ClusterError:
