@@ -33,6 +33,8 @@ DRAIN_GRACE_S = 1.5
 
 
 class ControllerHandle:
+    """Exceptions that the controller raises reach the caller; without its answer there is a ClusterError."""
+
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
