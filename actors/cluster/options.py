@@ -27,7 +27,7 @@ class Facts(Protocol):
 class ActorClasses:
     """Where the classes are, as `module:name`; imported only where an actor is made."""
 
-    stream: str = "actors.stream.relay:StreamActor"
+    stream: str = "actors.stream.actor:StreamActor"
     leg: str = "actors.standby.leg:LegActor"
     publisher: str = "actors.publisher.actor:PublisherActor"
     publisher_settings: str = "actors.publisher.actor:PublisherSettings"

@@ -22,7 +22,8 @@ from actors.standby.takeover import Takeover
 from actors.stream.facade import StreamActorFacade
 from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.node_files import connect_gate, epoch_directory, journal_directory
-from actors.stream.relay import RATE_HALF_LIFE_S, TICK_S, StreamRelay
+from actors.stream.relay import TICK_S, StreamRelay
+from actors.stream.stats import RATE_HALF_LIFE_S, idle_stats
 from relay.config import StreamSettings
 from relay.errors import FencedError
 from relay.journal.journal import Journal
@@ -278,27 +279,15 @@ class StandbyRelay:
         return StreamState.LIVE if self.feed.delivering else StreamState.CONNECTING
 
     def _warm_stats(self) -> StreamStats:
-        """As a stream that has accepted nothing; `warm` tells what it remembers."""
-        spec, feed, now = self.settings.spec, self.feed, time.monotonic()
-        state = self._state()
-        assignment = self.peer_links.assignment
+        """As a stream that has accepted nothing; `warm` says what it remembers."""
+        state, node = self._state(), self._host.node
         ready = self.memory.covers and self._reading and not self._drained
-        return StreamStats(
-            stream=spec.name, venue=spec.venue.value, symbol=spec.symbol, channel=spec.channel, state=state,
-            overflow=self.settings.overflow, epoch=0, pid=os.getpid(), node=self._host.node,
-            publisher=None, linked=False, received=0, recovered=0, acknowledged=0, queued=0, in_flight=0,
-            spilled=0, conflated=0, dropped=0, rejected=0, repeated=0, lost=0, healed=0, repaired=0,
-            reconnects=feed.reconnects, rotations=feed.rotations, silences=feed.silences,
-            unaligned=feed.unaligned, failovers=0, backlog_bytes=self.memory.memory_bytes, backlog_age_s=0.0,
-            journal_bytes=0,
-            last_data_age_s=None if feed.last_data_at is None else now - feed.last_data_at,
-            rate_per_s=self._rate.rate_per_s, bytes_per_s=0.0,
-            latency_p50_ms=None, latency_p99_ms=None, latency_max_ms=None,
-            assignment_version=assignment.version if assignment else 0,
-            subscribed_at_ns=feed.subscribed_at_ns, first_data_at_ns=feed.first_data_at_ns,
-            last_error=feed.last_error, critical=True, leg=LegState.WARM, takeovers=self.takeovers,
-            warm=WarmLeg(
-                node=self._host.node, pid=os.getpid(), state=state, ready=ready,
-                remembered=self.memory.count,
-            ),
-        )  # fmt: skip
+        return replace(
+            idle_stats(self.settings, self._host, self.feed, self.peer_links.assignment, state),
+            backlog_bytes=self.memory.memory_bytes,
+            rate_per_s=self._rate.rate_per_s,
+            critical=True,
+            leg=LegState.WARM,
+            takeovers=self.takeovers,
+            warm=WarmLeg(node=node, pid=os.getpid(), state=state, ready=ready, remembered=self.memory.count),
+        )

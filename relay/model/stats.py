@@ -81,38 +81,38 @@ class StreamStats:
     channel: str
     state: StreamState
     overflow: Overflow
-    epoch: int
+    epoch: int = 0
     pid: int
     node: str
-    publisher: str | None
-    linked: bool
-    received: int
-    recovered: int
-    acknowledged: int
-    queued: int
-    in_flight: int
-    spilled: int
-    conflated: int
-    dropped: int
-    rejected: int
-    repeated: int
-    lost: int
-    healed: int
-    repaired: int
-    reconnects: int
-    rotations: int
-    silences: int
-    unaligned: int
-    failovers: int
-    backlog_bytes: int
-    backlog_age_s: float
-    journal_bytes: int
-    last_data_age_s: float | None
-    rate_per_s: float
-    bytes_per_s: float
-    latency_p50_ms: float | None
-    latency_p99_ms: float | None
-    latency_max_ms: float | None
+    publisher: str | None = None
+    linked: bool = False
+    received: int = 0
+    recovered: int = 0
+    acknowledged: int = 0
+    queued: int = 0
+    in_flight: int = 0
+    spilled: int = 0
+    conflated: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    lost: int = 0
+    healed: int = 0
+    repaired: int = 0
+    reconnects: int = 0
+    rotations: int = 0
+    silences: int = 0
+    unaligned: int = 0
+    failovers: int = 0
+    backlog_bytes: int = 0
+    backlog_age_s: float = 0.0
+    journal_bytes: int = 0
+    last_data_age_s: float | None = None
+    rate_per_s: float = 0.0
+    bytes_per_s: float = 0.0
+    latency_p50_ms: float | None = None
+    latency_p99_ms: float | None = None
+    latency_max_ms: float | None = None
     relay_latency_p50_ms: float | None = None
     relay_latency_p99_ms: float | None = None
     assignment_version: int = 0

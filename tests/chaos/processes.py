@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
 from actors.standby.leg import LegActor
-from actors.stream.relay import StreamActor
+from actors.stream.actor import StreamActor
 from relay.config import NatsConfig, StreamSettings
 from relay.control.store import assignment_fact
 from relay.model.actors import ActorId, Role, Silence

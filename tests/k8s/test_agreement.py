@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from actors.cluster.options import CONTROLLER_CPUS, NODE_LABEL
-from actors.stream.relay import JOURNAL_RESERVE_BYTES
+from actors.stream.journal_writer import JOURNAL_RESERVE_BYTES
 from relay.adapters.local.nats_server import MAX_PAYLOAD_BYTES
 from relay.config import load_config
 from tests.k8s.manifests import (

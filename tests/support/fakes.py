@@ -20,12 +20,8 @@ def stream_stats(key: str, **changes: Any) -> StreamStats:
     symbol, _, channel = name.partition("@")
     stats = StreamStats(
         stream=name, venue=venue, symbol=symbol, channel=channel, state=StreamState.LIVE,
-        overflow=Overflow.SPILL, epoch=1, pid=10, node="n", publisher=None, linked=False,
-        received=10, recovered=0, acknowledged=10, queued=0, in_flight=0, spilled=0, conflated=0,
-        dropped=0, rejected=0, repeated=0, lost=0, healed=0, repaired=0,
-        reconnects=0, rotations=0, silences=0,
-        unaligned=0, failovers=0, backlog_bytes=0,
-        backlog_age_s=0.0, journal_bytes=0, last_data_age_s=0.1, rate_per_s=70.0, bytes_per_s=9000.0,
+        overflow=Overflow.SPILL, epoch=1, pid=10, node="n", received=10, acknowledged=10,
+        last_data_age_s=0.1, rate_per_s=70.0, bytes_per_s=9000.0,
         latency_p50_ms=0.8, latency_p99_ms=2.1, latency_max_ms=5.0,
         relay_latency_p50_ms=0.2, relay_latency_p99_ms=0.6,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
-from actors.stream.relay import StreamActor
+from actors.stream.actor import StreamActor
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.audit.comparison import Sent
 from relay.config import Config, parse_config

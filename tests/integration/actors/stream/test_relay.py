@@ -18,8 +18,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from actors.stream.actor import StreamActor
 from actors.stream.feed_keeper import FeedKeeper
-from actors.stream.relay import StreamActor, StreamRelay
+from actors.stream.relay import StreamRelay
 from actors.stream.start import FreshStart
 from relay.config import StreamSettings, parse_config
 from relay.delivery import link_codec
