@@ -6,22 +6,40 @@ from dataclasses import dataclass
 
 from relay.model.record_batch import EVENT_KINDS, head, slice_records
 
+# What a batch takes in memory beside its encoded bytes: the object, its integers and the bytes header.
+BATCH_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFlags:
+    """What the window may do with the records of a batch.
+
+    `is_event` is false for side records, `conflatable` says that a later full state supersedes the records,
+    and `undroppable` that no overflow policy may drop them though they are no events.
+    """
+
+    is_event: bool = False
+    conflatable: bool = False
+    undroppable: bool = False
+
+
+EVENTS = BatchFlags(is_event=True)
+FULL_STATES = BatchFlags(is_event=True, conflatable=True)
+SIDE_RECORD = BatchFlags()
+UNDROPPABLE_SIDE_RECORD = BatchFlags(undroppable=True)
+
 
 @dataclass(slots=True)
 class BufferedBatch:
-    """A batch in memory, encoded; its first `done` records have left already.
-
-    `conflatable` says that a later full state makes its records worthless, `vital` that no policy may drop it
-    though it holds no event.
+    """An encoded batch, of which the first `done` records are stored already; `recv_ns` is when its records
+    were read. Made once for each read, so its arguments are positional: keywords cost 250 ns more.
     """
 
     offset: int
     count: int
     recv_ns: int
     encoded: bytes
-    is_event: bool
-    conflatable: bool
-    undroppable: bool = False
+    flags: BatchFlags
     done: int = 0
 
     @property
@@ -29,20 +47,20 @@ class BufferedBatch:
         return self.offset + self.count - 1
 
     def part(self, first: int, stop: int) -> BufferedBatch:
-        """Its records from number `first` up to `stop`."""
+        """Its records from number `first` up to but without `stop`."""
         encoded = slice_records(self.encoded, first, stop)
-        flags = self.is_event, self.conflatable, self.undroppable
-        return BufferedBatch(self.offset + first, stop - first, self.recv_ns, encoded, *flags)
+        return BufferedBatch(self.offset + first, stop - first, self.recv_ns, encoded, self.flags)
 
     def without(self, number: int) -> list[BufferedBatch]:
-        """What is left when its record `number` leaves."""
+        """What is left without record `number`, in at most two batches."""
         bounds = ((self.done, number), (number + 1, self.count))
         return [self.part(first, stop) for first, stop in bounds if first < stop]
 
 
 def from_journal(encoded: bytes, after: int) -> BufferedBatch:
-    """A batch that was read back, whose records up to offset `after` have left already."""
+    """A batch that was read back; its records up to offset `after` are done."""
     first = head(encoded)
-    is_event = first.kind in EVENT_KINDS
+    # The other flags are for new batches: events that the journal holds are never superseded.
+    flags = EVENTS if first.kind in EVENT_KINDS else SIDE_RECORD
     done = max(0, after + 1 - first.offset)
-    return BufferedBatch(first.offset, first.records, first.recv_ns, encoded, is_event, False, done=done)
+    return BufferedBatch(first.offset, first.records, first.recv_ns, encoded, flags, done)

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.delivery.buffered_batch import BufferedBatch
+from relay.delivery.buffered_batch import (
+    EVENTS,
+    FULL_STATES,
+    SIDE_RECORD,
+    UNDROPPABLE_SIDE_RECORD,
+    BatchFlags,
+    BufferedBatch,
+)
 from relay.delivery.window import Admission, SendWindow
-from relay.model.record_batch import EVENT_KINDS, FULL_BYTES, NO_EVENT_ID, RecordKind, encode
+from relay.model.record_batch import FULL_BYTES, NO_EVENT_ID, RecordKind, encode
 
 
 @dataclass(slots=True)
@@ -47,7 +54,7 @@ class Sequencer:
         self._offset += count
         self._seq += count
         encoded = encode(RecordKind.EVENT, offset, self._epoch, seq, recv_ns, event_ids, payloads)
-        return BufferedBatch(offset, count, recv_ns, encoded, True, conflatable)
+        return BufferedBatch(offset, count, recv_ns, encoded, FULL_STATES if conflatable else EVENTS)
 
     def append_event(
         self, kind: RecordKind, recv_ns: int, event_id: int, payload: bytes, conflatable: bool
@@ -64,12 +71,13 @@ class Sequencer:
     ) -> None:
         """Many that are alike and were read together, in batches that the window takes as a whole."""
         at, count = 0, len(payloads)
+        flags = FULL_STATES if conflatable else EVENTS
         while at < count:
             some, ids = payloads, event_ids
             if count > 1:
                 some = _batched(payloads[at : at + self._window.max_batch_records])
                 ids = event_ids[at : at + len(some)]
-            self._offer(kind, recv_ns, self._seq + 1, ids, some, conflatable, False)
+            self._offer(kind, recv_ns, self._seq + 1, ids, some, flags)
             self._seq += len(some)
             at += len(some)
 
@@ -78,9 +86,11 @@ class Sequencer:
     ) -> None:
         """Behind the events that came before; it repeats the count of the last one."""
         self._end_run()
-        # What must be told, whatever becomes of events. Rejected frames may be as many as a peer likes.
-        vital = kind is RecordKind.LOSS or kind is RecordKind.REPAIR
-        self._offer(kind, recv_ns, self._seq, [event_id], [payload], False, vital)
+        # Losses and repairs must reach the ledger, even when events are dropped. Rejected frames may be
+        # dropped: a faulty peer could send any number of them.
+        is_vital = kind is RecordKind.LOSS or kind is RecordKind.REPAIR
+        flags = UNDROPPABLE_SIDE_RECORD if is_vital else SIDE_RECORD
+        self._offer(kind, recv_ns, self._seq, [event_id], [payload], flags)
 
     def flush(self) -> tuple[bytes, int]:
         """What the journal must get in one piece since the last call, and the offset of the last record."""
@@ -101,14 +111,13 @@ class Sequencer:
         seq: int,
         event_ids: list[int],
         payloads: list[bytes],
-        conflatable: bool,
-        vital: bool,
+        flags: BatchFlags,
     ) -> None:
         offset, count = self._offset + 1, len(payloads)
         self._offset += count
         encoded = encode(kind, offset, self._epoch, seq, recv_ns, event_ids, payloads)
-        held = BufferedBatch(offset, count, recv_ns, encoded, kind in EVENT_KINDS, conflatable, vital)
-        if self._window.offer(held) is not Admission.DROPPED:
+        batch = BufferedBatch(offset, count, recv_ns, encoded, flags)
+        if self._window.offer(batch) is not Admission.DROPPED:
             self._journal.append(encoded)
 
 

@@ -10,8 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relay.delivery.buffered_batch import BufferedBatch
-from relay.delivery.window import BATCH_BYTES, Admission, SendWindow
+from relay.delivery.buffered_batch import (
+    BATCH_BYTES,
+    UNDROPPABLE_SIDE_RECORD,
+    BatchFlags,
+    BufferedBatch,
+)
+from relay.delivery.window import Admission, SendWindow
 from relay.model.choices import Overflow
 from relay.model.position import StoredPosition
 from relay.model.record_batch import MAX_RECORDS, NO_EVENT_ID, OVERHEAD_BYTES, RecordKind, encode
@@ -32,7 +37,8 @@ def held(
     """`count` records from `offset` on; events have that as their seq too, unless another is given."""
     ids = [event_id if event_id == NO_EVENT_ID else event_id + n for n in range(count)]
     encoded = encode(kind, offset, EPOCH, offset if seq is None else seq, recv_ns, ids, [b"x"] * count)
-    return BufferedBatch(offset, count, recv_ns, encoded, kind is RecordKind.EVENT, conflatable)
+    flags = BatchFlags(is_event=kind is RecordKind.EVENT, conflatable=conflatable)
+    return BufferedBatch(offset, count, recv_ns, encoded, flags)
 
 
 def window(overflow: Overflow, max_messages: int = 3) -> SendWindow:
@@ -149,7 +155,9 @@ def test_a_full_memory_takes_what_must_be_told_and_no_other_side_record(overflow
     subject = window(overflow, max_messages=1)
     subject.offer(held(1))
     assert subject.offer(held(2, kind=RecordKind.REJECTED)) is Admission.DROPPED
-    assert subject.offer(replace(held(3, kind=RecordKind.LOSS), undroppable=True)) is Admission.KEPT
+    assert (
+        subject.offer(replace(held(3, kind=RecordKind.LOSS), flags=UNDROPPABLE_SIDE_RECORD)) is Admission.KEPT
+    )
     assert offsets(subject.start_sending(10, 1 << 20)) == [1, 3]
 
 
