@@ -47,7 +47,7 @@ chaos-ci: env ## the faults that every change has to survive
 soak: env ## all faults at random for half an hour, then a minute to be steady again: MINUTES=3 SEED=7
 	@SLUICE_SOAK_MINUTES="$(MINUTES)" SLUICE_CHAOS_SEED="$(SEED)" $(VENV) -m pytest tests/chaos/test_soak.py -m soak -s
 
-test-long: env ## what takes longer: jobs, a second node (root), Prometheus and a browser where they are
+test-long: env ## what takes longer: jobs, a second node (root), Prometheus and Chromium where they are installed
 	@$(VENV) -m pytest -m long
 
 lint: env ## ruff, mypy, and who may import whom

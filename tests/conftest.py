@@ -8,6 +8,14 @@ from pathlib import Path
 import pytest
 
 from relay.adapters.local.nats_server import EmbeddedNats
+from tests.support import needs
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            needs.root() if name == "root" else needs.program(name)
 
 
 @pytest.fixture

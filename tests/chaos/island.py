@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from types import TracebackType
 from typing import Self
 
-import pytest
+from tests.support import needs
 
 # Answers to an address that no interface has vanish without an error at either end.
 NOWHERE = "02:00:00:00:00:99"
@@ -25,8 +24,9 @@ class Island:
         self._ours, self._theirs = f"so{os.getpid()}", f"si{os.getpid()}"
 
     def __enter__(self) -> Self:
-        if shutil.which("ip") is None or _ip("netns", "add", self.name):
-            pytest.skip("a network namespace takes the right to make one")
+        needs.program("ip")
+        if _ip("netns", "add", self.name):
+            needs.lack("rights", "a network namespace takes the right to make one (root)")
         ours, theirs = self._ours, self._theirs
         inside = ("-n", self.name)
         for arguments in (

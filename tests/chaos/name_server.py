@@ -11,9 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pytest
-
 from tests.chaos.processes import RESOLV_CONF
+from tests.support import needs
 
 A = 1
 # QR, RD and RA, with the codes of RFC 1035, 4.1.1.
@@ -39,7 +38,7 @@ class NameServer:
             self._socket.bind((self._host, 53))
         except OSError:
             self._socket.close()
-            pytest.skip("a name server takes the right to listen on port 53")
+            needs.lack("rights", "a name server takes the right to listen on port 53 (root)")
         self._thread = threading.Thread(target=self._serve, name="name server", daemon=True)
         self._thread.start()
         return self
@@ -62,7 +61,7 @@ class NameServer:
         )
         command = [sys.executable, "-c", script, str(path)]
         if subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip(f"a resolver of one's own takes the right to cover {RESOLV_CONF}")
+            needs.lack("rights", f"a resolver of one's own takes the right to cover {RESOLV_CONF} (root)")
         return path
 
     def _serve(self) -> None:

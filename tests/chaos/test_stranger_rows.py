@@ -134,7 +134,7 @@ def test_row_40_strangers(rig: Rig, row: Row) -> None:
     rig.judge()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can try as another user")
+@pytest.mark.needs("root")
 @pytest.mark.chaos(row=40, fault="another user at the unix sockets", figure="closed at once, told nothing")
 def test_row_40b_another_user(rig: Rig, row: Row) -> None:
     rig.start()

@@ -101,6 +101,7 @@ def test_a_relay_comes_up_and_bringing_it_up_again_changes_nothing(relay):
     assert pids(relay.status()) == before
 
 
+@pytest.mark.needs("ss")
 def test_nothing_listens_beyond_loopback(relay):
     ours = {process.pid for process in descendants(children(os.getpid()))}
     listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout

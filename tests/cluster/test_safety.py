@@ -162,6 +162,7 @@ def tcp_listeners(pids: dict[int, str]) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.needs("ss")
 def test_every_listener_is_expected_and_on_loopback(whole: Whole) -> None:
     processes = whole.processes
     found = tcp_listeners(processes)
@@ -173,6 +174,7 @@ def test_every_listener_is_expected_and_on_loopback(whole: Whole) -> None:
     assert too_many == set(), f"{listening} of {running}"
 
 
+@pytest.mark.needs("ss")
 def test_unix_sockets_are_for_this_user_alone(whole: Whole) -> None:
     lines = subprocess.run(["ss", "-lxpH"], capture_output=True, text=True, check=True).stdout.splitlines()
     paths = [

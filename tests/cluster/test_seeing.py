@@ -21,9 +21,9 @@ from actors.stream.relay import LOG_EVERY_TICKS, TICK_S
 from relay.adapters.nats.heartbeat import SUBJECT
 from relay.observability.heartbeat import EVERY_S
 from tests.cluster.processes import Command, ask, started
-from tests.support.browser import CHROMIUM, browser
+from tests.support.browser import browser
 from tests.support.polling import until
-from tests.support.prometheus import PROMETHEUS, Prometheus
+from tests.support.prometheus import Prometheus
 from tools.alert_rules import rules, rules_file
 from tools.dashboards import sluice_dashboard
 
@@ -112,10 +112,6 @@ def prometheus(whole: Whole) -> Iterator[Prometheus]:
         yield one
 
 
-needs_prometheus = pytest.mark.skipif(PROMETHEUS is None, reason="Prometheus is not installed")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-
 def dashboard_queries() -> Iterator[tuple[str, str]]:
     """(panel, query) with the variables put in."""
     for panel in sluice_dashboard()["panels"]:
@@ -126,7 +122,7 @@ def dashboard_queries() -> Iterator[tuple[str, str]]:
             yield panel["title"], expression
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_every_query_of_the_dashboards_gives_figures(prometheus: Prometheus) -> None:
     found = {(title, query): prometheus.ask(query) for title, query in dashboard_queries()}
     assert len(found) > 30
@@ -134,7 +130,7 @@ def test_every_query_of_the_dashboards_gives_figures(prometheus: Prometheus) -> 
     assert without == []
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_every_alert_compares_what_is_there_and_a_calm_relay_raises_none(prometheus: Prometheus) -> None:
     for rule in rules():
         compared = COMPARISON.fullmatch(rule["expr"])
@@ -150,7 +146,7 @@ def test_every_alert_compares_what_is_there_and_a_calm_relay_raises_none(prometh
     assert [rule["name"] for rule in judged if rule["state"] == "firing"] == []
 
 
-@needs_prometheus
+@pytest.mark.needs("prometheus")
 def test_the_figures_in_prometheus_are_those_of_the_relay(prometheus: Prometheus, whole: Whole) -> None:
     received = "sum (ray_sluice_stream_received_events_total)"
     before = sum(one["received"] for one in whole.status["streams"])
@@ -162,7 +158,7 @@ def test_the_figures_in_prometheus_are_those_of_the_relay(prometheus: Prometheus
     assert prometheus.ask(f"{counted} > 0")
 
 
-@needs_chromium
+@pytest.mark.needs("chromium")
 def test_the_page_shows_the_status_and_scales(whole: Whole) -> None:
     status = whole.status
     with browser() as tab:

@@ -228,7 +228,7 @@ def test_drivers_are_jobs_that_come_and_go_and_the_actors_stay(site: Site) -> No
 
 def test_publishers_that_do_not_fit_are_demand_and_go_to_the_next_node(site: Site) -> None:
     if site.island is None:
-        pytest.skip("a second node takes the right to make a network namespace")
+        pytest.skip("a second node takes the right to make a network namespace (root)")
     two = site.config("btcusdt@trade", "ethusdt@trade")
     site.submit("run", "-c", two)
     until(lambda: is_live(site.status()), "two live streams")

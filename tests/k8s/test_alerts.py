@@ -13,18 +13,17 @@ from relay.observability.metrics import Metric
 from tests.k8s.manifests import ROOT
 from tools.alert_rules import rules, rules_file
 
-PROMTOOL = shutil.which("promtool")
 UNIT_TESTS = Path(__file__).parent / "alerts_test.yaml"
 NAMES = [rule["alert"] for rule in rules()]
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+@pytest.mark.needs("promtool")
 def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(rules_file(), encoding="utf-8")
     shutil.copy(UNIT_TESTS, tmp_path)
     for arguments in (["check", "rules", "rules.yaml"], ["test", "rules", UNIT_TESTS.name]):
         done = subprocess.run(
-            [str(PROMTOOL), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            ["promtool", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -107,7 +107,7 @@ def test_kustomize_makes_a_configmap_of_each_that_grafanas_sidecar_takes() -> No
     assert [one["files"] for one in made["configMapGenerator"]] == [["sluice.json"], ["ray-default.json"]]
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.needs("kubectl")
 def test_kubectl_can_apply_them(tmp_path: Path) -> None:
     shutil.copytree(GRAFANA, tmp_path / "grafana")
     (tmp_path / "grafana" / "ray-default.json").write_text(json.dumps(merged(), separators=(",", ":")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from functools import cache
 from typing import Any
@@ -13,7 +12,7 @@ import yaml
 from relay.config import parse_config
 from tests.k8s.manifests import K8S, NAMESPACE, config, kustomization, manifests
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+pytestmark = pytest.mark.needs("kubectl")
 
 
 @cache

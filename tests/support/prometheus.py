@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import socket
 import subprocess
 import threading
@@ -16,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PROMETHEUS = shutil.which("prometheus")
 DEADLINE_S = 60.0
 
 
@@ -40,11 +38,10 @@ class Prometheus:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
 
     def __enter__(self) -> Self:
-        assert PROMETHEUS is not None
         self._log = (self._directory / "log").open("w")
         self._process = subprocess.Popen(
             [
-                PROMETHEUS,
+                "prometheus",
                 f"--config.file={self._directory / 'prometheus.yml'}",
                 f"--storage.tsdb.path={self._directory / 'data'}",
                 f"--web.listen-address={self.url.removeprefix('http://')}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -100,7 +99,7 @@ def test_every_colon_of_a_metavar_is_escaped_for_zsh() -> None:
     assert not re.findall(r"\]:[^:]*[^:\\]:[A-Z]+:", text)
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed here")
+@pytest.mark.needs("zsh")
 def test_zsh_reads_its_script() -> None:
     text = script(driver.build_parser(), "zsh")
     done = subprocess.run(["zsh", "-fc", text], capture_output=True, text=True, timeout=10, check=False)

@@ -14,10 +14,10 @@ import pytest
 
 from relay.model.stats import StreamState
 from relay.primitives.text import age, count, millis, rate
-from tests.support.browser import CHROMIUM, Tab, browser
+from tests.support.browser import Tab, browser
 from tests.support.page_rig import TOKEN, PageRig, Served, config
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = pytest.mark.needs("chromium")
 
 BTC, ETH = "usdm:btcusdt@trade", "usdm:ethusdt@trade"
 # A phone that is held upright; WCAG asks for 320.

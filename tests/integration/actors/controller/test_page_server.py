@@ -211,8 +211,11 @@ def test_a_page_follows_the_configuration(serve):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         served.controller.apply(config(f"{{listen: '127.0.0.1:{port}'}}"))
-        status = served.until(lambda status: status.page is None, "no page")
-        assert any(f"cannot listen on 127.0.0.1:{port}" in problem for problem in status.problems)
+        refused = f"cannot listen on 127.0.0.1:{port}"
+        served.until(
+            lambda status: status.page is None and any(refused in problem for problem in status.problems),
+            "no page, and a problem that says why",
+        )
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", first), DEADLINE_S)
     served.controller.apply(config("off"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import struct
 import time
@@ -19,6 +18,7 @@ from relay.adapters.local.nats_server import EmbeddedNats
 from relay.delivery import link_codec
 from relay.model.position import NOTHING_STORED
 from relay.model.record_batch import MAX_BATCH_BYTES, MAX_RECORDS, NO_EVENT_ID, RecordKind
+from tests.support.freezing import frozen
 from tests.support.hosts import SECRET
 from tests.support.link_client import LinkClient, Sender, events
 from tests.support.publisher_rig import BOOK, OTHER, TRADE, Rig, StoredEvent
@@ -287,13 +287,10 @@ def test_a_frozen_nats_is_left_and_nothing_is_lost_or_repeated(nats_server: Embe
             client = await rig.opened()
             sender = asyncio.create_task(Sender(client, events(7, 2 * COUNT)).run())
             await client.until(lambda heard: heard.acknowledged > 100)
-            os.kill(nats_server.pid, signal.SIGSTOP)
-            try:
+            with frozen(nats_server.pid):
                 await client.until(lambda heard: bool(heard.alive) and not heard.alive[-1])
                 frozen_at = client.heard.acknowledged
                 assert not rig.stats().connected
-            finally:
-                os.kill(nats_server.pid, signal.SIGCONT)
             await sender
             assert frozen_at < 2 * COUNT
             assert trade_ids(await rig.stored()) == list(range(1, 2 * COUNT + 1))
@@ -505,13 +502,10 @@ def test_core_delivery_acknowledges_nothing_while_nats_is_frozen(nats_server: Em
     async def test() -> None:
         async with Rig(nats_server, "delivery: core", stall_s=0.5) as rig:
             client = await rig.opened()
-            os.kill(nats_server.pid, signal.SIGSTOP)
-            try:
+            with frozen(nats_server.pid):
                 client.send(*events(7, 10))
                 await client.until(lambda heard: bool(heard.alive) and not heard.alive[-1])
                 assert client.heard.acknowledged == 0
-            finally:
-                os.kill(nats_server.pid, signal.SIGCONT)
             heard = await client.until(lambda heard: len(heard.resumes) == 2)
             assert heard.resumes[1].stored.epoch_seq == (0, 0)
             await Sender(client, events(7, 10)).run()

@@ -30,15 +30,13 @@ class Owner:
                 self._changed.clear()
                 await self._changed.wait()
 
-    def arrived(self, link: LinkServerConnection, hello: link_codec.Hello) -> None:
+    def on_stream(self, link: LinkServerConnection, hello: link_codec.Hello) -> None:
         self.arrivals.append(hello)
         self._changed.set()
 
-    def took(self, *_: object) -> None: ...
+    def on_closed(self, *_: object) -> None: ...
 
-    def left(self, *_: object) -> None: ...
-
-    def turned_away(self, reason: str) -> None:
+    def on_rejected(self, reason: str) -> None:
         self.refusals.append(reason)
         self._changed.set()
 
@@ -79,7 +77,7 @@ async def heard_by(peer: socket.socket) -> bytes:
         peer.close()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can try as another user")
+@pytest.mark.needs("root")
 def test_another_user_is_kept_out_by_the_folder_and_by_the_socket_itself(directory: Path) -> None:
     async def test() -> None:
         owner = Owner()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -30,6 +28,7 @@ from relay.adapters.nats.connection import ConnectionKeeper, NatsConnection, con
 from relay.adapters.nats.nkey import new_user_seed, user_key
 from relay.config.models import NatsConfig
 from relay.errors import BusError
+from tests.support.freezing import frozen
 
 INFO = {"server_id": "X", "version": "2.15.1", "max_payload": 1048576, "proto": 1, "auth_required": True}
 
@@ -178,8 +177,7 @@ def test_a_write_between_the_end_of_a_socket_and_its_notice_is_harmless(nats_ser
 def test_a_frozen_server_is_left_although_bytes_are_unsent(nats_server: EmbeddedNats) -> None:
     async def test() -> None:
         connection = await a_connection(to(nats_server.url))
-        os.kill(nats_server.pid, signal.SIGSTOP)
-        try:
+        with frozen(nats_server.pid):
             payload = b"PUB a 1000000\r\n" + b"x" * 1_000_000 + b"\r\n"
             while connection.unsent_bytes < 10_000_000:
                 connection.write(payload)
@@ -191,8 +189,6 @@ def test_a_frozen_server_is_left_although_bytes_are_unsent(nats_server: Embedded
             assert connection.closed.result() == "no answer for 2 s"
             async with asyncio.timeout(5):
                 await connection.close()
-        finally:
-            os.kill(nats_server.pid, signal.SIGCONT)
 
     run(test())
 

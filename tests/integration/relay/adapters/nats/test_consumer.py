@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from contextlib import ExitStack
 
 import nats
 import pytest
@@ -19,7 +17,7 @@ from relay.audit.audit import Audit
 from relay.audit.stream_audit import StreamAudit
 from relay.binance.id_gaps import gap_rule
 from relay.errors import BusError
-from tests.support.polling import until
+from tests.support.freezing import frozen
 
 TRADES = Source("TRADES", "md.trade")
 FLOOD = 30_000
@@ -137,33 +135,17 @@ def test_reading_goes_on_where_it_stopped_when_the_server_comes_back(
     assert found.stored == 200
 
 
-def freeze(pid: int) -> None:
-    """Its threads stop some moments after the signal was sent."""
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: all(state(thread) == "T" for thread in threads(pid)), "it has stopped", 10.0, pause_s=0.001)
-
-
-def state(thread: Path) -> str:
-    return thread.read_text().rpartition(")")[2].split()[0]
-
-
-def threads(pid: int) -> list[Path]:
-    return list(Path(f"/proc/{pid}/task").glob("*/stat"))
-
-
 def test_leaving_does_not_wait_for_a_frozen_server(nats_server: EmbeddedNats) -> None:
     async def run() -> bool:
         await create(nats_server)
         async with AuditConsumer(
             connector(nats_server), [TRADES], Audit(gap_rule), from_start=True
         ) as consumer:
-            freeze(nats_server.pid)
+            stack.enter_context(frozen(nats_server.pid))
             return await consumer.caught_up(0.1)
 
-    try:
+    with ExitStack() as stack:
         assert not asyncio.run(run())
-    finally:
-        os.kill(nats_server.pid, signal.SIGCONT)
 
 
 def test_a_loss_in_the_stream_is_found(nats_server: EmbeddedNats) -> None:
