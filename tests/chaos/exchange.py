@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import uvloop
 
@@ -25,16 +25,9 @@ from simulator.server import ExchangeServer
 from simulator.settings import ExchangeSettings
 from tests.chaos.clock import follow
 from tests.chaos.processes import Child, become_child
+from tests.support.oracle import Wired
 
 _HEAD = Struct("<IQBB")
-
-
-class Wired(NamedTuple):
-    """One event of the exchange; `seen` says that some socket got it."""
-
-    at_ns: int
-    seen: bool
-    payload: bytes
 
 
 class WireExchange(SimulatedExchange):

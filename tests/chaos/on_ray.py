@@ -23,7 +23,7 @@ from typing import Any
 
 from relay.adapters.local.process_tree import Process, children, descendants, is_running
 from tests.chaos.rig import Bench, free_port, overlaid
-from tests.cluster.processes import NODE_OPTIONS, RAY, ROOT, Command, node, started
+from tests.support.driver_processes import NODE_OPTIONS, RAY, ROOT, Command, node, started
 from tests.support.oracle import Findings
 from tests.support.polling import until
 

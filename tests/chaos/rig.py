@@ -57,7 +57,7 @@ from relay.config import Config, parse_config
 from relay.errors import ClusterError
 from relay.model.actors import ActorId, Role
 from relay.model.stats import LegState, RelayStatus, StreamStats
-from tests.chaos.exchange import Wired, WireExchange
+from tests.chaos.exchange import WireExchange
 from tests.chaos.processes import ActorProcess, Footprint, GoneError, MuteError, ProcessCluster, footprint
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.rows import Row
@@ -66,6 +66,7 @@ from tests.support.oracle import (
     Findings,
     Reading,
     Stored,
+    Wired,
     journalled,
     judge,
     log_troubles,

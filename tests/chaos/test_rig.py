@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from relay.binance.streams import Venue, parse_stream
-from tests.chaos.exchange import Wired
 from tests.chaos.proxy import (
     Bandwidth,
     FaultProxy,
@@ -24,7 +23,7 @@ from tests.chaos.proxy import (
     Way,
 )
 from tests.chaos.rows import NothingHappenedError, Outcome, Row, table
-from tests.support.oracle import Evidence, Loss, Stored, judge
+from tests.support.oracle import Evidence, Loss, Stored, Wired, judge
 
 TRADES = parse_stream(Venue.USDM, "btcusdt@trade")
 BOOKS = parse_stream(Venue.USDM, "btcusdt@bookTicker")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.processes import Command, ask, started
+from tests.support.driver_processes import Command, ask, started
 
 THREE = ["btcusdt@trade", "ethusdt@bookTicker", "ethusdt@trade"]
 OTHER = ["btcusdt@trade", "ethusdt@bookTicker", "btcusdt@aggTrade"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.processes import ask, started
+from tests.support.driver_processes import ask, started
 
 FEW_STREAMS = "shards: [btcusdt@trade, ethusdt@bookTicker]\npublishers: {max: 2}\n"
 

@@ -17,8 +17,8 @@ import pytest
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.binance.streams import Venue
-from tests.cluster.processes import END_S, ROOT, started
 from tests.documents.test_documents import DRIVEN
+from tests.support.driver_processes import END_S, ROOT, started
 
 SHARDS = "shards: [btcusdt@trade, ethusdt@trade, btcusdt@bookTicker, ethusdt@bookTicker]\n"
 NEXT = SHARDS.replace("]", ", btcusdt@aggTrade]")

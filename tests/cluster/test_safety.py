@@ -19,7 +19,7 @@ import pytest
 
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.process_tree import children, descendants
-from tests.cluster.processes import ROOT, Command, ask, started
+from tests.support.driver_processes import ROOT, Command, ask, started
 
 USER, CANARY = "sluice-canary-user", "canary-a83f19c4"
 CONFIG = "shards: [btcusdt@trade, ethusdt@bookTicker]\npublishers: {max: 2}\n"

@@ -20,8 +20,8 @@ from nats.aio.msg import Msg
 from actors.stream.relay import LOG_EVERY_TICKS, TICK_S
 from relay.adapters.nats.heartbeat import SUBJECT
 from relay.observability.heartbeat import EVERY_S
-from tests.cluster.processes import Command, ask, started
 from tests.support.browser import browser
+from tests.support.driver_processes import Command, ask, started
 from tests.support.polling import until
 from tests.support.prometheus import Prometheus
 from tools.alert_rules import rules, rules_file

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,8 +23,8 @@ from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.binance.streams import Venue
 from tests.chaos.island import Island
-from tests.cluster.processes import NODE_OPTIONS, RAY, ROOT, node
 from tests.support import polling
+from tests.support.driver_processes import NODE_OPTIONS, RAY, ROOT, free_port, node
 
 DEADLINE_S = 90.0
 # The head holds the controller, both streams and one publisher, and nothing more.
@@ -110,11 +109,6 @@ def pids(status: dict[str, Any]) -> dict[str, int]:
 def is_live(status: dict[str, Any], streams: int = 2) -> bool:
     linked = [one for one in status["streams"] if one["linked"] and one["state"] == "live"]
     return len(linked) == len(status["streams"]) == streams
-
-
-def free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

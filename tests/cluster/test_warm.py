@@ -26,8 +26,7 @@ from relay.config import Config, parse_config
 from relay.control.standby_pairs import TOGETHER_LIMIT_S
 from relay.errors import ClusterError
 from relay.model.stats import RelayStatus, StreamStats
-from tests.cluster.processes import ROOT
-from tests.cluster.test_submission import NODE_OPTIONS, RAY, free_port, node
+from tests.support.driver_processes import NODE_OPTIONS, RAY, ROOT, free_port, node
 from tests.support.oracle import Stored, read_stored
 from tests.support.polling import until_status
 

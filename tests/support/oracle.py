@@ -29,7 +29,6 @@ from relay.binance.streams import StreamSpec
 from relay.journal.segments import Found, current_segments, scan, segment_named
 from relay.model.record_batch import RecordKind, head
 from simulator.payloads import event_id
-from tests.chaos.exchange import Wired
 
 # The wall clock's word on a loss of a stream without ids, against the exchange's: frames in the kernel.
 LEDGER_SLACK_NS = 1_500_000_000
@@ -40,6 +39,14 @@ TROUBLE = re.compile(r"Traceback \(most recent|\bCRITICAL\b|exception was never 
 READ_TIMEOUT_S = 10.0
 # Kinds whose ids have no holes.
 CONTIGUOUS = ("trade", "aggTrade", "blockTrade")
+
+
+class Wired(NamedTuple):
+    """One event of the exchange; `seen` says that some socket got it."""
+
+    at_ns: int
+    seen: bool
+    payload: bytes
 
 
 class Stored(NamedTuple):

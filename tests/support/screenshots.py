@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from tests.cluster.processes import ROOT, ask, started
 from tests.support.browser import Tab, browser
+from tests.support.driver_processes import ROOT, ask, started
 
 FOLDER = ROOT / "docs" / "images"
 FLOODED, ROTATED, HOLED = "btcusdt@trade", "btcusdt@depth20@100ms", "ethusdt@trade"

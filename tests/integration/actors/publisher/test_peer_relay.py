@@ -21,9 +21,8 @@ from relay.standby.peer_status import (
     read_instance_id,
     read_status,
 )
-from tests.integration.actors.publisher.test_actor import events
 from tests.support.hosts import SECRET
-from tests.support.link_client import DEADLINE_S, Sender
+from tests.support.link_client import DEADLINE_S, Sender, events
 from tests.support.publisher_rig import OTHER, TRADE, Rig
 
 

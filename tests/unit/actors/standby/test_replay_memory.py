@@ -13,7 +13,7 @@ from relay.config import StreamSettings, parse_config
 from relay.model.position import StoredPosition, digest_of
 from relay.standby.peer_status import PeerStatus
 from relay.standby.replay_buffer import DISCONTINUITY, JoinQuality, ReplayPoint
-from tests.unit.relay.standby.test_replay_buffer import BOOKS, MS, TRADES, payload
+from tests.support.payloads import BOOKS, MS, TRADES, payload
 
 both_kinds = pytest.mark.parametrize("name", [TRADES, BOOKS])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,25 +20,9 @@ from relay.standby.replay_buffer import (
     replay_point_after,
     replay_point_by_time,
 )
+from tests.support.payloads import BOOKS, MS, TRADES, book, payload, trade
 
-MS = 1_000_000
-TRADES, BOOKS = "btcusdt@trade", "btcusdt@bookTicker"
 both_kinds = pytest.mark.parametrize("name", [TRADES, BOOKS])
-
-
-def trade(number: int) -> bytes:
-    fields = {"e": "trade", "E": 1, "T": 1, "s": "BTCUSDT", "t": number, "p": "1.0", "q": "2", "X": "MARKET"}
-    return orjson.dumps(fields | {"m": True})
-
-
-def book(number: int) -> bytes:
-    return orjson.dumps(
-        {"e": "bookTicker", "u": number, "s": "BTCUSDT", "b": "1", "B": "2", "a": "3", "A": "4"}
-    )
-
-
-def payload(name: str, number: int) -> bytes:
-    return trade(number) if name == TRADES else book(number)
 
 
 def ring(name: str = TRADES, max_messages: int = 100) -> ReplayBuffer:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import socket
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,8 +28,7 @@ from relay.adapters.nats.nkey import new_user_seed, user_key
 from relay.config.models import NatsConfig
 from relay.errors import BusError
 from tests.support.freezing import frozen
-
-INFO = {"server_id": "X", "version": "2.15.1", "max_payload": 1048576, "proto": 1, "auth_required": True}
+from tests.support.scripted_nats import INFO, scripted_server
 
 
 def run(test: Coroutine[Any, Any, object]) -> None:
@@ -53,27 +51,6 @@ async def ponged(connection: NatsConnection) -> None:
     connection.ping(heard.set)
     async with asyncio.timeout(5):
         await heard.wait()
-
-
-@contextmanager
-def a_server_of_few_words(*words: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Says `words` to whoever connects and keeps what it hears."""
-    heard: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            peer, _ = listener.accept()
-            with peer:
-                peer.settimeout(5)
-                for word in words:
-                    peer.sendall(word)
-                while data := peer.recv(65536):
-                    heard.append(data)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"nats://127.0.0.1:{listener.getsockname()[1]}", heard
-        thread.join(5)
 
 
 def test_the_adapter_is_written_for_the_installed_nats_py() -> None:
@@ -111,7 +88,7 @@ def test_a_ping_is_answered_after_everything_before_it(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         connection.abort("enough")
 
-    with a_server_of_few_words(info, b"PONG\r\n") as (url, heard):
+    with scripted_server(info, b"PONG\r\n") as (url, heard):
         run(test(url))
     assert b"".join(heard).endswith(b"PUB a 1\r\nx\r\nPUB a 1\r\ny\r\nPING\r\n")
 
@@ -218,7 +195,7 @@ def test_no_server_is_one_sentence_with_the_cause() -> None:
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.adapters.nats.connection.CONNECT_DEADLINE_S", 0.2)
-    with a_server_of_few_words() as (url, _), pytest.raises(BusError, match="cannot connect"):
+    with scripted_server() as (url, _), pytest.raises(BusError, match="cannot connect"):
         run(a_connection(to(url)))
 
 
@@ -272,7 +249,7 @@ def test_an_nkey_signs_in(tmp_path: Path) -> None:
 
 def test_a_password_is_never_sent_where_tls_is_demanded_and_not_offered(tmp_path: Path) -> None:
     info = b"INFO " + json.dumps(INFO).encode() + b"\r\n"
-    with a_server_of_few_words(info) as (url, heard):
+    with scripted_server(info) as (url, heard):
         config = to(url.replace("nats://", "tls://"), user="u", password_file=a_file(tmp_path, "canary"))
         with pytest.raises(BusError, match="TLS"):
             run(a_connection(config))

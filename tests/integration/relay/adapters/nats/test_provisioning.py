@@ -16,7 +16,7 @@ from relay.adapters.nats.jetstream_api import ask
 from relay.adapters.nats.provisioning import SIDE_NAME, ensure_streams
 from relay.config import Config, NatsConfig, parse_config
 from relay.errors import BusError, RefusedError
-from tests.integration.relay.adapters.nats.test_connection import INFO, a_server_of_few_words
+from tests.support.scripted_nats import INFO, scripted_server
 
 T = TypeVar("T")
 BOOK, TRADE = "SLUICE_usdm_btcusdt_depth20_100ms", "SLUICE_usdm_btcusdt_trade"
@@ -197,7 +197,7 @@ def test_an_account_without_jetstream_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_server_that_may_lose_streams_is_refused() -> None:
     info = orjson.dumps(INFO | {"version": "2.9.10", "auth_required": False})
-    with a_server_of_few_words(b"INFO " + info + b"\r\nPONG\r\n") as (url, _):
+    with scripted_server(b"INFO " + info + b"\r\nPONG\r\n") as (url, _):
         nats = NatsConfig(servers=(url,))
         with pytest.raises(BusError, match=r"is 2\.9\.10; use 2\.10\.23 or later"):
             asyncio.run(ensure_streams(nats, ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -83,6 +84,11 @@ def ask(*args: str, home: Path, **environ: str) -> subprocess.CompletedProcess[s
         [*DRIVER, *args], capture_output=True, text=True, timeout=END_S, check=False,
         env={**os.environ, "XDG_STATE_HOME": str(home / "state"), **environ},
     )  # fmt: skip
+
+
+def free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
