@@ -1,20 +1,30 @@
 """Every exception that Sluice raises.
 
 SluiceError
-    ConfigError             the configuration is wrong; text names the YAML path and the remedy
-    UsageError              the command line is wrong
-    TransientError          trying again later may work
-        BusError            NATS refused, timed out or went away
-        LinkError           the connection between a stream actor and its publisher failed
-        FeedError           the exchange refused, closed or broke the protocol
-            TurnedAwayError     it answered a handshake with an HTTP status instead
-        RestError           the exchange's REST side did not answer, or asked for patience
-        ClusterError        an actor did not answer in time
-    FatalError              trying again cannot work
-        FencedError         a later incarnation of the same stream has taken over
-        SteppedAsideError   the other leg of the same stream takes over
-        JournalError        the journal's disk refused a write or a read
-        RestRefusedError    the exchange's REST side will never answer this
+    ConfigError                 the configuration is wrong; the text names the YAML path and the remedy
+    InvalidValueError           a value of the configuration is refused inside pydantic
+    UsageError                  the command line is wrong
+    ClusterError                an actor did not answer in time
+    BusError                    NATS refused, timed out or went away
+        RefusedError            JetStream's API answered with an error
+    LinkError                   the connection between a stream actor and its publisher failed
+    FencedError                 a later incarnation of the same stream has the right to store
+    FeedError                   the exchange refused, closed or broke the protocol
+        HandshakeRefusedError   it answered a handshake with an HTTP status
+    RestError                   the exchange's REST API did not answer, or limits requests
+    RestRefusedError            the exchange's REST API will never answer this request
+    UnfitAnswerError            the exchange's REST API answered something unexpected
+    JournalError                the journal's disk refused a write or a read
+    DamagedBatchError           bytes are not a whole, intact batch
+    MalformedError              a message in NATS breaks the contract of the envelope
+    UnreadableEntryError        a message in NATS is no entry of the loss ledger
+SteppedDown                     no error: ends an instance that another one replaces
+
+The tree says what failed and not whether a retry may help, because that depends on who asks: each retry loop
+owns one resource and catches the errors of that resource alone. A link is opened again after a LinkError and
+the journal written again after a JournalError, both for as long as it takes; a publisher connects again after
+a BusError, which ends a command that reads NATS. No loop retries after FencedError or SteppedDown: they end
+the process.
 
 Exceptions may cross an actor boundary, so each passes all its arguments to `super().__init__`.
 """
@@ -41,23 +51,30 @@ class ConfigError(SluiceError):
         return f"{where}{self.problem}{cure}"
 
 
+class InvalidValueError(SluiceError, ValueError):
+    """Carries a ConfigError without a path through pydantic, which knows the path and asks for ValueError."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(error)
+        self.error = error
+
+    def __str__(self) -> str:
+        return str(self.error)
+
+
 class UsageError(SluiceError):
-    """A command was given something that it cannot take."""
+    """A command was given arguments that it cannot use."""
 
 
-class TransientError(SluiceError):
-    """Trying again later may work."""
-
-
-class BusError(TransientError):
+class BusError(SluiceError):
     """NATS refused, timed out or went away."""
 
 
-class LinkError(TransientError):
+class LinkError(SluiceError):
     """The connection between a stream actor and its publisher failed or broke its protocol."""
 
 
-class FeedError(TransientError):
+class FeedError(SluiceError):
     """The exchange refused the connection, closed it or broke the protocol.
 
     `retry_after_s` is what it asked for (HTTP 418 and 429), None when it asked for nothing.
@@ -72,12 +89,13 @@ class FeedError(TransientError):
         return self.reason
 
 
-class TurnedAwayError(FeedError):
-    """The exchange answered a handshake with an HTTP status: it is there, and takes nobody now."""
+class HandshakeRefusedError(FeedError):
+    """The exchange answered a handshake with an HTTP status: it is reachable and accepts no connection now."""
 
 
-class RestError(TransientError):
-    """REST did not answer. `limited` means that too much was asked; `retry_after_s` may be None."""
+class RestError(SluiceError):
+    """REST did not answer. `limited`: it refused for too many requests (HTTP 418 or 429); `retry_after_s` is
+    when it may be asked again, None if it did not say."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None, limited: bool = False) -> None:
         super().__init__(reason, retry_after_s, limited)
@@ -89,16 +107,12 @@ class RestError(TransientError):
         return self.reason
 
 
-class ClusterError(TransientError):
+class ClusterError(SluiceError):
     """An actor or the cluster did not answer in time."""
 
 
-class FatalError(SluiceError):
-    """Trying again cannot work."""
-
-
-class FencedError(FatalError):
-    """`epoch` belongs to a later incarnation of `stream`, which has taken over."""
+class FencedError(SluiceError):
+    """`epoch` belongs to a later incarnation of `stream`, which alone may store its events now."""
 
     def __init__(self, stream: str, epoch: int) -> None:
         super().__init__(stream, epoch)
@@ -109,22 +123,11 @@ class FencedError(FatalError):
         return f"{self.stream} is served by a later incarnation, epoch {self.epoch}"
 
 
-class SteppedDown(FatalError):
-    """A hot leg of `stream` has lost its socket and leaves to the warm one, which has its own."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.stream = stream
-
-    def __str__(self) -> str:
-        return f"{self.stream} goes on with its other leg"
-
-
-class RestRefusedError(FatalError):
+class RestRefusedError(SluiceError):
     """REST refused for good: no key, no such symbol, no such call."""
 
 
-class JournalError(FatalError):
+class JournalError(SluiceError):
     """The journal's disk refused a write or a read."""
 
 
@@ -145,15 +148,15 @@ class DamagedBatchError(SluiceError):
 
 
 class UnfitAnswerError(SluiceError):
-    """REST answered with something else than rising rows of trades."""
+    """REST answered something else than rows of trades with rising ids."""
 
 
 class UnreadableEntryError(SluiceError):
-    """The bytes are no entry of the ledger."""
+    """The bytes are no entry of the loss ledger."""
 
 
 class RefusedError(BusError):
-    """JetStream's API refused; `code` is its err_code."""
+    """JetStream's API refused `what`; `code` is its err_code."""
 
     def __init__(self, what: str, code: int, text: str) -> None:
         super().__init__(what, code, text)
@@ -163,3 +166,16 @@ class RefusedError(BusError):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.text} ({self.code})"
+
+
+class SteppedDown(Exception):
+    """Planned control flow: the active instance of `stream` lost its exchange connection and makes room for
+    the standby instance, which still has one. Raised through the task group of the instance, it ends the
+    process, which comes back as standby."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return f"{self.stream} goes on with its other leg"

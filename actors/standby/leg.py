@@ -134,7 +134,7 @@ class StandbyRelay:
         return partner is not None and partner.ready and not (self._drained or self.feed.paused)
 
     def _finish_step_down(self, aside: StepDown) -> None:
-        """Raises SteppedAsideError if the other leg still has its socket; reads are held until all ends."""
+        """Raises SteppedDown if the other leg still has its socket; reads are held until all ends."""
         if self._replaceable():
             aside.step_down()
         self._step_down = None

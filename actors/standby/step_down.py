@@ -36,7 +36,7 @@ class StepDown:
         return now - self._since >= DECISION_DELAY_S
 
     def step_down(self) -> None:
-        """Raises SteppedAsideError, which ends the leg; the other one goes on, and it comes back as warm."""
+        """Raises SteppedDown, which ends the leg; the other one goes on, and it comes back as warm."""
         stream = self._relay.settings.spec.key
         _log.warning("the socket of %s ended and the warm leg has one: stepping aside for it", stream)
         raise SteppedDown(stream)

@@ -16,7 +16,7 @@ from actors.stream.connect_gate import ConnectGate
 from actors.stream.handover import HandoverRequest, HandoverRun
 from relay.adapters.websocket import FeedConnection, Sink, open_feed
 from relay.config import StreamSettings
-from relay.errors import FeedError, TurnedAwayError
+from relay.errors import FeedError, HandshakeRefusedError
 from relay.feed.address_fallback import AddressFallback
 from relay.feed.handover import HandoverCause, HandoverOutcome, rotation_age_s
 from relay.feed.overlap import Overlap, event_key
@@ -133,7 +133,7 @@ class FeedKeeper:
         try:
             connection = await open_feed(self._settings.url, sink, address=address)
         except FeedError as error:
-            self._last_address.failed(answered=isinstance(error, TurnedAwayError))
+            self._last_address.failed(answered=isinstance(error, HandshakeRefusedError))
             raise
         self._last_address.reached(connection.address)
         return connection

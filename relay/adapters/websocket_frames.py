@@ -15,7 +15,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from relay.errors import FeedError, TurnedAwayError
+from relay.errors import FeedError, HandshakeRefusedError
 from relay.model.record_batch import MAX_BATCH_BYTES
 from relay.primitives.rate_limit import SlidingWindowLimiter
 
@@ -155,7 +155,7 @@ class FeedProtocol:
 
     @property
     def failure(self) -> FeedError:
-        """Why the connection is over; TurnedAwayError if the exchange refused it with an HTTP status."""
+        """Why the connection is over; HandshakeRefusedError if the exchange answered an HTTP status."""
         library = self._library
         if self._violation:
             return FeedError(self._violation)
@@ -173,5 +173,5 @@ def _refusal(error: Exception) -> FeedError:
         status = error.response.status_code
         after = error.response.headers.get("Retry-After", "")
         retry_after_s = float(after) if after.isdigit() else None
-        return TurnedAwayError(f"the exchange refused the connection with HTTP {status}", retry_after_s)
+        return HandshakeRefusedError(f"the exchange refused the connection with HTTP {status}", retry_after_s)
     return FeedError(f"the exchange's handshake failed: {error}")

@@ -8,9 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from relay.config.values import Refusal
 from relay.config.yaml_file import below
-from relay.errors import ConfigError
+from relay.errors import ConfigError, InvalidValueError
 from relay.primitives.text import quoted
 
 
@@ -41,7 +40,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
 def _describe(finding: Any, model: type[BaseModel]) -> tuple[str, str]:
     value, loc = finding["input"], finding["loc"]
     cause = finding.get("ctx", {}).get("error")
-    if isinstance(cause, Refusal):
+    if isinstance(cause, InvalidValueError):
         return cause.error.problem, cause.error.remedy
     match finding["type"]:
         case "extra_forbidden":

@@ -20,7 +20,7 @@ from relay.config.secret import Part, Secret, is_written_out
 from relay.config.subjects import parse_template
 from relay.config.urls import parse_exchange_url, parse_rest_url, parse_server
 from relay.config.yaml_file import FromEnvironment
-from relay.errors import ConfigError
+from relay.errors import ConfigError, InvalidValueError
 from relay.primitives.text import quoted
 
 MAX_SIZE_BYTES = 2**50
@@ -32,14 +32,6 @@ _NODE_LABEL = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?", re.ASCII | re.
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE)
 
 
-class Refusal(ValueError):
-    """Carries a ConfigError without a path through pydantic, which knows the path."""
-
-    def __init__(self, error: ConfigError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 def _to_secret(value: Any, info: ValidationInfo) -> Secret:
     if isinstance(value, Secret):
         return value
@@ -49,7 +41,7 @@ def _to_secret(value: Any, info: ValidationInfo) -> Secret:
         return Secret(str(value["template"]), Part(value["part"]))
     key = info.field_name or "secret"
     remedy = f"take it from the environment, as ${{NATS_{key.upper()}}}, or use {key}_file"
-    raise Refusal(ConfigError("", "a secret may not stand in the file", remedy))
+    raise InvalidValueError(ConfigError("", "a secret may not stand in the file", remedy))
 
 
 def parse_count(value: object) -> int:
@@ -147,7 +139,7 @@ def _parsed_by(parse: Callable[[object], Any]) -> PlainValidator:
         try:
             return parse(value)
         except ConfigError as error:
-            raise Refusal(error) from error
+            raise InvalidValueError(error) from error
 
     return PlainValidator(validate)
 

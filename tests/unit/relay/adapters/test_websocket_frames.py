@@ -18,7 +18,7 @@ from relay.adapters.websocket_frames import (
     SLOW_FRAMES_PER_S,
     FeedProtocol,
 )
-from relay.errors import TurnedAwayError
+from relay.errors import HandshakeRefusedError
 
 NOW = 10.0
 
@@ -148,7 +148,7 @@ def test_a_refusal_names_its_status_and_when_to_come_back() -> None:
     protocol.receive_eof()
     failure = protocol.failure
     assert protocol.failed and not protocol.accepted
-    assert isinstance(failure, TurnedAwayError)
+    assert isinstance(failure, HandshakeRefusedError)
     assert str(HTTPStatus.TOO_MANY_REQUESTS.value) in str(failure)
     assert failure.retry_after_s == 17
 
