@@ -59,6 +59,7 @@ class Controller:
         ensure: Ensure = ensure_now,
         beat: Beat = beat_now,
         end: Callable[[int], object] = os._exit,
+        blind_s: float = BLIND_S,
     ) -> None:
         self._facts = ControlStore(cluster)
         self._host = host
@@ -76,6 +77,7 @@ class Controller:
         self._page = PageSupervisor(self)
         self._heart = HeartbeatSender(beat)
         self._end = end
+        self._blind_s = blind_s
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
         self._thread.start()
 
@@ -92,7 +94,7 @@ class Controller:
             raise ClusterError("the controller has just started and has not looked at the relay yet")
         now = time.monotonic()
         blind_s = self._tick.blind_s(now)
-        blind = BLIND.format(blind_s) if blind_s >= BLIND_S else ""
+        blind = BLIND.format(blind_s) if blind_s >= self._blind_s else ""
         # NATS being away is told by whoever notices it first.
         found = (blind, *status.problems, self._page.problem, self._heart.problem)
         problems = tuple(dict.fromkeys(filter(None, found)))

@@ -106,11 +106,16 @@ class NatsConnection:
             self.ping()
 
     async def request(
-        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        subject: str,
+        payload: bytes = b"",
+        headers: dict[str, str] | None = None,
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> bytes:
         """Raises BusError without an answer in time, or if nobody is there to answer."""
         try:
-            answer = await self._client.request(subject, payload, timeout=REQUEST_TIMEOUT_S, headers=headers)
+            answer = await self._client.request(subject, payload, timeout=timeout_s, headers=headers)
         except NoRespondersError as error:
             raise BusError(f"nobody answers {subject} ({NO_RESPONDERS}); is JetStream enabled?") from error
         except _FAILURES as error:
@@ -236,13 +241,18 @@ class _ClientEvents:
 
 
 async def connect(
-    config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]
+    config: NatsConfig,
+    server: str,
+    name: str,
+    on_error: Callable[[str], None],
+    *,
+    deadline_s: float = CONNECT_DEADLINE_S,
 ) -> NatsConnection:
-    """Raises BusError within CONNECT_DEADLINE_S; its text names the server without its password.
+    """Raises BusError within `deadline_s`; its text names the server without its password.
 
     A cancellation waits for the outcome: nats-py would forget it, or forget the open socket, in the middle.
     """
-    attempt = asyncio.ensure_future(_connect(config, server, name, on_error))
+    attempt = asyncio.ensure_future(_connect(config, server, name, on_error, deadline_s))
     try:
         return await asyncio.shield(attempt)
     except asyncio.CancelledError:
@@ -263,7 +273,7 @@ async def connect_to_any(config: NatsConfig, name: str, on_error: Callable[[str]
 
 
 async def _connect(
-    config: NatsConfig, server: str, name: str, on_error: Callable[[str], None]
+    config: NatsConfig, server: str, name: str, on_error: Callable[[str], None], deadline_s: float
 ) -> NatsConnection:
     ear = _ClientEvents(on_error)
     where = shown_server(server)
@@ -274,7 +284,7 @@ async def _connect(
         raise BusError(f"cannot connect to NATS at {where}: {error}") from error
     client = RawClient(demands_tls=tls is not None, public_key=login.public_key)
     try:
-        async with asyncio.timeout(CONNECT_DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             await client.connect(
                 servers=[server],
                 name=name,

@@ -19,7 +19,6 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
-from actors.standby import takeover as takeover_module
 from actors.standby.leg import StandbyRelay
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.nats.provisioning import ensure_streams
@@ -259,10 +258,9 @@ def test_roles_change_as_often_as_it_takes(tmp_path: Path, name: str) -> None:
 
 
 def test_two_sockets_that_differ_are_joined_by_time_and_that_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where there are no ids: the same states by other bytes, as far as anybody can tell."""
-    monkeypatch.setattr(takeover_module, "SEARCH_S", 0.2)
 
     async def play() -> None:
         async with a_pair(tmp_path, BOOKS, differs=True) as pair:

@@ -37,9 +37,9 @@ class Rig:
     def until(self, reached) -> None:
         until_status(self.controller.status, reached, "the status", DEADLINE_S, pause_s=0.01)
 
-    def restart(self) -> None:
+    def restart(self, **more) -> None:
         self.controller.stop()
-        self.controller = start(self.cluster, self.host)
+        self.controller = start(self.cluster, self.host, **more)
 
 
 def start(cluster: FakeCluster, host: PlainHost, **more) -> Controller:
@@ -225,11 +225,12 @@ def test_the_same_secret_here_is_taken_and_not_kept(rig, monkeypatch):
     assert not any(b"canary" in value for value in rig.cluster.facts.values())
 
 
-def test_who_cannot_look_at_the_relay_says_that_its_figures_are_old(rig, monkeypatch):
+def test_who_cannot_look_at_the_relay_says_that_its_figures_are_old(rig):
     rig.controller.apply(TWO)
     rig.until(served(2))
     assert rig.controller.status().problems == ()
-    monkeypatch.setattr("actors.controller.actor.BLIND_S", 0.3)
+    rig.restart(blind_s=0.3)
+    rig.until(served(2))
     may_look = threading.Event()
     look = rig.cluster.observe
     # As Ray's calls do while its head does not answer.
@@ -238,5 +239,4 @@ def test_who_cannot_look_at_the_relay_says_that_its_figures_are_old(rig, monkeyp
         rig.until(lambda status: any("has not seen the relay for" in one for one in status.problems))
     finally:
         may_look.set()
-    monkeypatch.setattr("actors.controller.actor.BLIND_S", DEADLINE_S)
     rig.until(lambda status: status.problems == ())

@@ -193,10 +193,9 @@ def test_no_server_is_one_sentence_with_the_cause() -> None:
         run(a_connection(to(f"nats://127.0.0.1:{port}")))
 
 
-def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.adapters.nats.connection.CONNECT_DEADLINE_S", 0.2)
+def test_a_server_that_says_nothing_is_given_up() -> None:
     with scripted_server() as (url, _), pytest.raises(BusError, match="cannot connect"):
-        run(a_connection(to(url)))
+        run(connect(to(url), url, "test", lambda _: None, deadline_s=0.2))
 
 
 @contextmanager

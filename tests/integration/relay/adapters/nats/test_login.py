@@ -62,10 +62,7 @@ def test_a_missing_file_names_the_setting(server: EmbeddedNats, tmp_path: Path) 
         ensure(nats)
 
 
-def test_a_user_without_the_permission_makes_none(
-    server: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.adapters.nats.connection.REQUEST_TIMEOUT_S", 0.3)
+def test_a_user_without_the_permission_makes_none(server: EmbeddedNats, tmp_path: Path) -> None:
     heard: list[str] = []
     nats = to(server, tmp_path, OURS.creds(["binance.>"]))
 
@@ -73,7 +70,7 @@ def test_a_user_without_the_permission_makes_none(
         connection = await connect(nats, server.url, "test", heard.append)
         try:
             with pytest.raises(BusError, match="no answer"):
-                await connection.request("$JS.API.STREAM.DELETE.SLUICE_SIDE")
+                await connection.request("$JS.API.STREAM.DELETE.SLUICE_SIDE", timeout_s=0.3)
         finally:
             await connection.close()
 
