@@ -1,4 +1,6 @@
-"""The arguments of the simulated exchange, apart from what runs it: every command line reads them."""
+"""The arguments of the simulated exchange. Apart from `command`, whose imports take long: every run of
+driver.py reads them.
+"""
 
 from __future__ import annotations
 

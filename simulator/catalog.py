@@ -1,4 +1,4 @@
-"""All channels of one exchange: which names flow, at which rates, and when traffic starts and ends."""
+"""All channels of one exchange: which streams have data, at which rates, and when traffic starts and ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GOLDEN = 0.6180339887498949
 
 
 class Catalog:
-    """Opens a channel at its first subscription; from then on its ids advance until traffic stops.
+    """Opens a channel at its first subscription; from then on its ids rise until traffic stops.
 
     Traffic waits until every expected stream has a subscriber. A recording starts all its streams at once.
     """
@@ -60,21 +60,23 @@ class Catalog:
         except ConfigError:
             return None
 
-    def flowing(self, name: str, route: str) -> bool:
-        """Whether a subscriber on `route` gets data, as opposed to silence for ever."""
+    def has_data(self, name: str, route: str) -> bool:
+        """Whether a subscriber on `route` gets data; on Binance a wrong route is acknowledged and stays
+        silent.
+        """
         spec = self.spec(name)
         if self._recording is not None:
             return name in self._recording.tracks and (spec is None or flows(route, spec))
         return spec is not None and self.markets.shows(spec) and flows(route, spec)
 
     def ensure(self, name: str, now_s: float) -> Channel:
-        """The channel of a name that flows; opened if it is new."""
+        """The channel of a name that `has_data`; opened if it is new."""
         channel = self.channels.get(name)
         if channel is None:
-            channel = self.channels[name] = self._opened(name, now_s)
+            channel = self.channels[name] = self._open_channel(name, now_s)
         return channel
 
-    def _opened(self, name: str, now_s: float) -> Channel:
+    def _open_channel(self, name: str, now_s: float) -> Channel:
         spec = self.spec(name)
         kind = spec.kind if spec else None
         if self._recording is not None:
@@ -85,10 +87,10 @@ class Catalog:
         source, max_owed_s = self.markets.source(spec), self._settings.max_owed_s
         channel = Channel(name, kind, source, max_owed_s, self._tap, stamp_ns)
         if self.started and not self.stopped:
-            self._begin(channel, spec, len(self.channels), now_s)
+            self._start_channel(channel, spec, len(self.channels), now_s)
         return channel
 
-    def _begin(self, channel: Channel, spec: StreamSpec, index: int, now_s: float) -> None:
+    def _start_channel(self, channel: Channel, spec: StreamSpec, index: int, now_s: float) -> None:
         phase = index * _GOLDEN % 1.0
         rate = self._settings.rates.get(spec.name, self._settings.rates.get(EVERY))
         if rate is not None:
@@ -99,13 +101,13 @@ class Catalog:
             channel.flood(self._floods[spec.name], now_s)
 
     def subscribed(self, name: str, now_s: float) -> None:
-        """A socket has subscribed to `name`; starts traffic once nobody is waited for."""
+        """A socket has subscribed to `name`; starts traffic once all expected streams are subscribed."""
         self._waiting.discard(name)
         if not self._waiting:
             self.start(now_s)
 
     def start(self, now_s: float) -> None:
-        """Let traffic flow now, whoever is missing."""
+        """Start traffic now, whether all expected streams are subscribed or not."""
         if self.started or self.stopped:
             return
         self.started = True
@@ -117,16 +119,18 @@ class Catalog:
         for index, (name, channel) in enumerate(self.channels.items() if not self._recording else ()):
             spec = self.spec(name)
             assert spec is not None, name
-            self._begin(channel, spec, index, now_s)
+            self._start_channel(channel, spec, index, now_s)
 
     def stop(self) -> None:
-        """Make nothing more, on any stream, for ever."""
+        """Make no more events on any stream. Final."""
         self.stopped = True
         for channel in self.channels.values():
             channel.stop()
 
     def flood(self, name: str, rate_per_s: float, now_s: float) -> None:
-        """Replace a stream's arrivals by `rate_per_s` even ones; before its first subscription too."""
+        """Replace a stream's arrivals by `rate_per_s` evenly spaced ones; also before its first
+        subscription.
+        """
         self._check_generated(name)
         if rate_per_s < 0:
             raise UsageError(f"{rate_per_s} is negative; write 0 for a halt")
@@ -135,7 +139,7 @@ class Catalog:
             self.channels[name].flood(rate_per_s, now_s)
 
     def follow(self, name: str, times_s: Sequence[float], now_s: float) -> None:
-        """Replace a subscribed stream's arrivals by these, in seconds from now, which rise."""
+        """Replace a subscribed stream's arrivals by these ascending times, in seconds from now."""
         self._check_generated(name)
         if name not in self.channels:
             raise UsageError(f"nobody has subscribed to {name}")
@@ -148,7 +152,7 @@ class Catalog:
                 self.channels[flooded].calm(now_s)
 
     def emit(self, name: str, count: int, now_s: float) -> None:
-        """Send `count` events more on a stream, as fast as they are read."""
+        """Send `count` additional events on a stream, as fast as they are read."""
         self._check_generated(name)
         self.ensure(name, now_s).emit(count)
 

@@ -35,7 +35,9 @@ def run(args: Namespace) -> int:
 
 
 def _never_subscribed(venue: Venue) -> str:
-    """Traffic waits for the subscribers of expected streams: a stream that nobody wants holds it back."""
+    """Traffic waits until every expected stream is subscribed, so expecting a stream that no client uses
+    holds it.
+    """
     return f"{ExchangeSettings(venue=venue).shown_symbols[0]}@kline_1M"
 
 

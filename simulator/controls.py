@@ -1,4 +1,4 @@
-"""The exchange's own controls over HTTP, below `/sim/`: POST acts, GET reports."""
+"""How tests and `demo` control the exchange over HTTP, below `/sim/`: POST acts, GET reports."""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ from simulator.order_book import Book, Changes, UpdateIds, levels_json
 
 
 class _Depth:
-    """What partial books and changes share: the market's book, ids, and the chain of `u` of this stream."""
+    """What both kinds of depth stream share: the market's book, its update ids, and the last `u` of this
+    stream.
+    """
 
     def __init__(self, spec: StreamSpec, market: Market, book: Book, random: Random) -> None:
         self._market = market
@@ -24,13 +26,15 @@ class _Depth:
         self._ids.advance()
 
     def _head(self, now_ms: int) -> bytes:
-        """Everything before the levels; moves the chain on to the market's present update id."""
+        """The payload up to the levels. The next event of this stream will name the market's present update
+        id.
+        """
         of, before, last = self._market.instrument, self._last_u, self._market.update_id
         self._last_u = last
         if of.venue is Venue.SPOT:
             ids = b'"U":%d,"u":%d' % (before + 1, last)
             return b'{"e":"depthUpdate","E":%d,"s":"%b",%b' % (now_ms, of.name, ids)
-        first = before + self._random.randint(1, UpdateIds.JOIN)
+        first = before + self._random.randint(1, UpdateIds.MAX_FIRST_ID_STEP)
         ids = b'"U":%d,"u":%d,"pu":%d' % (first, last, before)
         names = b'"s":"%b","ps":"%b"' % (of.name, of.pair)
         return b'{"e":"depthUpdate","E":%d,"T":%d,%b,%b' % (now_ms, now_ms, names, ids)
@@ -42,7 +46,7 @@ class _Depth:
 
 
 class DepthChanges(_Depth):
-    """`<symbol>@depth...`: every level changed since the event before."""
+    """`<symbol>@depth...`: every level that changed since the previous event."""
 
     def __init__(self, spec: StreamSpec, market: Market, book: Book, random: Random) -> None:
         super().__init__(spec, market, book, random)
@@ -78,7 +82,7 @@ class PartialBooks(_Depth):
 
 
 def snapshot(market: Market, book: Book, limit: int, now_ms: int) -> bytes:
-    """The answer of REST's `depth`; its `lastUpdateId` lies where the streams' chains can join it."""
+    """The answer to REST's `depth`; a depth stream's next event continues its `lastUpdateId`."""
     bids, asks = (levels_json(market, side) for side in book.top(limit))
     times = b"" if market.instrument.venue is Venue.SPOT else b',"E":%d,"T":%d' % (now_ms, now_ms)
     return b'{"lastUpdateId":%d%b,"bids":%b,"asks":%b}' % (market.update_id, times, bids, asks)

@@ -1,6 +1,7 @@
-"""Server-side WebSocket frames, written by hand: a batch of events becomes one block of bytes.
+"""Server-side WebSocket frames (RFC 6455, unmasked and unfragmented): a batch of events becomes one block of
+bytes.
 
-Layout of RFC 6455, unmasked and unfragmented.
+The library would send each frame by itself, which costs too much in a flood.
 """
 
 from __future__ import annotations

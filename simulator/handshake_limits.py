@@ -1,4 +1,4 @@
-"""Who may connect: the budget of connection attempts, and refusals on demand."""
+"""The limit on connection attempts, and refusals on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Refusal:
 
 
 class HandshakeLimiter:
-    """Counts every attempt, refused ones too, and says what to do with it."""
+    """Counts every attempt, refused ones included, and decides whether to refuse it."""
 
     def __init__(self, limit: int) -> None:
         self.attempts = 0
@@ -50,8 +50,8 @@ class HandshakeLimiter:
             self._recent_s.popleft()
         return len(self._recent_s)
 
-    def knock(self, now_s: float) -> Refusal | None:
-        """One attempt; None lets it in."""
+    def admit(self, now_s: float) -> Refusal | None:
+        """Count one attempt; None accepts it."""
         self.attempts += 1
         self._recent_s.append(now_s)
         if self.recent(now_s) > self._limit:

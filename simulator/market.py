@@ -9,14 +9,15 @@ from zlib import crc32
 
 from relay.binance.streams import Venue
 
-# Where the recorded frames of August 2024 stand; other symbols get a price from their name.
+# Prices in the recorded frames of August 2024; other symbols get a price from a hash of their name.
 _START_PRICES = {"btc": 61_700.0, "eth": 2_680.0}
 _SPOT_DECIMALS = 8
-# Draws repeat after this many, so that no walk can drift away however long the exchange runs.
+# Random draws repeat after this many, and their price moves add up to zero, so that a price stays near its
+# start however long the exchange runs.
 TABLE_SIZE = 4096
 _DAY_TRADES = 3_000_000
 _DAY_QUANTITY_STEPS = 250_000_000
-# Binance's ids stood near these in the recorded frames.
+# Trade and update ids near those of the recorded frames.
 _FIRST_IDS = {
     Venue.SPOT: (3_735_683_259, 50_093_239_189),
     Venue.USDM: (5_266_583_935, 5_123_107_832_006),
@@ -35,7 +36,7 @@ def fixed(units: int, decimals: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What a symbol's numbers look like: ticks and quantity steps are whole multiples of the last decimal."""
+    """A symbol's tick size and lot size: ticks and quantity steps are whole multiples of the last decimal."""
 
     venue: Venue
     symbol: str
@@ -97,7 +98,9 @@ def _tick_decimals(venue: Venue, symbol: str, price: float) -> int:
 
 
 class Texts(dict[int, bytes]):
-    """Writes each number once; the walk is bounded, so this is too."""
+    """Prices or quantities as text, each formatted once. Prices stay near their start, so this stays
+    small.
+    """
 
     def __init__(self, of: Instrument, *, prices: bool) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ class Texts(dict[int, bytes]):
 
 
 class Day(NamedTuple):
-    """The last 24 hours as a ticker shows them: prices in ticks, volume in quantity steps."""
+    """24-hour statistics as a ticker shows them: prices in ticks, volume in quantity steps."""
 
     open: int
     high: int
@@ -142,11 +145,12 @@ class Market:
         self.update_id = first_update + random.randrange(1_000_000) + id_offset
         self.last_quantity = 1
         self.bid_steps, self.ask_steps = 2507, 2510
-        # True once a trade stream runs: then it alone prints trades, else its ids would have holes.
+        # True once a trade stream runs: from then on only that stream makes trades, else its ids would have
+        # gaps.
         self.has_tape = False
         self._trades, self._volume, self._quote = 0, 0, 0
-        self._pulses = moves(random, 0.5, 3)
-        self._pulse = 0
+        self._drifts = moves(random, 0.5, 3)
+        self._drift_index = 0
 
     @property
     def day(self) -> Day:
@@ -161,21 +165,21 @@ class Market:
     def record(
         self, last: int, quantity: int, high: int, low: int, trades: int, steps: int, quote: int
     ) -> None:
-        """Add a run of trades that a tape has printed; `last` and `quantity` are those of its last trade."""
+        """Add trades that a tape has made; `last` and `quantity` are those of the last one."""
         self.last, self.last_quantity = last, quantity
         self.high, self.low = max(self.high, high), min(self.low, low)
         self._trades += trades
         self._volume += steps
         self._quote += quote
 
-    def pulse(self) -> None:
-        """Let the price move a little; without a tape, let a few unseen trades print as well."""
-        self.bid += self._pulses[self._pulse]
-        self._pulse = (self._pulse + 1) % TABLE_SIZE
+    def drift(self) -> None:
+        """Move the price a little; without a trade stream, add a few unseen trades as well."""
+        self.bid += self._drifts[self._drift_index]
+        self._drift_index = (self._drift_index + 1) % TABLE_SIZE
         if self.has_tape:
             return
-        trades = 1 + self._pulse % 4
-        steps = trades * (1 + self._pulse % 97)
+        trades = 1 + self._drift_index % 4
+        steps = trades * (1 + self._drift_index % 97)
         self.next_trade_id += trades
         self.record(self.bid, steps // trades, self.bid, self.bid, trades, steps, steps * self.bid)
 

@@ -1,4 +1,4 @@
-"""Everything one may ask of a running exchange: reports, traffic, faults."""
+"""What can be done with a running exchange: read reports, start and change traffic, inject faults."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from relay.errors import UsageError
 from simulator.catalog import Catalog
 from simulator.channel import Channel
+from simulator.client import Client
 from simulator.handshake_limits import HandshakeLimiter, Refusal
 from simulator.market import Market
 from simulator.order_book import Book
-from simulator.outlet import Outlet
 from simulator.pump import Pump
 from simulator.replay import Recorder, load_recording
 from simulator.report import Sent
@@ -21,7 +21,7 @@ from simulator.rest import History
 from simulator.settings import ExchangeSettings
 
 _POLL_S = 0.005
-# REST counts weight and not requests.
+# Binance limits the weight of REST requests and not their number.
 NO_LIMIT = 10**9
 SHUTDOWN_STREAM = b"!serverShutdown"
 
@@ -29,15 +29,15 @@ SHUTDOWN_STREAM = b"!serverShutdown"
 class Operations:
     """The exchange apart from its server; called from one event loop.
 
-    `outlets` are the open connections, with the time each was opened.
+    `clients` are the open connections, with the time each was opened.
     """
 
     def __init__(self, settings: ExchangeSettings) -> None:
         self.settings = settings
         self.final = False
-        self.door = HandshakeLimiter(settings.connects_per_5min)
-        self.rest_door = HandshakeLimiter(NO_LIMIT)
-        self.outlets: dict[Outlet, float] = {}
+        self.handshake_limiter = HandshakeLimiter(settings.connects_per_5min)
+        self.rest_limiter = HandshakeLimiter(NO_LIMIT)
+        self.clients: dict[Client, float] = {}
         self._recorder = Recorder(settings.record) if settings.record else None
         recording = load_recording(settings.recording) if settings.recording else None
         self.catalog = Catalog(settings, recording, self._recorder.write if self._recorder else None)
@@ -46,7 +46,7 @@ class Operations:
     # Reports
 
     def sent(self) -> dict[str, Sent]:
-        """The account of every stream that had a subscriber or was recorded."""
+        """The report of every stream that had a subscriber or is in the recording."""
         return {name: channel.sent() for name, channel in self.catalog.channels.items()}
 
     def status(self) -> dict[str, Any]:
@@ -55,43 +55,43 @@ class Operations:
             "started": self.catalog.started,
             "finished": self.finished,
             "final": self.final,
-            "connects": self.door.attempts,
-            "connects_5min": self.door.recent(self._pump.now_s()),
+            "connects": self.handshake_limiter.attempts,
+            "connects_5min": self.handshake_limiter.recent(self._pump.now_s()),
             "connections": [
                 {
-                    "streams": outlet.subscriptions.names,
-                    "route": outlet.target.route,
-                    "age_s": self._age_s(outlet),
+                    "streams": client.subscriptions.names,
+                    "route": client.target.route,
+                    "age_s": self._age_s(client),
                 }
-                for outlet in self.outlets
+                for client in self.clients
             ],
         }
 
-    def _age_s(self, outlet: Outlet) -> float:
-        return round(self._pump.now_s() - self.outlets[outlet], 3)
+    def _age_s(self, client: Client) -> float:
+        return round(self._pump.now_s() - self.clients[client], 3)
 
     @property
     def finished(self) -> bool:
         """Nothing more will be sent, and everything sent has left this process."""
-        return self.catalog.finished and all(outlet.idle for outlet in self.outlets)
+        return self.catalog.finished and all(client.idle for client in self.clients)
 
     # Traffic
 
     def start_traffic(self) -> None:
-        """Stop waiting for expected subscribers."""
+        """Start without waiting for expected subscribers."""
         self.catalog.start(self._pump.now_s())
         self._pump.wake()
 
     async def stop_traffic(self, within_s: float = 10.0) -> None:
         """Make no more events and send what was made; then the report is final.
 
-        Sockets stay open. What cannot be sent in time is cut, with its socket.
+        Sockets stay open. Frames that cannot be sent in time are discarded with their socket.
         """
         self.catalog.stop()
         await self._until(lambda: self.finished, within_s)
-        for outlet in list(self.outlets):
-            if not outlet.idle:
-                outlet.abort()
+        for client in list(self.clients):
+            if not client.idle:
+                client.abort()
         self.final = True
 
     def flood(self, stream: str, rate_per_s: float) -> None:
@@ -100,7 +100,7 @@ class Operations:
         self._pump.wake()
 
     def follow(self, arrivals: Mapping[str, Sequence[float]]) -> None:
-        """Send an event of each stream at its times, in seconds from now, and none besides."""
+        """Send an event of each stream at its times, in seconds from now, and no others."""
         now_s = self._pump.now_s()
         for stream, times_s in arrivals.items():
             self.catalog.follow(stream, times_s, now_s)
@@ -111,7 +111,7 @@ class Operations:
         self._pump.wake()
 
     def emit(self, stream: str, count: int) -> None:
-        """Send `count` events now, besides all others."""
+        """Send `count` events now, in addition to all others."""
         self.catalog.emit(stream, count, self._pump.now_s())
         self._pump.wake()
 
@@ -126,7 +126,7 @@ class Operations:
         """Until `events` distinct events of a stream were sent; raises TimeoutError."""
         channels = self.catalog.channels
         await self._until_or_raise(
-            lambda: stream in channels and channels[stream].ledger.events >= events, within_s
+            lambda: stream in channels and channels[stream].tally.events >= events, within_s
         )
 
     async def wait_finished(self, within_s: float = 60.0) -> None:
@@ -138,7 +138,7 @@ class Operations:
 
     async def _until(self, done: Callable[[], bool], within_s: float) -> bool:
         end_s = self._pump.now_s() + within_s
-        # What is waited for changes in many places; tests and the end of a run wait, nothing else.
+        # Polled, because the condition changes in many places; only tests and the end of a run wait.
         while not done() and self._pump.now_s() < end_s:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
         return done()
@@ -146,8 +146,8 @@ class Operations:
     # Faults
 
     def silence(self, stream: str, *, everybody: bool = False) -> None:
-        """Nothing more for this stream's present sockets, while all else works; with `everybody` for later
-        ones too.
+        """Send no more events to this stream's present sockets, with `everybody` to later ones neither; pings
+        and control messages still work.
         """
         self._channel(stream).silence(everybody=everybody)
 
@@ -158,10 +158,12 @@ class Operations:
     def shutdown_notice(self, stream: str | None = None, close_after_s: float | None = None) -> int:
         """Send `serverShutdown` to the sockets of a stream, or to all; returns how many."""
         chosen = self._chosen(stream)
-        for outlet in chosen:
-            outlet.tell(SHUTDOWN_STREAM, b'{"e":"serverShutdown","E":%d}' % (time.time_ns() // 1_000_000))
+        for client in chosen:
+            client.send_payload(
+                SHUTDOWN_STREAM, b'{"e":"serverShutdown","E":%d}' % (time.time_ns() // 1_000_000)
+            )
             if close_after_s is not None:
-                asyncio.get_running_loop().call_later(close_after_s, outlet.close, 1001, "server shutdown")
+                asyncio.get_running_loop().call_later(close_after_s, client.close, 1001, "server shutdown")
         return len(chosen)
 
     def close_sockets(
@@ -172,20 +174,20 @@ class Operations:
         1006 resets TCP without a Close frame; `linger` sends the frame and leaves TCP open.
         """
         chosen = self._chosen(stream)
-        for outlet in chosen:
-            (outlet.linger if linger else outlet.close)(code, reason)
+        for client in chosen:
+            (client.linger if linger else client.close)(code, reason)
         return len(chosen)
 
     def inject(self, stream: str, payload: bytes, *, raw: bool = False) -> int:
-        """Send something that is no event to the sockets of a stream; `raw` bytes go out without a frame
-        around.
+        """Send a payload that is no event to the sockets of a stream; with `raw`, the bytes without a
+        frame.
         """
         chosen = self._chosen(stream)
-        for outlet in chosen:
+        for client in chosen:
             if raw:
-                outlet.write_raw(payload)
+                client.write_raw(payload)
             else:
-                outlet.tell(stream.encode(), payload)
+                client.send_payload(stream.encode(), payload)
         return len(chosen)
 
     def refuse(
@@ -194,38 +196,38 @@ class Operations:
         """Refuse WebSocket connections: by an HTTP status, by `hang`, by `reset`; for `count` attempts or
         all.
         """
-        self.door.refuse(Refusal(how, retry_after_s), count)
+        self.handshake_limiter.refuse(Refusal(how, retry_after_s), count)
 
     def accept(self) -> None:
-        self.door.accept()
+        self.handshake_limiter.accept()
 
     def skip(self, stream: str, count: int) -> None:
-        """Leave the next `count` events of a stream out, to everybody; REST has them all the same."""
+        """Send the next `count` events of a stream to no socket; REST has them all the same."""
         self._channel(stream).skip(count)
 
     def refuse_rest(
         self, how: int | str = 503, count: int | None = None, retry_after_s: int | None = None
     ) -> None:
         """As `refuse`, for REST requests."""
-        self.rest_door.refuse(Refusal(how, retry_after_s), count)
+        self.rest_limiter.refuse(Refusal(how, retry_after_s), count)
 
     def accept_rest(self) -> None:
-        self.rest_door.accept()
+        self.rest_limiter.accept()
 
     def _channel(self, stream: str) -> Channel:
         if stream not in self.catalog.channels:
             raise UsageError(f"{stream} has had no subscriber yet")
         return self.catalog.channels[stream]
 
-    def _chosen(self, stream: str | None) -> list[Outlet]:
-        every = [outlet for outlet in self.outlets if outlet.open]
-        return [outlet for outlet in every if stream is None or stream in outlet.subscriptions.names]
+    def _chosen(self, stream: str | None) -> list[Client]:
+        every = [client for client in self.clients if client.open]
+        return [client for client in every if stream is None or stream in client.subscriptions.names]
 
     def end_recording(self) -> None:
         if self._recorder is not None:
             self._recorder.close()
 
-    # What REST looks at
+    # simulator.rest.MarketData
 
     def history(self, stream: str) -> History | None:
         return self.catalog.history(stream)

@@ -1,4 +1,4 @@
-"""One symbol's order book, and the streams that show it: best prices, partial books and changes."""
+"""One symbol's order book, and the `bookTicker` stream of its best prices."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import NamedTuple
 from relay.binance.streams import StreamSpec, Venue
 from simulator.market import TABLE_SIZE, Market, moves, quantities
 
-# Levels lie within this many ticks of the best price; about half of the places are taken.
-_REACH = 1500
-_NEAR = 60
+# Levels lie within this many ticks of the best price; about half of the ticks have one.
+_DEPTH_TICKS = 1500
+_NEAR_TICKS = 60
 # One change in a hundred sweeps the book: the recorded 99th percentile is ten times the mean.
 _SWEEP_CHANCE, _SWEEP_LEVELS = 0.01, 300
-_FEWEST_LEVELS, _MOST_LEVELS = 8, 40
+_MIN_LEVELS, _MAX_LEVELS = 8, 40
 _TYPICAL_STEPS = {Venue.SPOT: 5000, Venue.USDM: 200, Venue.COINM: 300}
 
 Level = tuple[int, int]
 
 
 class Changes(NamedTuple):
-    """Levels changed since somebody last looked: price in ticks to quantity in steps, 0 for a removed
-    level.
+    """Levels that changed since the watcher last cleared this: price in ticks to quantity in steps, 0 for a
+    removed level.
     """
 
     bids: dict[int, int]
@@ -29,10 +29,7 @@ class Changes(NamedTuple):
 
 
 class Book:
-    """The levels of one market; every change is noted for each watcher.
-
-    `follow` brings it to the market's best prices, `stir` changes levels near them.
-    """
+    """The levels of one market; every change is recorded for each watcher."""
 
     def __init__(self, market: Market, random: Random) -> None:
         self._market = market
@@ -41,7 +38,7 @@ class Book:
         self._typical = _TYPICAL_STEPS[market.instrument.venue]
         self._sides: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self._watchers: list[Changes] = []
-        for distance in range(0, _REACH, 2):
+        for distance in range(0, _DEPTH_TICKS, 2):
             self._sides[0][market.bid - distance] = self._quantity()
             self._sides[1][market.bid + 1 + distance] = self._quantity()
 
@@ -51,11 +48,11 @@ class Book:
         return changes
 
     def update(self) -> int:
-        """One round of changes at the market's present price; returns how many levels were drawn."""
+        """Follow the market's best prices and change levels near them; returns how many levels were drawn."""
         sweep = self._random.random() < _SWEEP_CHANCE
-        drawn = _SWEEP_LEVELS if sweep else self._random.randint(_FEWEST_LEVELS, _MOST_LEVELS)
-        self._follow()
-        self._stir(drawn, _REACH // 2 if sweep else _NEAR)
+        drawn = _SWEEP_LEVELS if sweep else self._random.randint(_MIN_LEVELS, _MAX_LEVELS)
+        self._follow_best_prices()
+        self._change_levels(drawn, _DEPTH_TICKS // 2 if sweep else _NEAR_TICKS)
         return drawn
 
     def top(self, count: int) -> tuple[list[Level], list[Level]]:
@@ -64,20 +61,20 @@ class Book:
         return sorted(bids.items(), reverse=True)[:count], sorted(asks.items())[:count]
 
     def nearest(self, count: int) -> tuple[list[Level], list[Level]]:
-        """As `top`, for the few levels that a walk from the best price finds sooner than sorting does."""
+        """As `top`; faster for few levels, because it walks from the best price and does not sort."""
         return self._walk(0, self._bid, -1, count), self._walk(1, self._bid + 1, 1, count)
 
     def _walk(self, side: int, start: int, step: int, count: int) -> list[Level]:
         levels = self._sides[side]
         found: list[Level] = []
-        for price in range(start, start + step * _REACH, step):
+        for price in range(start, start + step * _DEPTH_TICKS, step):
             if price in levels:
                 found.append((price, levels[price]))
                 if len(found) == count:
                     break
         return found
 
-    def _follow(self) -> None:
+    def _follow_best_prices(self) -> None:
         old, new = self._bid, self._market.bid
         self._bid = new
         low, high = min(old, new), max(old, new)
@@ -91,7 +88,7 @@ class Book:
         self._set(0, new, self._market.bid_steps)
         self._set(1, new + 1, self._market.ask_steps)
 
-    def _stir(self, count: int, reach: int) -> None:
+    def _change_levels(self, count: int, reach: int) -> None:
         draw = self._random.random
         for _ in range(count):
             side = draw() < 0.5
@@ -120,12 +117,13 @@ def levels_json(market: Market, levels: list[Level]) -> bytes:
 class UpdateIds:
     """Draws the steps between a market's update ids.
 
-    On USD-M and COIN-M all symbols share one space, so a symbol's own ids have holes; a spot symbol has its
-    own.
+    On USD-M and COIN-M all symbols share one sequence, so consecutive ids of one symbol lie far apart; a spot
+    symbol has a sequence of its own.
     """
 
-    # A futures event's `U` lies at most this far above the `u` before it, and every own step is larger.
-    JOIN = 18
+    # A futures event's `U` lies at most this far above the previous `u`; every step between two `u` is
+    # larger.
+    MAX_FIRST_ID_STEP = 18
 
     def __init__(self, market: Market, random: Random) -> None:
         self.market = market

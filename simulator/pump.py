@@ -1,4 +1,4 @@
-"""The exchange's clock: hands each channel the time, and sleeps until the next event is due."""
+"""Drives the channels: makes the events that are due and sleeps until the next one is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import inf
 from simulator.catalog import Catalog
 from simulator.channel import Channel
 
-# Streams without listeners only advance their ids; nobody sees when.
+# How often streams without listeners advance their ids: rarely, since no client sees when.
 _UNSEEN_S = 0.05
 
 
@@ -45,7 +45,7 @@ class Pump:
             self._set_timer(None)
 
     def wake(self) -> None:
-        """Something changed: look again soon."""
+        """Run a pass soon, because something changed."""
         if self._loop is not None:
             self._set_timer(self._loop.call_soon(self._turn))
 
@@ -71,21 +71,21 @@ class Pump:
     def _pass(self) -> tuple[bool, float]:
         """One round over the channels.
 
-        Returns whether a quantum was too small for one of them, and when the next round is worth while:
-        `inf` if something else must happen first.
+        Returns whether one of them has more events due than a quantum, and when the next round can send
+        anything: `inf` if a client has to resume or a channel has to be opened first.
         """
         now_s = self.now_s()
         unseen = now_s >= self._unseen_due_s
         behind, next_s = False, inf
         for channel in tuple(self._catalog.channels.values()):
-            if channel.due_s <= now_s and (channel.listened or unseen):
+            if channel.due_s <= now_s and (channel.has_listeners or unseen):
                 behind |= channel.step(self.now_s(), time.time_ns(), self._quantum)
-            next_s = min(next_s, self._worth_while_s(channel, now_s))
+            next_s = min(next_s, self._next_useful_s(channel, now_s))
         if unseen and not behind:
             self._unseen_due_s = now_s + _UNSEEN_S
         return behind, next_s
 
-    def _worth_while_s(self, channel: Channel, now_s: float) -> float:
-        if not channel.listened:
+    def _next_useful_s(self, channel: Channel, now_s: float) -> float:
+        if not channel.has_listeners:
             return channel.due_s if channel.due_s == inf else max(channel.due_s, self._unseen_due_s)
         return inf if channel.due_s <= now_s and channel.stalled else channel.due_s

@@ -27,7 +27,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """`skipped` lines are no stream frames: a recorder's own REST snapshots."""
+    """`skipped` counts the lines that are no stream frames, such as REST snapshots that a recorder adds."""
 
     tracks: dict[str, Track]
     skipped: int
@@ -47,7 +47,7 @@ def load_recording(path: Path) -> Recording:
                 at_ns, name = int(found[1]), found[2].decode()
                 first_ns = at_ns if first_ns < 0 else first_ns
                 track = tracks.setdefault(name, Track([], []))
-                # A recorder's clock may step back; the order of the file stands.
+                # A recorder's clock may step back; the order of the file counts.
                 earliest = track.times_s[-1] if track.times_s else 0.0
                 track.times_s.append(max((at_ns - first_ns) / 1e9, earliest))
                 track.payloads.append(found[3])
@@ -77,7 +77,7 @@ class Replay:
     def begin(self, start_s: float) -> None:
         self._start_s = start_s
 
-    def take(self, until_s: float, limit: float) -> int:
+    def take_due(self, until_s: float, limit: float) -> int:
         if until_s < self._start_s:
             return 0
         due = bisect_right(self._track.times_s, until_s, self._taken, key=self._at_s) - self._taken

@@ -1,4 +1,4 @@
-"""The exact account of what one stream sent."""
+"""Exact counts and digests of what one stream sent, to compare with what a consumer received."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from simulator.payloads import event_id
 
 _LENGTH = Struct(">I").pack
 DIGEST_BYTES = 16
-# Runs beyond these are still counted; a list without end would grow for ever.
-_MOST_RANGES = 10_000
+# Further runs are counted in `unseen` but not listed, which bounds memory.
+_MAX_RANGES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """One stream's account.
+    """The report of one stream.
 
     `count` and `bytes` are frames written to sockets and their payload bytes, over all sockets. `events`
     are the distinct events made while a socket could take them; `first_id`, `last_id`, `digest` and
     `last_sent_ns` are theirs. `digest` is blake2b over each payload behind its length as four big-endian
     bytes. `unseen` events had no listener; `unseen_ranges` are their first and last ids, run by run.
-    `withheld` events came due while every reader was too slow and were never made; `cut` frames were queued
+    `withheld` events came due while every client was too slow and were never made; `cut` frames were queued
     for a socket that ended before they were written.
     """
 
@@ -45,8 +45,8 @@ class Sent:
         return asdict(self)
 
 
-class Ledger:
-    """Counts for one stream; see `Sent`."""
+class SentTally:
+    """Accumulates one stream's `Sent`."""
 
     def __init__(self, stream: str, kind: StreamKind | None) -> None:
         self.withheld = 0
@@ -68,8 +68,8 @@ class Ledger:
     def events(self) -> int:
         return self._events
 
-    def made(self, payloads: list[bytes], now_ns: int) -> None:
-        """Events that at least one socket is about to get."""
+    def add_sent(self, payloads: list[bytes], now_ns: int) -> None:
+        """Add events that are delivered to at least one socket."""
         self._end_run()
         if self._first is None:
             self._first = payloads[0]
@@ -80,19 +80,19 @@ class Ledger:
             b"".join([part for payload in payloads for part in (_LENGTH(len(payload)), payload)])
         )
 
-    def written(self, frames: int, payload_bytes: int) -> None:
+    def add_written(self, frames: int, payload_bytes: int) -> None:
         self._frames += frames
         self._bytes += payload_bytes
 
-    def missed(self, payloads: list[bytes]) -> None:
-        """Events that nobody could get."""
+    def add_unseen(self, payloads: list[bytes]) -> None:
+        """Add events that no socket got."""
         self._unseen += len(payloads)
         first = self._run[0] if self._run else payloads[0]
         self._run = (first, payloads[-1])
 
     def _end_run(self) -> None:
         if self._run is not None:
-            if len(self._ranges) < _MOST_RANGES:
+            if len(self._ranges) < _MAX_RANGES:
                 self._ranges += self._run_ids()
             self._run = None
 

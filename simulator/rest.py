@@ -1,7 +1,7 @@
 """The REST calls that heal trades and start local books, as pure answers.
 
 Weights, limits and error codes are Binance's: a minute's weight is counted, 429 with `Retry-After` comes
-above the limit, and whoever goes on is banned with 418.
+above the limit, and an address that continues is banned with 418.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simulator.market import Market
 from simulator.order_book import Book
 
 _PREFIXES = {Venue.SPOT: "/api/v3/", Venue.USDM: "/fapi/v1/", Venue.COINM: "/dapi/v1/"}
-_MOST_ROWS = 1000
+_MAX_ROWS = 1000
 _DEFAULT_ROWS = 500
 _MINUTE_MS = 60_000
 _BAN_MS = 2 * _MINUTE_MS
@@ -42,8 +42,8 @@ class History(Protocol):
     def newest(self, limit: int) -> list[bytes]: ...
 
 
-class Floor(Protocol):
-    """What REST looks at."""
+class MarketData(Protocol):
+    """What the answers are made of; `simulator.operations.Operations` provides it."""
 
     def history(self, stream: str) -> History | None: ...
 
@@ -60,7 +60,7 @@ class RestAnswer:
 
 
 class _RefusedError(Exception):
-    """This call gets an error object."""
+    """This call is answered with an error object."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(status, code, message)
@@ -73,8 +73,8 @@ class _RefusedError(Exception):
         return orjson.dumps({"code": self.code, "msg": self.message})
 
 
-class Budget:
-    """Request weight of one minute; who goes on after a 429 is banned."""
+class WeightBudget:
+    """Request weight of one minute; clients that continue after a 429 are banned."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -102,10 +102,10 @@ class Budget:
 class Rest:
     """Answers GET requests on one venue's base path."""
 
-    def __init__(self, venue: Venue, floor: Floor, weight_limit: int) -> None:
+    def __init__(self, venue: Venue, data: MarketData, weight_limit: int) -> None:
         self._venue = venue
-        self._floor = floor
-        self._budget = Budget(weight_limit)
+        self._data = data
+        self._budget = WeightBudget(weight_limit)
         self._calls: dict[str, Callable[[_Call], bytes]] = {
             "ping": lambda call: b"{}",
             "time": lambda call: b'{"serverTime":%d}' % call.now_ms,
@@ -153,7 +153,7 @@ class Rest:
 
     def _depth(self, call: _Call) -> bytes:
         symbol = self._symbol(call)
-        shown = self._floor.order_book(symbol)
+        shown = self._data.order_book(symbol)
         if shown is None:
             raise _RefusedError(400, -1121, "No order book is simulated here.")
         limit = call.number("limit", 100 if self._venue is Venue.SPOT else 500) or 1
@@ -182,9 +182,9 @@ class Rest:
         return orjson.dumps([{key: event[key] for key in _AGG_KEYS if key in event} for event in events])
 
     def _events(self, call: _Call, stream: str) -> list[dict[str, Any]]:
-        limit = min(call.number("limit", _DEFAULT_ROWS) or 1, _MOST_ROWS)
+        limit = min(call.number("limit", _DEFAULT_ROWS) or 1, _MAX_ROWS)
         from_id = call.number("fromId", None)
-        history = self._floor.history(stream)
+        history = self._data.history(stream)
         if history is None:
             return []
         payloads = history.newest(limit) if from_id is None else history.after(from_id, limit)
@@ -196,7 +196,7 @@ class Rest:
             raise _RefusedError(
                 400, -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."
             )
-        if symbol != symbol.upper() or not self._floor.lists(symbol.lower()):
+        if symbol != symbol.upper() or not self._data.lists(symbol.lower()):
             raise _RefusedError(400, -1121, "Invalid symbol.")
         return symbol.lower()
 

@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from simulator import controls
+from simulator.client import Client, Socket
 from simulator.handshake_limits import HANG, RESET, Refusal
 from simulator.operations import Operations
-from simulator.outlet import Outlet, Socket
 from simulator.rest import Rest, RestAnswer
 from simulator.settings import ExchangeSettings
 from simulator.subscriptions import parse_target
@@ -40,11 +40,11 @@ class ExchangeServer(Operations):
     async def __aenter__(self) -> Self:
         self._closing = asyncio.Event()
         self._server: Server = await serve(
-            self._attend,
+            self._serve_connection,
             self.settings.host,
             self.settings.port,
             create_connection=Socket,
-            process_request=self._received,
+            process_request=self._process_request,
             compression=None,
             open_timeout=None,
             ping_interval=None,
@@ -65,10 +65,10 @@ class ExchangeServer(Operations):
     ) -> None:
         self._closing.set()
         self._pumping.cancel()
-        for outlet in list(self.outlets):
+        for client in list(self.clients):
             # The library would wait for ever on a client that does not read.
-            if outlet.paused or not outlet.open:
-                outlet.abort()
+            if client.paused or not client.open:
+                client.abort()
         self._server.close()
         await self._server.wait_closed()
         self.end_recording()
@@ -88,19 +88,19 @@ class ExchangeServer(Operations):
         """Until cancelled; a failure of the pump ends it too."""
         await asyncio.shield(self._pumping)
 
-    async def _received(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Answer plain HTTP; None lets the WebSocket handshake go on."""
+    async def _process_request(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Answer plain HTTP; None continues with the WebSocket handshake."""
         now_ms = time.time_ns() // 1_000_000
         if request.path.startswith(controls.PREFIX):
             return _response(await controls.answer(self, request.method, request.path))
         if self._rest.serves(request.path):
-            refusal = self.rest_door.knock(self._pump.now_s())
+            refusal = self.rest_limiter.admit(self._pump.now_s())
             if refusal is not None:
                 return await self._refused(socket, refusal)
             return _response(self._rest.answer(request.path, request.headers.get("X-MBX-APIKEY"), now_ms))
         if parse_target(self.settings.venue, request.path) is None:
             return _response(RestAnswer(404, b'{"error":"no such path"}'))
-        refusal = self.door.knock(self._pump.now_s())
+        refusal = self.handshake_limiter.admit(self._pump.now_s())
         return await self._refused(socket, refusal) if refusal else None
 
     async def _refused(self, socket: ServerConnection, refusal: Refusal) -> Response:
@@ -112,38 +112,38 @@ class ExchangeServer(Operations):
         wait = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
         return _response(RestAnswer(int(refusal.how), b'{"error":"refused"}', wait))
 
-    async def _attend(self, connection: ServerConnection) -> None:
+    async def _serve_connection(self, connection: ServerConnection) -> None:
         """One WebSocket connection, from handshake to end."""
         assert isinstance(connection, Socket) and connection.request is not None
         target = parse_target(self.settings.venue, connection.request.path)
         assert target is not None, connection.request.path
-        outlet = Outlet(connection, target, self.settings, self._pump.wake)
-        self.outlets[outlet] = self._pump.now_s()
+        client = Client(connection, target, self.settings, self._pump.wake)
+        self.clients[client] = self._pump.now_s()
         try:
-            self._attach(outlet, target.names)
+            self._attach(client, target.names)
             async for message in connection:
-                self._control(outlet, message)
+                self._control(client, message)
         except ConnectionClosed:
-            _log.debug("closed without goodbye: %s", connection.request.path)
+            _log.debug("closed without a Close frame: %s", connection.request.path)
         finally:
-            outlet.end()
-            del self.outlets[outlet]
+            client.end()
+            del self.clients[client]
 
-    def _control(self, outlet: Outlet, message: str | bytes) -> None:
-        answer = outlet.subscriptions.answer(message)
-        outlet.say(answer.text)
+    def _control(self, client: Client, message: str | bytes) -> None:
+        answer = client.subscriptions.answer(message)
+        client.send_text(answer.text)
         for name in answer.removed:
-            outlet.unsubscribe(name)
-        self._attach(outlet, answer.added)
+            client.unsubscribe(name)
+        self._attach(client, answer.added)
 
-    def _attach(self, outlet: Outlet, names: tuple[str, ...]) -> None:
+    def _attach(self, client: Client, names: tuple[str, ...]) -> None:
         now_s = self._pump.now_s()
         for name in names:
-            if self.catalog.flowing(name, outlet.target.route):
-                outlet.subscribe(self.catalog.ensure(name, now_s))
+            if self.catalog.has_data(name, client.target.route):
+                client.subscribe(self.catalog.ensure(name, now_s))
                 self.catalog.subscribed(name, now_s)
             else:
-                _log.warning("%s stays silent on %r: no such stream here", name, outlet.target.route or "/")
+                _log.warning("%s stays silent on %r: no such stream here", name, client.target.route or "/")
         self._pump.wake()
 
 
@@ -161,12 +161,13 @@ def _response(answer: RestAnswer) -> Response:
 
 
 async def run_exchange(settings: ExchangeSettings) -> None:
-    """Serve until cancelled; print the URL on one line once connections are taken.
+    """Serve until cancelled; print the URL on one line once connections are accepted.
 
     Meant for a process of its own, best under uvloop.
     """
     async with ExchangeServer(settings) as exchange:
         print(exchange.url, flush=True)
-        # What stands now stays; without it, a collection would look through it in the middle of a burst.
+        # These objects live until the end; a collection would traverse them in the middle of a burst
+        # otherwise.
         gc.freeze()
         await exchange.serve_forever()

@@ -1,4 +1,4 @@
-"""What a simulated exchange is told before it starts."""
+"""The settings of a simulated exchange."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SYMBOLS = {
 _PINGS_S = {Venue.SPOT: (20.0, 60.0), Venue.USDM: (180.0, 600.0), Venue.COINM: (180.0, 600.0)}
 _MESSAGES_PER_S = {Venue.SPOT: 5, Venue.USDM: 10, Venue.COINM: 10}
 _WEIGHTS = {Venue.SPOT: 6000, Venue.USDM: 2400, Venue.COINM: 2400}
-# Below this the model would look for its next event through hours of empty seconds.
-_LEAST_SCALE = 0.001
+# Below this the traffic model would search hours of empty seconds for its next event.
+_MIN_SCALE = 0.001
 # A rate for every stream that has none of its own.
 EVERY = "*"
 
@@ -34,7 +34,7 @@ class ExchangeSettings:
     `expected` streams must each have a subscriber before any event is sent; with a recording, `*` means all
     of its streams. Ids start `id_offset` above the seed's, so that a later run need not repeat an earlier
     one's. A socket that is read too slowly stops its streams; while others read them, it queues up to
-    `queue_max_bytes` and is then cut. An event that could not be sent for `max_owed_s` is never made.
+    `queue_max_bytes` and is then reset. An event that could not be sent for `max_owed_s` is never made.
     `record` is a file that gets every event sent, in the format that `recording` reads. With `stamp_us`
     trades carry their times in microseconds, as Binance's spot streams do on `timeUnit=MICROSECOND`.
     """
@@ -73,7 +73,7 @@ class ExchangeSettings:
         _positive(
             self, "rate_scale", "speed", "lifetime_s", "tick_s", "quantum", "history", "write_high_bytes"
         )
-        if self.rate_scale < _LEAST_SCALE:
+        if self.rate_scale < _MIN_SCALE:
             raise ConfigError(
                 "rate_scale", f"{self.rate_scale} is too small", "give exact slow rates in `rates`"
             )

@@ -1,4 +1,4 @@
-"""Streams that sum a market up: tickers, klines, the mark price and liquidations."""
+"""Streams of statistics of a market: tickers, klines, the mark price and liquidations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tickers:
 
     def _event(self, now_ms: int) -> bytes:
         market = self._market
-        market.pulse()
+        market.drift()
         of = market.instrument
         head = b'{"e":"24hrTicker","E":%d,"s":"%b"' % (now_ms, of.name)
         spot = of.venue is Venue.SPOT
@@ -87,7 +87,7 @@ class MiniTickers:
         return [self._event(now_ms) for _ in range(count)]
 
     def _event(self, now_ms: int) -> bytes:
-        self._market.pulse()
+        self._market.drift()
         of, day = self._market.instrument, self._market.day
         prices = (of.price(day.last), of.price(day.open), of.price(day.high), of.price(day.low))
         form = (
@@ -111,7 +111,7 @@ class MarkPrices:
 
     def _event(self, now_ms: int) -> bytes:
         market = self._market
-        market.pulse()
+        market.drift()
         of = market.instrument
         self._rate = max(-75_000, min(75_000, self._rate + self._random.randint(-20, 20)))
         mark, settle, index, average = (self._near() for _ in range(4))
@@ -193,7 +193,7 @@ class Klines:
         return [self._event(now_ms) for _ in range(count)]
 
     def _event(self, now_ms: int) -> bytes:
-        self._market.pulse()
+        self._market.drift()
         start = now_ms - now_ms % self._length_ms
         closing = self._bar is not None and self._bar.start_ms != start
         bar = self._bar or self._opened(start)

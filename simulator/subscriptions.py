@@ -1,6 +1,6 @@
-"""What a client asks for: in the path of its URL, and live by control messages.
+"""What a client subscribes to: in the path of its URL, and later by control messages.
 
-Binance's odd ways are kept. A malformed name in SUBSCRIBE gets an error; a well-formed stream that does not
+As on Binance, a malformed name in SUBSCRIBE gets an error; a well-formed stream that does not
 exist, or that does not flow on this route, is acknowledged and stays silent.
 """
 

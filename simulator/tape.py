@@ -35,7 +35,7 @@ def _prints(random: Random, market: Market) -> list[_Print]:
 
 
 class Tape:
-    """Prints the trades of one stream; `history` holds the newest of them, ids without a hole."""
+    """Makes the trades of one stream; `history` holds the newest of them, with contiguous ids."""
 
     def __init__(self, spec: StreamSpec, market: Market, random: Random, keep: int) -> None:
         self.history: deque[bytes] = deque(maxlen=keep)
@@ -53,7 +53,7 @@ class Tape:
     def newest(self, limit: int) -> list[bytes]:
         return self.after(self.next_id - limit, limit)
 
-    def _take(self, count: int) -> list[tuple[bytes, bytes, int]]:
+    def _draw_trades(self, count: int) -> list[tuple[bytes, bytes, int]]:
         """The next `count` trades as price, quantity and side; moves the market."""
         market, draws, at = self._market, self._draws, self._at
         bid, texts = market.bid, market.prices
@@ -89,7 +89,7 @@ class Trades(Tape):
         first = self.next_id
         made = [
             b'%b"t":%d,"p":"%b","q":"%b",%b' % (head, number, price, text, tails[at_ask])
-            for number, (price, text, at_ask) in enumerate(self._take(count), first)
+            for number, (price, text, at_ask) in enumerate(self._draw_trades(count), first)
         ]
         self.next_id = self._market.next_trade_id = first + count
         self.history.extend(made)
@@ -108,7 +108,7 @@ class BlockTrades(Tape):
         tails = _tails(self._market, now_ms, "block")
         made = [
             b'%b,"t":%d,"p":"%b","q":"%b",%b' % (head, number, price, text, tails[at_ask])
-            for number, (price, text, at_ask) in enumerate(self._take(count), self.next_id)
+            for number, (price, text, at_ask) in enumerate(self._draw_trades(count), self.next_id)
         ]
         self.next_id += count
         self.history.extend(made)
@@ -127,7 +127,7 @@ class AggTrades(Tape):
         head, tails = _agg_head(self._market, now_ms), _tails(self._market, now_ms, "agg")
         futures = self._market.instrument.venue is not Venue.SPOT
         made = []
-        for number, (price, text, at_ask) in enumerate(self._take(count), self.next_id):
+        for number, (price, text, at_ask) in enumerate(self._draw_trades(count), self.next_id):
             first = self._next_trade
             self._next_trade = first + 1 + number % 3
             # `nq` leaves out orders that only members of a programme may meet; there are none here.

@@ -15,19 +15,19 @@ from typing import NamedTuple, Protocol
 
 from relay.binance.streams import StreamKind, StreamSpec, Venue
 
-# One big burst in each cycle, in its first part: so every 60 s, from whatever start, hold one.
+# One big burst in each cycle, 5 to 15 s from its start, so that any span of 60 s holds a whole one.
 _BIG_CYCLE_S, _BIG_FROM_S, _BIG_TO_S = 40.0, 5.0, 15.0
 _BIG_EVENTS = 3950
 _SMALL_CYCLE_S = 5.0
 _SMALL_EVENTS = (100, 400)
-# A burst's events: this share of them within this many seconds of its start, evenly in each part.
+# Of a burst's events, this share falls between these seconds from its start, evenly distributed.
 _BURST_SHAPE = ((0.155, 0.0, 0.01), (0.260, 0.01, 0.1), (0.585, 0.1, 1.0))
 
 
 class Arrivals(Protocol):
     """The due times of one stream's events."""
 
-    def take(self, until_s: float, limit: float) -> int:
+    def take_due(self, until_s: float, limit: float) -> int:
         """Take at most `limit` events that are due by `until_s`; returns how many."""
         ...
 
@@ -46,7 +46,7 @@ class Uniform:
         self._phase = phase
         self._taken = 0
 
-    def take(self, until_s: float, limit: float) -> int:
+    def take_due(self, until_s: float, limit: float) -> int:
         if self._rate <= 0:
             return 0
         due = floor((until_s - self._start_s) * self._rate - self._phase) + 1
@@ -65,13 +65,13 @@ class Uniform:
 
 
 class Listed:
-    """At these times, which rise."""
+    """Arrivals at these ascending times."""
 
     def __init__(self, times_s: Sequence[float]) -> None:
         self._times = times_s
         self._at = 0
 
-    def take(self, until_s: float, limit: float) -> int:
+    def take_due(self, until_s: float, limit: float) -> int:
         due = bisect_right(self._times, until_s, self._at) - self._at
         taken = int(min(due, limit))
         self._at += taken
@@ -85,12 +85,14 @@ class Listed:
 def evenly(rate_per_s: float, from_s: float, phase: float) -> Uniform:
     """Arrivals after `from_s`, counted from 0: equal rates with different phases never coincide."""
     made = Uniform(rate_per_s, 0.0, phase)
-    made.take(from_s, inf)
+    made.take_due(from_s, inf)
     return made
 
 
 class Profile(NamedTuple):
-    """What a stream contributes: a steady rate, evenly spaced or by chance, and its share of every burst."""
+    """What a stream contributes: a steady rate, evenly spaced or random (Poisson), and its share of every
+    burst.
+    """
 
     rate_per_s: float
     burst_share: float = 0.0
@@ -112,7 +114,7 @@ class Measured:
         self._times = self._drawn(self._second)
         self._at = bisect_right(self._times, start_s)
 
-    def take(self, until_s: float, limit: float) -> int:
+    def take_due(self, until_s: float, limit: float) -> int:
         count = 0
         while count < limit and self.next_s <= until_s:
             due = bisect_right(self._times, until_s, self._at) - self._at
@@ -169,11 +171,11 @@ def _steady(random: Random, rate_per_s: float, second: int) -> Iterator[float]:
         yield at
 
 
-# Steady rate and share of bursts of the two measured symbols; any other trades as a quiet one.
+# Steady rate and share of bursts of the two measured symbols; any other symbol is quiet.
 _TRADES = {"btc": (38.0, 0.36), "eth": (40.0, 0.14)}
 _BOOK_TICKERS = {"btc": (248.0, 0.27), "eth": (201.0, 0.23)}
 _QUIET = (15.0, 0.03)
-# Against USD-M, of the same captures.
+# Relative to USD-M, in the same captures.
 _VENUE_SCALE = {Venue.SPOT: 0.55, Venue.USDM: 1.0, Venue.COINM: 0.35}
 # Binance sends these at fixed intervals; a partial book or diff without a speed is faster on futures.
 _TICKER_PERIODS_S = {Venue.SPOT: 1.0, Venue.USDM: 2.0, Venue.COINM: 0.5}
@@ -213,7 +215,7 @@ def _period_s(spec: StreamSpec) -> float:
 
 
 def arrivals(spec: StreamSpec, seed: int, start_s: float, scale: float = 1.0, phase: float = 0.0) -> Arrivals:
-    """What the model says for one stream from `start_s` on."""
+    """The modelled arrivals of one stream from `start_s` on."""
     of = profile(spec)
     if of.even:
         return evenly(of.rate_per_s * scale, start_s, phase)

@@ -20,7 +20,7 @@ import uvloop
 import simulator.channel
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.binance.streams import StreamKind, Venue
-from simulator.report import Ledger
+from simulator.report import SentTally
 from simulator.server import ExchangeServer
 from simulator.settings import ExchangeSettings
 from tests.chaos.clock import follow
@@ -91,17 +91,17 @@ def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path, cl
         follow(clock)
     descriptor = os.open(wire, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
 
-    class WireLedger(Ledger):
+    class WireTally(SentTally):
         def __init__(self, stream: str, kind: StreamKind | None) -> None:
             super().__init__(stream, kind)
             self._name = stream.encode()
 
-        def made(self, payloads: list[bytes], now_ns: int) -> None:
-            super().made(payloads, now_ns)
+        def add_sent(self, payloads: list[bytes], now_ns: int) -> None:
+            super().add_sent(payloads, now_ns)
             self._note(payloads, now_ns, seen=True)
 
-        def missed(self, payloads: list[bytes]) -> None:
-            super().missed(payloads)
+        def add_unseen(self, payloads: list[bytes]) -> None:
+            super().add_unseen(payloads)
             self._note(payloads, time.time_ns(), seen=False)
 
         def _note(self, payloads: list[bytes], now_ns: int, *, seen: bool) -> None:
@@ -111,7 +111,7 @@ def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path, cl
             ]
             os.write(descriptor, b"".join(parts))
 
-    simulator.channel.Ledger = WireLedger  # type: ignore[misc]
+    simulator.channel.SentTally = WireTally  # type: ignore[misc]
 
     async def serve() -> None:
         async with ExchangeServer(ExchangeSettings(**settings)) as exchange:

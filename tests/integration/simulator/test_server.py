@@ -127,7 +127,7 @@ def test_the_combined_form_carries_the_same_payloads_as_the_raw_one() -> None:
             client(server, f"/public/ws/{TRADES}") as raw,
             client(server, f"/public/stream?streams={TRADES}/btcusdt@bookTicker") as combined,
         ):
-            await until_async(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.clients) == 2)
             server.emit(TRADES, 50)
             payloads, wrapped = await read(raw, 50), await read(combined, 50)
             lead = b'{"stream":"btcusdt@trade","data":'
@@ -203,9 +203,9 @@ def test_only_a_client_that_answers_pings_stays() -> None:
             client(server, f"/public/ws/{TRADES}") as alive,
             client(server, f"/public/ws/{TRADES}") as deaf,
         ):
-            await until_async(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.clients) == 2)
             deaf.transport.pause_reading()
-            await until_async(lambda: len(server.outlets) == 1)
+            await until_async(lambda: len(server.clients) == 1)
             deaf.transport.resume_reading()
             end = await closed(deaf)
             assert end.rcvd is None or end.rcvd.code == 1008
@@ -256,7 +256,7 @@ def test_a_shutdown_notice_comes_in_the_connections_own_form_and_then_the_end() 
             client(server, f"/public/ws/{TRADES}") as raw,
             client(server, f"/public/stream?streams={TRADES}") as combined,
         ):
-            await until_async(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.clients) == 2)
             assert server.shutdown_notice(TRADES, close_after_s=0.0) == 2
             plain = orjson.loads((await read(raw, 1))[0])
             wrapped = orjson.loads((await read(combined, 1))[0])
@@ -311,7 +311,7 @@ def test_a_silenced_stream_stops_for_old_sockets_while_new_ones_get_it() -> None
             await server.wait_subscribed(TRADES)
             server.silence(TRADES)
             async with client(server, f"/public/ws/{TRADES}") as new:
-                await until_async(lambda: len(server.outlets) == 2)
+                await until_async(lambda: len(server.clients) == 2)
                 server.emit(TRADES, 5)
                 assert len(await read(new, 5)) == 5
                 server.emit("btcusdt@bookTicker", 1)
@@ -353,7 +353,7 @@ def test_a_lingering_close_leaves_tcp_open() -> None:
             assert await reader.readexactly(4) == b"\x88\x02\x03\xe9"
             writer.write(b"\x88\x82\x00\x00\x00\x00\x03\xe9")
             await writer.drain()
-            assert len(server.outlets) == 1
+            assert len(server.clients) == 1
             assert not reader.at_eof()
             writer.close()
 
@@ -383,7 +383,7 @@ def test_a_slow_reader_gets_everything_that_was_counted_as_sent() -> None:
         ):
             await server.wait_sent(TRADES, 1)
             socket.transport.pause_reading()
-            await until_async(lambda: all(one.paused for one in server.outlets))
+            await until_async(lambda: all(one.paused for one in server.clients))
             held = server.sent()[TRADES].events
             await until_async(lambda: server.catalog.channels[TRADES].stalled)
             assert server.sent()[TRADES].events == held
@@ -405,10 +405,10 @@ def test_a_socket_that_lags_behind_another_is_cut_and_the_other_gets_all() -> No
             client(server, f"/public/ws/{TRADES}") as slow,
             client(server, f"/public/ws/{TRADES}") as fast,
         ):
-            await until_async(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.clients) == 2)
             slow.transport.pause_reading()
             got: list[bytes] = []
-            while len(server.outlets) == 2:
+            while len(server.clients) == 2:
                 server.emit(TRADES, 10_000)
                 got += await read(fast, 10_000)
             sent = server.sent()[TRADES]
@@ -428,10 +428,10 @@ def test_a_socket_that_lags_a_while_gets_what_was_queued_for_it() -> None:
             client(server, f"/public/ws/{TRADES}") as slow,
             client(server, f"/public/ws/{TRADES}") as fast,
         ):
-            await until_async(lambda: len(server.outlets) == 2)
+            await until_async(lambda: len(server.clients) == 2)
             slow.transport.pause_reading()
             got: list[bytes] = []
-            while not any(outlet.paused for outlet in server.outlets):
+            while not any(one.paused for one in server.clients):
                 server.emit(TRADES, 10_000)
                 got += await read(fast, 10_000)
             server.emit(TRADES, 10_000)
@@ -478,7 +478,7 @@ def test_events_of_an_absence_are_reported_and_can_be_healed() -> None:
                 await server.wait_subscribed(TRADES)
                 server.emit(TRADES, 10)
                 before = ids(await read(socket, 10))
-            await until_async(lambda: not server.outlets)
+            await until_async(lambda: not server.clients)
             server.emit(TRADES, 40)
             await until_async(lambda: server.sent()[TRADES].unseen == 40)
             async with client(server, f"/public/ws/{TRADES}") as socket:
@@ -631,9 +631,7 @@ def test_the_exchange_ends_although_a_client_does_not_read() -> None:
         async with exchange(rates={TRADES: 500_000.0}) as server:
             socket = await client(server, f"/public/ws/{TRADES}")
             socket.transport.pause_reading()
-            await until_async(
-                lambda: bool(server.outlets) and all(outlet.paused for outlet in server.outlets)
-            )
+            await until_async(lambda: bool(server.clients) and all(one.paused for one in server.clients))
         socket.transport.abort()
 
     run(case)

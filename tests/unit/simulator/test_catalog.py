@@ -63,9 +63,9 @@ def test_a_recording_starts_once_all_its_streams_have_a_subscriber(tmp_path: Pat
 def test_a_recording_shows_its_own_streams_alone_and_cannot_be_flooded(tmp_path: Path) -> None:
     path = recorded(tmp_path / "r.gz", LINES)
     catalog = Catalog(ExchangeSettings(recording=path), load_recording(path))
-    assert catalog.flowing("btcusdt@trade", "public")
-    assert not catalog.flowing("btcusdt@trade", "market")
-    assert not catalog.flowing("ethusdt@trade", "public")
+    assert catalog.has_data("btcusdt@trade", "public")
+    assert not catalog.has_data("btcusdt@trade", "market")
+    assert not catalog.has_data("ethusdt@trade", "public")
     with pytest.raises(UsageError, match="recording"):
         catalog.flood("btcusdt@trade", 5.0, 0.0)
 

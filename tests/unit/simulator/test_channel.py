@@ -33,7 +33,7 @@ class Reader:
     def push(self, channel: Channel, payloads: list[bytes]) -> bool:
         if self.open:
             self.got += [orjson.loads(payload)["t"] for payload in payloads]
-            channel.ledger.written(len(payloads), sum(map(len, payloads)))
+            channel.tally.add_written(len(payloads), sum(map(len, payloads)))
         return self.open
 
 

@@ -9,26 +9,26 @@ from simulator.handshake_limits import HANG, HandshakeLimiter, Refusal
 
 
 def test_the_door_counts_five_minutes_of_attempts_and_then_refuses() -> None:
-    door = HandshakeLimiter(3)
-    assert [door.knock(at) for at in (0.0, 1.0, 2.0)] == [None] * 3
-    assert door.knock(10.0) == Refusal(429, 291)
-    assert door.recent(301.5) == 2
-    assert door.knock(302.0) is None
-    assert door.attempts == 5
+    limiter = HandshakeLimiter(3)
+    assert [limiter.admit(at) for at in (0.0, 1.0, 2.0)] == [None] * 3
+    assert limiter.admit(10.0) == Refusal(429, 291)
+    assert limiter.recent(301.5) == 2
+    assert limiter.admit(302.0) is None
+    assert limiter.attempts == 5
 
 
 def test_a_refusal_ends_after_its_count() -> None:
-    door = HandshakeLimiter(100)
-    door.refuse(Refusal(HANG), 2)
-    assert [door.knock(0.0) for _ in range(3)] == [Refusal(HANG), Refusal(HANG), None]
+    limiter = HandshakeLimiter(100)
+    limiter.refuse(Refusal(HANG), 2)
+    assert [limiter.admit(0.0) for _ in range(3)] == [Refusal(HANG), Refusal(HANG), None]
 
 
 def test_a_refusal_without_a_count_ends_by_accepting() -> None:
-    door = HandshakeLimiter(100)
-    door.refuse(Refusal(503, 5), None)
-    assert [door.knock(0.0) for _ in range(2)] == [Refusal(503, 5)] * 2
-    door.accept()
-    assert door.knock(0.0) is None
+    limiter = HandshakeLimiter(100)
+    limiter.refuse(Refusal(503, 5), None)
+    assert [limiter.admit(0.0) for _ in range(2)] == [Refusal(503, 5)] * 2
+    limiter.accept()
+    assert limiter.admit(0.0) is None
 
 
 @pytest.mark.parametrize("how", [200, 301, "softly"])

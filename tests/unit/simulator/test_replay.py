@@ -50,9 +50,9 @@ def test_what_a_recorder_wrote_can_be_replayed(tmp_path: Path) -> None:
 def test_a_replay_keeps_the_recorded_pace_times_its_speed(tmp_path: Path) -> None:
     track = load_recording(recorded(tmp_path / "r.gz", LINES)).tracks["btcusdt@trade"]
     replay = Replay(track, StreamKind.TRADE, speed=10.0)
-    assert replay.take(100.0, 10) == 0
+    assert replay.take_due(100.0, 10) == 0
     replay.begin(100.0)
-    assert [replay.take(at, 10) for at in (100.0, 100.09, 100.1, 100.29, 100.31)] == [1, 0, 1, 0, 1]
+    assert [replay.take_due(at, 10) for at in (100.0, 100.09, 100.1, 100.29, 100.31)] == [1, 0, 1, 0, 1]
     assert replay.finished
 
 

@@ -11,7 +11,7 @@ import pytest
 from relay.binance.streams import Venue, parse_stream
 from simulator.catalog import Catalog
 from simulator.operations import Operations
-from simulator.rest import Budget, Rest, RestAnswer
+from simulator.rest import Rest, RestAnswer, WeightBudget
 from simulator.settings import ExchangeSettings
 
 NOW_MS = 1_767_225_600_000
@@ -141,7 +141,7 @@ def test_above_the_limit_calls_are_refused_until_the_minute_ends() -> None:
 
 
 def test_who_goes_on_after_a_refusal_is_banned() -> None:
-    budget = Budget(10)
+    budget = WeightBudget(10)
     refusals = [budget.spend(11, NOW_MS) for _ in range(30)]
     assert refusals[0] == (429, 60)
     assert refusals[-1] == (418, 120)

@@ -26,7 +26,7 @@ def times(of: Arrivals, until_s: float) -> list[float]:
     """Every due time up to `until_s`, one event at a time."""
     found = []
     while (at := of.next_s) <= until_s:
-        assert of.take(at, 1) == 1
+        assert of.take_due(at, 1) == 1
         found.append(at)
     return found
 
@@ -82,7 +82,7 @@ def test_a_stream_that_starts_later_has_the_same_times_from_there_on() -> None:
 
 def test_the_scale_multiplies_every_stream() -> None:
     for name in TEN:
-        one, ten = (of_stream(name, scale=scale).take(60.0, inf) for scale in (1.0, 10.0))
+        one, ten = (of_stream(name, scale=scale).take_due(60.0, inf) for scale in (1.0, 10.0))
         assert ten == pytest.approx(10 * one, rel=0.15, abs=2)
 
 
@@ -98,16 +98,16 @@ def test_however_it_is_asked_no_event_is_lost_or_told_twice(
     asked, at_s, count = of_stream(name), 0.0, 0
     for step, limit in zip(steps, limits, strict=False):
         at_s += step
-        count += asked.take(at_s, limit)
-    count += asked.take(at_s, inf)
-    assert count == of_stream(name).take(at_s, inf)
+        count += asked.take_due(at_s, limit)
+    count += asked.take_due(at_s, inf)
+    assert count == of_stream(name).take_due(at_s, inf)
     assert asked.next_s > at_s
 
 
 @given(rate=st.floats(0.1, 100_000), start_s=st.floats(0, 1000), span_s=st.floats(0, 20))
 @settings(deadline=None)
 def test_an_even_rate_is_exact(rate: float, start_s: float, span_s: float) -> None:
-    taken = Uniform(rate, start_s).take(start_s + span_s, inf)
+    taken = Uniform(rate, start_s).take_due(start_s + span_s, inf)
     assert taken - 1 == pytest.approx(floor(span_s * rate), abs=1)
 
 
@@ -120,7 +120,7 @@ def test_even_streams_with_different_phases_never_fall_due_together() -> None:
 @pytest.mark.parametrize("rate", [0.0, 100.0])
 def test_nothing_is_due_before_the_next_time(rate: float) -> None:
     of = Uniform(rate, 5.0)
-    assert of.take(4.999, inf) == 0
+    assert of.take_due(4.999, inf) == 0
     assert of.next_s == (5.0 if rate else inf)
 
 
@@ -129,7 +129,7 @@ def test_a_silent_profile_never_sends() -> None:
         profile(parse_stream(Venue.USDM, "btcusdt@trade"))._replace(rate_per_s=0, burst_share=0), 1, "x", 0
     )
     assert quiet.next_s == inf
-    assert quiet.take(1e9, inf) == 0
+    assert quiet.take_due(1e9, inf) == 0
 
 
 def test_bursts_are_the_same_for_everybody_who_has_the_seed() -> None:
@@ -161,6 +161,6 @@ def test_each_venue_has_its_own_pace(venue: Venue, name: str, rate: float) -> No
 def test_listed_events_are_taken_once_each_when_they_are_due(due: list[float], looks: list[float]) -> None:
     of, taken = Listed(due), 0
     for until_s in looks:
-        taken += of.take(until_s, inf)
+        taken += of.take_due(until_s, inf)
         assert taken == sum(at <= until_s for at in due)
         assert of.next_s == min((at for at in due if at > until_s), default=inf)

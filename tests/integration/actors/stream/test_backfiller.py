@@ -82,7 +82,7 @@ class Scene:
     def restart_stream(self, meanwhile: int) -> None:
         """The actor ends without any notice, and its successor finds that `meanwhile` events were sent."""
         self.actor.stop()
-        until(lambda: not self.server.outlets)
+        until(lambda: not self.server.clients)
         self.send(meanwhile)
         self.relay.restart(next(iter(self.relay.streams)))
         self.exchange.run(self.server.wait_subscribed(self.stream))
@@ -215,7 +215,7 @@ def test_what_comes_too_late_goes_to_the_subject_of_repairs_and_the_ledger_says_
     assert [int(each["body"]["data"]["t"]) for each in repairs] == missing
     assert {each["subject"] for each in repairs} == {healed.subject} == {"binance.spot.btcusdt.trade.repair"}
     assert all(each["headers"]["Sluice-Healed"] == "1" for each in repairs)
-    assert one.server.rest_door.attempts == 2, "not before Retry-After"
+    assert one.server.rest_limiter.attempts == 2, "not before Retry-After"
     stats = one.actor.stats()
     assert (stats.lost, stats.healed, stats.repaired, stats.balanced) == (4, 0, 4, True)
     assert asyncio.run(read_ledger(one.config.nats, time.time_ns() - 60 * 10**9)).entries == [lost, healed]
@@ -245,7 +245,7 @@ def test_a_refusal_for_good_is_not_waited_for(scene: Any) -> None:
     (lost,) = one.ledger()
     assert (lost.healed, lost.suspect) == (False, True)
     assert "HTTP 404" in lost.reason
-    assert one.server.rest_door.attempts == 1
+    assert one.server.rest_limiter.attempts == 1
 
 
 @pytest.mark.parametrize("journal", ["", "journal: off\n"])
@@ -267,7 +267,7 @@ def test_a_kill_while_a_hole_holds_up_events_loses_none_of_them(scene: Any) -> N
     until(lambda: one.actor.stats().acknowledged == 10)
     one.do(lambda: one.server.refuse_rest("hang"))
     one.hole(missing=3, behind=30)
-    until(lambda: one.server.rest_door.attempts == 1)
+    until(lambda: one.server.rest_limiter.attempts == 1)
     assert one.actor.stats().received == 10
     one.do(one.server.accept_rest)
     one.restart_stream(meanwhile=2)
@@ -284,7 +284,7 @@ def test_a_new_hole_does_not_wait_behind_an_old_ones_request(scene: Any) -> None
     one.hole(missing=4)
     until(lambda: one.actor.stats().lost == 4)
     one.do(lambda: one.server.refuse_rest("hang", count=1))
-    until(lambda: one.server.rest_door.accepting)
+    until(lambda: one.server.rest_limiter.accepting)
     one.hole(missing=3)
     until(lambda: one.actor.stats().healed == 3)
     until(lambda: one.actor.stats().repaired == 4)
@@ -320,7 +320,7 @@ def test_the_next_incarnation_knows_that_the_exchange_wants_no_requests(scene: A
     one.restart_stream(meanwhile=3)
     one.send(1)
     until(lambda: one.actor.stats().acknowledged == 1)
-    assert one.server.rest_door.attempts == 1
+    assert one.server.rest_limiter.attempts == 1
     assert [entry.count for entry in one.ledger() if not entry.healed] == [4, 3]
 
 
@@ -344,7 +344,7 @@ def test_a_stopped_stream_says_what_it_could_not_heal(scene: Any) -> None:
     one.send(10)
     one.do(lambda: one.server.refuse_rest("hang"))
     one.hole(missing=3, behind=30)
-    until(lambda: one.server.rest_door.attempts == 1)
+    until(lambda: one.server.rest_limiter.attempts == 1)
     assert one.actor.drain(5.0).acknowledged == 40
     (lost,) = one.ledger()
     assert (lost.count, lost.healed) == (3, False)
@@ -358,7 +358,7 @@ def test_without_healing_a_hole_is_announced_at_once(scene: Any) -> None:
     one.hole(missing=3)
     until(lambda: one.actor.stats().acknowledged == 15)
     until(lambda: [entry.reason for entry in one.ledger()] == ["exchange.heal is off"])
-    assert one.server.rest_door.attempts == 0
+    assert one.server.rest_limiter.attempts == 0
 
 
 def test_depth_updates_are_announced_and_never_asked_for(scene: Any) -> None:
@@ -369,7 +369,7 @@ def test_depth_updates_are_announced_and_never_asked_for(scene: Any) -> None:
     until(lambda: len(one.ledger()) == 1)
     (lost,) = one.ledger()
     assert (lost.count, lost.healed, lost.suspect) == (None, False, False)
-    assert one.server.rest_door.attempts == 0
+    assert one.server.rest_limiter.attempts == 0
 
 
 def test_with_core_delivery_holes_are_healed_as_well(scene: Any) -> None:

@@ -167,7 +167,7 @@ def test_connections_replaced_by_their_age_lose_and_repeat_nothing(
             async with keeper.running():
                 await until_async(lambda: keeper.feed.rotations >= 4)
                 await same_as_sent(server, keeper, name)
-                await until_async(lambda: len(server.outlets) == 1)
+                await until_async(lambda: len(server.clients) == 1)
 
     with caplog.at_level(logging.INFO):
         run(case)
@@ -194,10 +194,10 @@ def test_an_announced_shutdown_costs_nothing(name: str, tmp_path: Path) -> None:
             keeper = Keeper(stream(server.url, name), tmp_path)
             async with keeper.running():
                 for rotations in (1, 2, 3):
-                    await until_async(lambda: len(server.outlets) == 1 and keeper.feed.delivering)
+                    await until_async(lambda: len(server.clients) == 1 and keeper.feed.delivering)
                     server.shutdown_notice(name, close_after_s=0.3)
                     await until_async(lambda wanted=rotations: keeper.feed.rotations == wanted)
-                    await until_async(lambda: len(server.outlets) == 1)
+                    await until_async(lambda: len(server.clients) == 1)
                 await same_as_sent(server, keeper, name)
 
     run(case)
@@ -213,9 +213,9 @@ def test_an_old_connection_that_ends_amid_the_change_is_joined_by_what_it_brough
                 await server.wait_subscribed(STATES)
                 server.emit(STATES, 1)
                 await until_async(lambda: len(keeper.payloads) == 1)
-                first = next(iter(server.outlets))
+                first = next(iter(server.clients))
                 server.shutdown_notice(STATES)
-                await until_async(lambda: len(server.outlets) == 2)
+                await until_async(lambda: len(server.clients) == 2)
                 server.emit(STATES, 1)
                 await until_async(lambda: len(keeper.payloads) == 2)
                 first.abort()
@@ -275,9 +275,9 @@ def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(
                 server.emit(STATES, 5)
                 times: list[float] = []
                 for attempts in (2, 3):
-                    await until_async(lambda wanted=attempts: server.door.attempts == wanted)
+                    await until_async(lambda wanted=attempts: server.handshake_limiter.attempts == wanted)
                     times.append(time.monotonic())
-                    await until_async(lambda: len(server.outlets) == 1)
+                    await until_async(lambda: len(server.clients) == 1)
                 assert times[1] - times[0] > 0.85, "0.3 s beside the first, and 0.6 s of patience after it"
                 server.emit(STATES, 5)
                 await same_as_sent(server, keeper, STATES)
@@ -483,7 +483,7 @@ def test_a_shutdown_is_survived_though_the_exchange_refuses_for_a_while(tmp_path
                 server.refuse(503, count=2)
                 server.shutdown_notice()
                 await until_async(lambda: keeper.feed.rotations == 1)
-                assert server.door.attempts == 4
+                assert server.handshake_limiter.attempts == 4
                 await same_as_sent(server, keeper, STATES)
 
     run(case)
@@ -498,9 +498,9 @@ def test_a_change_under_way_is_given_up_when_reading_pauses(tmp_path: Path) -> N
             async with keeper.running():
                 await server.wait_subscribed(STATES)
                 server.shutdown_notice()
-                await until_async(lambda: len(server.outlets) == 2)
+                await until_async(lambda: len(server.clients) == 2)
                 keeper.feed.pause()
-                await until_async(lambda: len(server.outlets) == 1)
+                await until_async(lambda: len(server.clients) == 1)
                 server.emit(STATES, 20)
                 keeper.feed.resume()
                 await same_as_sent(server, keeper, STATES)
@@ -515,7 +515,7 @@ def test_rotations_wait_while_half_of_the_budget_is_used(tmp_path: Path) -> None
             keeper = Keeper(stream(server.url, STATES, budget=4, rotate_after_s="100ms"), tmp_path)
             async with keeper.running():
                 await until_async(lambda: "no room" in keeper.feed.last_error)
-                assert server.door.attempts == 2
+                assert server.handshake_limiter.attempts == 2
                 await same_as_sent(server, keeper, STATES)
 
     run(case)
@@ -537,10 +537,10 @@ def test_streams_cut_off_together_come_back_within_one_budget(tmp_path: Path) ->
                 server.close_sockets(code=1006)
                 await until_async(lambda: all(keeper.feed.reconnects for keeper in keepers))
                 await until_async(lambda: all(keeper.feed.delivering for keeper in keepers))
-                assert server.door.attempts == 12
+                assert server.handshake_limiter.attempts == 12
                 server.refuse(503)
                 server.close_sockets(code=1006)
-                await until_async(lambda: server.door.attempts == 12 + 20 // 5)
+                await until_async(lambda: server.handshake_limiter.attempts == 12 + 20 // 5)
                 with ConnectBudgetFile(tmp_path).opened() as log:
                     for keeper in keepers:
                         assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) > 30.0
@@ -564,7 +564,7 @@ def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_
             async with keeper.running():
                 await until_async(lambda: keeper.feed.reconnects >= 3)
                 assert "no room" in keeper.feed.last_error
-                assert not keeper.feed.connected and server.door.attempts == 0
+                assert not keeper.feed.connected and server.handshake_limiter.attempts == 0
                 # The next attempt would be seconds away.
                 keeper.feed._backoff = Backoff(30.0, 30.0, random.Random(1))
                 await until_async(lambda: keeper.feed.reconnects >= 4)
@@ -586,7 +586,7 @@ def test_a_reader_that_pauses_for_long_gives_the_socket_up_and_comes_back_when_i
             async with keeper.running():
                 await until_async(lambda: len(keeper.payloads) > 5)
                 keeper.feed.pause()
-                await until_async(lambda: not server.outlets)
+                await until_async(lambda: not server.clients)
                 assert keeper.torn == 1
                 keeper.feed.resume()
                 read = len(keeper.payloads)

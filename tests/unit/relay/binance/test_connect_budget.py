@@ -144,7 +144,7 @@ class Fleet:
     HANDSHAKE_S = 0.2
 
     def __init__(self, streams: int, refusing_s: float, seed: int) -> None:
-        self.door = HandshakeLimiter(limit=300)
+        self.handshake_limiter = HandshakeLimiter(limit=300)
         self.attempts_s: list[float] = []
         self.banned = 0
         self.back_s: dict[int, float] = {}
@@ -170,8 +170,8 @@ class Fleet:
         self.attempts_s.append(now)
         refusing = now < self._refusing_s
         if refusing:
-            self.door.refuse(Refusal(503), 1)
-        refusal = self.door.knock(now)
+            self.handshake_limiter.refuse(Refusal(503), 1)
+        refusal = self.handshake_limiter.admit(now)
         self.banned += refusal is not None and refusal.how == 429
         number = self._log.granted
         return now + self.HANDSHAKE_S, stream, -number if refusal else number

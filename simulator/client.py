@@ -1,5 +1,5 @@
-"""One client's socket: writes blocks of frames, queues while the client reads too slowly, minds pings and
-limits.
+"""One client's connection: writes blocks of frames, queues while the client reads too slowly, sends pings and
+enforces Binance's limits.
 """
 
 from __future__ import annotations
@@ -22,30 +22,32 @@ from simulator.subscriptions import Subscriptions, Target
 
 _POLICY_VIOLATION = 1008
 _ABNORMAL = 1006
-_HEARD = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG})
+_LIMITED_OPCODES = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG})
 
 
 class Socket(ServerConnection):
-    """The library's connection, telling its outlet when writing may go on and which frames came."""
+    """The library's connection, which reports to its `Client` when writing may go on and which frames
+    arrive.
+    """
 
-    outlet: Outlet | None = None
+    client: Client | None = None
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.outlet is not None:
-            self.outlet.flush()
+        if self.client is not None:
+            self.client.flush()
 
     def process_event(self, event: Request | Frame) -> None:  # type: ignore[override]
         super().process_event(event)
-        if self.outlet is not None and isinstance(event, Frame):
-            self.outlet.heard(event)
+        if self.client is not None and isinstance(event, Frame):
+            self.client.frame_received(event)
 
 
-class Outlet:
-    """A subscriber of channels, alive from the handshake to `end`.
+class Client:
+    """A subscriber of channels, from the handshake until `end`.
 
-    Whole frames are written straight to the transport; the library does the same for its own, so frames never
-    interleave. Nothing here waits.
+    Whole frames are written to the transport directly; the library does the same with its own, so frames
+    never interleave. Nothing here waits.
     """
 
     def __init__(
@@ -65,14 +67,14 @@ class Outlet:
         self._channels: dict[str, Channel] = {}
         self._queue: deque[tuple[Channel, list[bytes]]] = deque()
         self._queued_bytes = 0
-        self._heard_s: deque[float] = deque()
+        self._received_s: deque[float] = deque()
         self._pings: dict[bytes, asyncio.TimerHandle] = {}
         self._timers = [
             self._loop.call_later(settings.ping_s, self._ping),
             self._loop.call_later(settings.lifetime_s, self.close, 1001, "connection lifetime is over"),
         ]
         self._lingering = False
-        socket.outlet = self
+        socket.client = self
 
     @property
     def paused(self) -> bool:
@@ -106,12 +108,13 @@ class Outlet:
         self._queue.append((channel, payloads))
         self._queued_bytes += sum(map(len, payloads))
         if self._queued_bytes > self._settings.queue_max_bytes:
-            # Binance ends sockets that lag; so much behind, nothing on this one is of use.
+            # Binance closes connections whose client reads too slowly; what is queued is too old to be
+            # useful.
             self.abort()
         return True
 
     def flush(self) -> None:
-        """Write what was queued, as far as the transport takes it."""
+        """Write what was queued, until the transport's buffer is full."""
         while self._queue and not self._socket.paused and self.open:
             channel, payloads = self._queue.popleft()
             self._queued_bytes -= sum(map(len, payloads))
@@ -122,36 +125,36 @@ class Outlet:
         wrapped = self.subscriptions.combined
         block = combined_block(channel.wire_name, payloads) if wrapped else raw_block(payloads)
         self._socket.transport.write(block)
-        channel.ledger.written(len(payloads), sum(map(len, payloads)))
+        channel.tally.add_written(len(payloads), sum(map(len, payloads)))
 
-    def say(self, text: bytes) -> None:
+    def send_text(self, text: bytes) -> None:
         """Send one text frame that is no event."""
         self.write_raw(text_frame(text))
 
-    def tell(self, stream: bytes, payload: bytes) -> None:
-        """Send something in the connection's own form, raw or combined, outside every account."""
-        self.say(combined(stream, payload) if self.subscriptions.combined else payload)
+    def send_payload(self, stream: bytes, payload: bytes) -> None:
+        """Send a payload in the connection's form, raw or combined, without counting it in any report."""
+        self.send_text(combined(stream, payload) if self.subscriptions.combined else payload)
 
     def write_raw(self, data: bytes) -> None:
         if self.open:
             self._socket.transport.write(data)
 
-    def heard(self, frame: Frame) -> None:
-        """Count a client's frame against its limit; a pong settles its ping and those before it."""
+    def frame_received(self, frame: Frame) -> None:
+        """Count a client's frame against its limit; a pong answers its ping and all earlier ones."""
         if frame.opcode is Opcode.CLOSE:
             self._detach()
-        if frame.opcode not in _HEARD:
+        if frame.opcode not in _LIMITED_OPCODES:
             return
         now_s = self._loop.time()
-        self._heard_s.append(now_s)
-        while self._heard_s[0] <= now_s - 1.0:
-            self._heard_s.popleft()
-        if len(self._heard_s) > self._settings.message_limit:
+        self._received_s.append(now_s)
+        while self._received_s[0] <= now_s - 1.0:
+            self._received_s.popleft()
+        if len(self._received_s) > self._settings.message_limit:
             self.close(_POLICY_VIOLATION, "Too many requests")
         elif frame.opcode is Opcode.PONG:
-            self._settle(bytes(frame.data))
+            self._pong_received(bytes(frame.data))
 
-    def _settle(self, payload: bytes) -> None:
+    def _pong_received(self, payload: bytes) -> None:
         if payload in self._pings:
             for ping in list(self._pings):
                 self._pings.pop(ping).cancel()
@@ -167,7 +170,9 @@ class Outlet:
         self._timers[0] = self._loop.call_later(self._settings.ping_s, self._ping)
 
     def close(self, code: int = 1001, reason: str = "") -> None:
-        """Say goodbye and cut the connection if the client does not answer; 1006 cuts at once."""
+        """Send a Close frame, and reset the connection if the client does not answer it; 1006 resets
+        at once.
+        """
         if code == _ABNORMAL or self._socket.paused:
             self.abort()
             return
@@ -197,13 +202,13 @@ class Outlet:
         self._detach()
         for timer in (*self._timers, *self._pings.values()):
             timer.cancel()
-        self._socket.outlet = None
+        self._socket.client = None
 
     def _detach(self) -> None:
         for channel in self._channels.values():
             channel.remove(self)
         self._channels.clear()
         for channel, payloads in self._queue:
-            channel.ledger.cut += len(payloads)
+            channel.tally.cut += len(payloads)
         self._queue.clear()
         self._resumed()
