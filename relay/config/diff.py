@@ -1,4 +1,4 @@
-"""What differs between two configurations, as sentences for people: pure."""
+"""What differs between two configurations, as sentences for operators; pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 from relay.config import Config, JetStreamConfig, NatsConfig, StreamSettings
 
 _SECRETS = frozenset({"password", "token"})
-# Said per stream, where they take effect.
+# Compared per stream, where they take effect.
 _PER_STREAM = frozenset({"shards", "exchange", "queue", "journal"})
-# Of a stream's settings what other streams decide: its actor runs on with what it was told.
+# Settings that depend on how many other streams there are: when these change, a stream's actor keeps running
+# with the old values.
 _ELSEWHERE = {"streams", "rest_sharers"}
 
 
 def differences(old: Config, new: Config) -> tuple[str, ...]:
-    """Empty when the two come to the same relay, however they are written."""
+    """Empty when both lead to the same relay, even if they are written differently."""
     return (*_general(old, new), *_streams(old, new))
 
 
@@ -66,10 +67,12 @@ def _streams(old: Config, new: Config) -> Iterator[str]:
 
 
 def revision(settings: StreamSettings | NatsConfig) -> str:
-    """Changes exactly when an actor with these settings has to be made anew."""
+    """A digest that changes exactly when an actor with these settings has to be replaced."""
     return sha256(settings.model_dump_json(exclude=_ELSEWHERE).encode()).hexdigest()[:16]
 
 
 def publisher_revision(nats: NatsConfig) -> str:
-    """The limits of the JetStream streams are the controller's business and make no publisher anew."""
+    """As `revision`; the limits of the JetStream streams are left out, because the controller applies
+    them.
+    """
     return revision(nats.model_copy(update={"stream": JetStreamConfig()}))

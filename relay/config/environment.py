@@ -1,6 +1,6 @@
-"""Brings what the file says to one form and lays the old client's environment variables on top; pure.
+"""Brings the contents of the file to one form and applies the old client's environment variables; pure.
 
-The models check values; here only the shape matters.
+Only the shape is checked here; the models check the values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from relay.primitives.text import quoted
 
 SECTIONS = ("exchange", "nats", "publishers", "queue", "journal", "resources", "page")
 _SHARD_SECTIONS = ("exchange", "queue", "journal")
-# Where each of the old client's variables goes.
+# The key that each of the old client's variables sets.
 VARIABLES = {
     "NATS_URL": "nats.servers",
     "NATS_TOPIC": "nats.subject",
@@ -27,7 +27,7 @@ VARIABLES = {
     "MAX_QUEUE_SIZE": "queue.max_messages",
     "NUM_MESSAGE_PROCESSORS": "publishers.scale",
 }
-# Of these an empty text, as `${NATS_PASSWORD:-}` may give, means that there is none.
+# For these an empty text, which `${NATS_PASSWORD:-}` may give, means that the key is not set.
 _OPTIONAL = (
     *("user", "password", "password_file", "token", "token_file"),
     *("creds_file", "nkey_file", "tls_ca_file"),
@@ -36,14 +36,17 @@ _LISTS = ("NATS_URL", "BINANCE_STREAMS")
 _SWITCH = {True: True, "on": True, False: False, "off": False}
 
 
-def complete(raw: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Every section a mapping, every shard a mapping, variables laid on top, credentials out of the URLs."""
+def complete(raw: Mapping[str, Any], environ: Mapping[str, str], home: Path | None) -> dict[str, Any]:
+    """Every section and shard as a mapping, with variables applied and credentials taken out of the URLs.
+
+    `home` is the user's home folder, None without one.
+    """
     done = dict(raw)
     for name in SECTIONS:
         done[name] = _section(name, done.get(name))
     done["nats"]["stream"] = _section("nats.stream", done["nats"].get("stream"))
-    _lay_on_top(done, environ)
-    _keep_journals_somewhere(done["journal"], environ)
+    _apply_variables(done, environ)
+    _set_journal_directory(done["journal"], environ, home)
     _drop_empty(done["nats"])
     _split_servers(done["nats"])
     done["shards"] = _shards(done.get("shards"))
@@ -67,7 +70,7 @@ def _section(path: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _lay_on_top(done: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _apply_variables(done: dict[str, Any], environ: Mapping[str, str]) -> None:
     for path, name in origins(environ).items():
         value: Any = FromEnvironment(environ[name].strip(), f"${{{name}}}")
         if name in _LISTS:
@@ -75,7 +78,7 @@ def _lay_on_top(done: dict[str, Any], environ: Mapping[str, str]) -> None:
         section, _, key = path.partition(".")
         (done[section] if key else done)[key or section] = value
     if "BINANCE_WS_URL" in origins(environ).values():
-        _follow_host(done["exchange"])
+        _set_venue_of_host(done["exchange"])
 
 
 def _listed(text: str) -> list[str]:
@@ -85,8 +88,8 @@ def _listed(text: str) -> list[str]:
     return parts
 
 
-def _follow_host(exchange: dict[str, Any]) -> None:
-    """The old client had no venue: its URL alone said which exchange it meant."""
+def _set_venue_of_host(exchange: dict[str, Any]) -> None:
+    """The old client had no setting for the venue: its URL determined it."""
     try:
         url = parse_exchange_url(exchange["url"])
     except ConfigError as error:
@@ -97,7 +100,7 @@ def _follow_host(exchange: dict[str, Any]) -> None:
 
 
 def venue_note(environ: Mapping[str, str]) -> str:
-    """For refused streams: the file may name another venue than the one that counts."""
+    """A hint for refused streams: the variable overrides the venue that the file names."""
     url = environ.get("BINANCE_WS_URL", "").strip()
     venue = official_venue(url) if url else None
     return f"; BINANCE_WS_URL sets the venue to {venue}" if venue else ""
@@ -109,23 +112,22 @@ def _drop_empty(nats: dict[str, Any]) -> None:
             del nats[key]
 
 
-def _keep_journals_somewhere(journal: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """The XDG rule: a state folder of the user's, from an absolute path alone."""
+def _set_journal_directory(journal: dict[str, Any], environ: Mapping[str, str], home: Path | None) -> None:
+    """By default below the user's state folder; by the XDG rule, paths that are not absolute are ignored."""
     if journal.get("directory") not in (None, ""):
         return
     state = environ.get("XDG_STATE_HOME", "")
-    home = environ.get("HOME", "")
-    try:
-        folder = Path(home) if Path(home).is_absolute() else Path.home()
-    except RuntimeError as error:
+    named = Path(environ.get("HOME", ""))
+    folder = named if named.is_absolute() else home
+    if folder is None:
         remedy = "name one that survives restarts"
-        raise ConfigError("journal.directory", "this user has no home folder for journals", remedy) from error
+        raise ConfigError("journal.directory", "this user has no home folder for journals", remedy)
     base = Path(state) if Path(state).is_absolute() else folder / ".local" / "state"
     journal["directory"] = str(base / "sluice" / "journal")
 
 
 def _split_servers(nats: dict[str, Any]) -> None:
-    """Credentials that came from the environment move to where they are kept secret."""
+    """Moves credentials that came from the environment out of the URLs and into secret references."""
     servers = nats.get("servers")
     if isinstance(servers, str):
         servers = _listed(servers)

@@ -1,4 +1,4 @@
-"""From pydantic's findings to one sentence with a YAML path and a remedy; pure."""
+"""Turns pydantic's findings into one sentence with a YAML path and a remedy; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relay.primitives.text import quoted
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> ConfigError:
-    """The first finding; an unknown key goes before the others, because it tends to explain them."""
+    """The first finding, or the first unknown key if there is one, because it usually causes the others."""
     findings = error.errors(include_url=False)
     first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
     loc = first["loc"]
@@ -62,7 +62,7 @@ def _describe(finding: Any, model: type[BaseModel]) -> tuple[str, str]:
 
 
 def _nearest(key: str, model: type[BaseModel]) -> str:
-    """The key that was meant, or the section that it belongs below."""
+    """A suggestion: the key that was probably meant, or the section that has this key."""
     close = get_close_matches(key[:40], model.model_fields, n=1)
     if close:
         return f"write {close[0]}"

@@ -1,4 +1,4 @@
-"""Where the status page listens, and under which names it may be asked for; pure."""
+"""Where the status page listens, and under which host names it may be requested; pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63}){0,9}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """`port` 0 takes any; with `fallback` any other one does when `port` is taken."""
+    """`port` 0 takes any free port; with `fallback`, any free one is taken if `port` is not free."""
 
     host: str
     port: int
@@ -45,7 +45,7 @@ def parse_listen(value: object) -> str:
 
 
 def parse_name(value: object) -> str:
-    """A name, besides addresses and localhost, that the page may be asked for under."""
+    """A host name, besides addresses and localhost, under which the page may be requested."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         remedy = "write one without a port, such as sluice.example.org"
         raise ConfigError("", f"{quoted(value)} is no host name", remedy)
@@ -53,7 +53,7 @@ def parse_name(value: object) -> str:
 
 
 def listen(text: str) -> Listen | None:
-    """What `parse_listen` returned, taken apart; None is off."""
+    """The parts of what `parse_listen` returned; None is off."""
     if text == OFF:
         return None
     if text == AUTO:
@@ -63,7 +63,9 @@ def listen(text: str) -> Listen | None:
 
 
 def url(host: str, port: int) -> str:
-    """To be opened on the machine that listens; an address that means all of them is opened on loopback."""
+    """The URL to open on the machine that listens; for an unspecified address such as 0.0.0.0, on
+    loopback.
+    """
     if _is_address(host) and ip_address(host).is_unspecified:
         host = LOOPBACK
     return f"http://{_bracketed(host)}:{port}"
@@ -72,9 +74,9 @@ def url(host: str, port: int) -> str:
 def may_be_asked(host_header: str, names: tuple[str, ...] = ()) -> bool:
     """Whether a request with this Host header is meant for us.
 
-    A page of somebody else's can make its own name point here (DNS rebinding), but it cannot make a browser
-    send an address or `localhost` as Host: those always name the server that was really connected to. The
-    port does not matter, so a forwarded one will do.
+    A foreign page can make its own host name resolve to this server (DNS rebinding), but it cannot make a
+    browser send an address or `localhost` as Host: those always name the server that was connected to. The
+    port is ignored, so that forwarded ports work.
     """
     name = host_of(host_header)
     return name is not None and (name == "localhost" or _is_address(name) or name in names)

@@ -1,4 +1,4 @@
-"""The configuration: how it is read, and what it comes to for each stream; pure but for reading the file."""
+"""Reads and checks the configuration; pure except for reading the file and finding the home folder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from relay.config.models import (
     Section,
     ShardConfig,
 )
-from relay.config.rules import check_exchange, check_nats, settle_publishers, settle_queue
+from relay.config.rules import check_exchange, check_nats, publishers_with_defaults, queue_with_defaults
 from relay.config.stream_settings import StreamSettings, StreamSettingsResolver
 from relay.config.yaml_file import interpolate, parse_yaml, read_file
 from relay.errors import ConfigError
 
 
 class Config(Section):
-    """A whole, checked configuration. It names where secrets are and holds none, nor does its JSON."""
+    """A whole, checked configuration. It and its JSON refer to secrets and hold none."""
 
     shards: tuple[ShardConfig, ...]
     exchange: ExchangeConfig = ExchangeConfig()
@@ -52,23 +52,30 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 
 
 def parse_config(text: str, environ: Mapping[str, str]) -> Config:
-    """Raises ConfigError for the first thing that is wrong."""
+    """Raises ConfigError for the first error found."""
     return _configured(parse_yaml(text), environ)
 
 
 def _configured(raw: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     try:
-        config = _validated(complete(interpolate(raw, environ), environ))
+        config = _validated(complete(interpolate(raw, environ), environ, _home_folder()))
         check_exchange(config.exchange)
         check_nats(config.nats)
         count = len(config.streams)
-        publishers = settle_publishers(config.publishers, config.profile, count)
-        queue = settle_queue(config.queue, config.profile)
+        publishers = publishers_with_defaults(config.publishers, config.profile, count)
+        queue = queue_with_defaults(config.queue, config.profile)
     except ConfigError as error:
         if error.path.endswith(".stream"):
             error = ConfigError(error.path, error.problem, error.remedy + venue_note(environ))
         raise renamed(error, origins(environ)) from None
     return config.model_copy(update={"publishers": publishers, "queue": queue})
+
+
+def _home_folder() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def _validated(raw: Mapping[str, Any]) -> Config:

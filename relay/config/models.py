@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 
 
 class OverflowChoice(StrEnum):
-    """What the file may say; `auto` goes by the stream's kind."""
+    """The values of `queue.overflow`; `auto` chooses by the stream's kind."""
 
     AUTO = "auto"
     SPILL = "spill"
@@ -53,10 +53,11 @@ class Section(BaseModel):
 class ExchangeConfig(Section):
     """`url` replaces Binance's own hosts, `silence_limit_s` the limits by kind; 0, or `off`, is no limit.
 
-    A connection is replaced at the age of `rotate_after_s` or somewhat earlier; Binance cuts it at 24 h.
+    A connection is replaced at the age of `rotate_after_s` or somewhat earlier; Binance closes it at 24 h.
     `connects_per_5min` is for the whole cluster, or for each node where nodes have addresses of their own.
-    With `heal` a hole in the ids of trades is filled over REST, at `rest_url` where that is neither Binance's
-    own nor beside `url`; the key in `api_key_file` lets futures give single trades of any age.
+    With `heal` a gap in the ids of trades is filled over REST. `rest_url` is needed only if that is neither
+    Binance's own host nor the host of `url`; with the key in `api_key_file`, futures return single trades of
+    any age.
     """
 
     venue: Venue = Venue.USDM
@@ -80,7 +81,7 @@ class JetStreamConfig(Section):
 
 
 class NatsConfig(Section):
-    """At most one way to log in. The files are read where publishers run."""
+    """At most one way to log in may be set. The files are read where publishers run."""
 
     servers: tuple[ServerUrl, ...] = ("nats://127.0.0.1:4222",)
     delivery: Delivery = Delivery.JETSTREAM
@@ -119,9 +120,9 @@ class JournalConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """CPU cores that Ray sets aside for each actor, and what a node's Ray label `sluice` must be to take it;
-    None is any node. The controller goes where the streams go. A critical stream's second actor takes as much
-    as the first; None for its nodes is those of the streams."""
+    """CPU cores that Ray reserves for each actor, and the value of the Ray label `sluice` that its node must
+    have; None is any node. The controller is placed as the streams are. A critical stream's second actor
+    reserves as much as the first; with `twin_nodes` None it is placed as the streams are."""
 
     stream_cpus: Cores = 0.1
     publisher_cpus: Cores = 0.1
@@ -133,10 +134,10 @@ class ResourcesConfig(Section):
 class PageConfig(Section):
     """The status page, served where the controller runs. `page: off` is short for `listen: off`.
 
-    `auto` is 127.0.0.1:8350, or any port there where that one is taken. `names` are those, besides addresses
-    and localhost, under which browsers reach it. Who sends the token in `token_file`, which is read where the
-    controller runs, may scale and drain; without the file nobody may, save on a Ray that `run` started: it
-    makes a token.
+    `auto` is 127.0.0.1:8350, or any port there if that one is taken. `names` are host names, besides
+    addresses and localhost, under which browsers reach it. Requests with the token in `token_file`, which is
+    read where the controller runs, may scale and drain. Without the file nobody may, except on a Ray that
+    `run` started, which makes a token.
     """
 
     listen: ListenAddress = "auto"
@@ -164,7 +165,7 @@ class JournalOverride(Section):
 
 
 class ShardConfig(Section):
-    """One stream; what is None here counts as the top level says. `venue` is short for `exchange.venue`.
+    """One stream; keys that are None have the top level's value. `venue` is short for `exchange.venue`.
 
     A `critical` stream is read twice, by two actors on two nodes where there are two; the second takes over
     when the first dies or stops.

@@ -1,4 +1,8 @@
-"""A configuration pointed at a simulated exchange or at a nats-server of our own; the streams stay. Pure."""
+"""Changes to a configuration for local runs: the simulated exchange, a local nats-server, other journals.
+Pure.
+
+The streams stay the same.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ GIB = 1024**3
 
 
 def with_exchange(config: Config, urls: Mapping[Venue, str]) -> Config:
-    """`config` with every stream taken from the exchange that plays its venue; UsageError without one."""
+    """`config` with every stream from the simulated exchange of its venue; UsageError without one."""
     missing = venues(config).keys() - urls.keys()
     if missing:
         raise UsageError(f"no simulated exchange of {', '.join(sorted(missing))} runs; start `run` anew")
@@ -31,7 +35,7 @@ def with_exchange(config: Config, urls: Mapping[Venue, str]) -> Config:
 
 
 def with_nats(config: Config, server: str) -> Config:
-    """`config` with an open server on loopback; logins and TLS are for the one that it replaces."""
+    """`config` with a server on loopback that needs neither login nor TLS."""
     own = NatsConfig(
         servers=(server,),
         delivery=config.nats.delivery,

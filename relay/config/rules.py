@@ -12,7 +12,7 @@ _PROFILES = {
     Profile.RECOMMENDED: (5, 5000),
     Profile.AGGRESSIVE: (10, 10000),
 }
-# NATS keeps no more copies of a stream.
+# The most replicas of a stream that NATS allows.
 _MAX_REPLICAS = 5
 # Above this Binance bans the address.
 _MAX_CONNECTS_PER_5MIN = 300
@@ -53,16 +53,18 @@ def _check_login(nats: NatsConfig) -> None:
         raise ConfigError("nats.user", "a user needs a password", "add nats.password_file")
 
 
-def settle_queue(queue: QueueConfig, profile: Profile | None) -> QueueConfig:
+def queue_with_defaults(queue: QueueConfig, profile: Profile | None) -> QueueConfig:
     if profile is None or "max_messages" in queue.model_fields_set:
         return queue
     return queue.model_copy(update={"max_messages": _PROFILES[profile][1]})
 
 
-def settle_publishers(
+def publishers_with_defaults(
     publishers: PublishersConfig, profile: Profile | None, streams: int
 ) -> PublishersConfig:
-    """What is written counts, or is refused; what is not written fits itself to it and to the streams."""
+    """Keys that are given count or are refused; the others get defaults that fit them and the number
+    of streams.
+    """
     given = publishers.model_fields_set
     for key in sorted(given):
         _check_against_streams(key, getattr(publishers, key), streams)
@@ -72,9 +74,9 @@ def settle_publishers(
     most = publishers.max if "max" in given else min(max(wanted, publishers.min, fixed), streams)
     if profile and "scale" not in given:
         scale = min(max(wanted, publishers.min), most)
-    settled = publishers.model_copy(update={"max": most, "scale": scale})
-    _check_bounds(settled)
-    return settled
+    complete = publishers.model_copy(update={"max": most, "scale": scale})
+    _check_bounds(complete)
+    return complete
 
 
 def _check_against_streams(key: str, number: int | str, streams: int) -> None:

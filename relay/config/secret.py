@@ -1,8 +1,8 @@
-"""Where a secret of the configuration is to be found: pure.
+"""References to secrets; pure.
 
-A configuration holds no secret. What came from the environment is kept as the reference that it came from and
-is filled in anew wherever it is used, by the process that uses it: neither what is stored, nor an actor's
-arguments, nor a log can show more than the names of variables.
+A configuration holds no secret. A secret from the environment is kept as a reference to its variable, and the
+process that uses it reads the variable each time. So neither the stored configuration, nor an actor's
+arguments, nor a log can show more than names of variables (ADR 5).
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from relay.errors import ConfigError
 
 
 class Part(StrEnum):
-    """What of the filled-in text is the secret: all of it, or a piece of the first URL that has a login."""
+    """Which part of the interpolated text is the secret: all of it, or a part of the first URL that
+    has a login.
+    """
 
     WHOLE = "whole"
-    PASSWORD = "password"  # noqa: S105 - the name of a piece
+    PASSWORD = "password"  # noqa: S105 - the name of a part
     USER = "user"
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """`template` is text with `${NAME}` in it, as in the file; `reveal` is for the moment of use.
+    """`template` is text with `${NAME}` in it, as in the file; `reveal` gives the secret, to be used at once.
 
     Both methods raise ConfigError, naming the setting at `path`, where the variable is not set.
     """
@@ -48,12 +50,14 @@ class Secret:
         return found
 
     def proof(self, environ: Mapping[str, str], path: str, key: bytes) -> str:
-        """Tells whether two processes find the same secret, without saying it."""
+        """An HMAC-SHA256 under `key`, equal for two processes that find the same secret; it does not
+        reveal it.
+        """
         return hmac.new(key, self.reveal(environ, path).encode(), hashlib.sha256).hexdigest()
 
 
 def is_written_out(template: str, part: Part = Part.WHOLE) -> bool:
-    """Whether the secret, or a default for it, stands in the template itself."""
+    """Whether the template itself contains the secret or a default for it."""
     if part is not Part.WHOLE and "@" not in template:
         return False
     text = template if part is Part.WHOLE else _piece(template, part)

@@ -1,4 +1,4 @@
-"""What the sections of the configuration come to for each stream; pure."""
+"""The settings of each stream, resolved from the sections of the configuration; pure."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ S = TypeVar("S", bound=Section)
 
 
 class StreamSettings(Section):
-    """All that the actor of one stream has to know.
+    """The settings of one stream's actor.
 
-    Consumers see `subject`; events are published on `stored_subject`, which differs where several streams
+    Consumers read `subject`; events are published on `stored_subject`, which differs where several streams
     share a subject and JetStream republishes to it. `streams` is how many sockets the relay had when this was
-    worked out, two for a critical stream, and `rest_sharers` how many streams share the request weight; an
-    actor is not made anew when these numbers change.
+    resolved, two for a critical stream, and `rest_sharers` how many streams share the request weight; an
+    actor is not replaced when these numbers change.
     """
 
     spec: StreamSpec
@@ -57,7 +57,9 @@ class StreamSettings(Section):
 
 
 class StreamSettingsResolver:
-    """Lays each shard's own keys over the top level's; raises ConfigError for what cannot be."""
+    """Lets each shard's own keys override the top level's; raises ConfigError for combinations that
+    cannot work.
+    """
 
     def __init__(
         self, exchange: ExchangeConfig, nats: NatsConfig, queue: QueueConfig, journal: JournalConfig
@@ -129,7 +131,9 @@ class StreamSettingsResolver:
         return url
 
     def _rest_url(self, shard: ShardConfig, spec: StreamSpec) -> str | None:
-        """None where it follows from the URL of the stream: one of its own has a REST side of its own."""
+        """None where it follows from the stream's URL: a shard with its own `url` or venue ignores
+        the top level's.
+        """
         own = shard.exchange
         if own.rest_url or own.url or spec.venue is not self._exchange.venue:
             return own.rest_url
@@ -160,16 +164,18 @@ def _sharing_rest(settings: Sequence[StreamSettings]) -> list[StreamSettings]:
 def _refuse_duplicates(settings: Sequence[StreamSettings]) -> None:
     first: dict[str, int] = {}
     for at, one in enumerate(settings):
-        twin = first.setdefault(one.spec.key, at)
-        if twin != at:
-            problem = f"{quoted(one.spec.name)} is listed at shards[{twin}] already"
+        earlier = first.setdefault(one.spec.key, at)
+        if earlier != at:
+            problem = f"{quoted(one.spec.name)} is listed at shards[{earlier}] already"
             raise ConfigError(f"shards[{at}].stream", problem, "remove one of the two")
 
 
 def _overflow(
     spec: StreamSpec, choice: OverflowChoice, journal: bool, shard: ShardConfig, path: str
 ) -> Overflow:
-    """`auto` never loses an event of a lossless stream: without a journal it rather stops reading."""
+    """`auto` loses no event of a lossless stream: without a journal it chooses `block`, which stops
+    reading.
+    """
     if choice is OverflowChoice.AUTO:
         lossless = Overflow.SPILL if journal else Overflow.BLOCK
         return Overflow.CONFLATE if spec.snapshot else lossless

@@ -7,7 +7,7 @@ import re
 from relay.errors import ConfigError
 from relay.primitives.text import quoted
 
-# The server takes longer ones, but a subject becomes part of names and log lines.
+# The server accepts longer ones, but a subject becomes part of names and log lines.
 MAX_SUBJECT_BYTES = 255
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _FIELDS = frozenset({"venue", "symbol", "channel"})
@@ -31,7 +31,7 @@ def parse_template(value: object) -> str:
 
 
 def check_subject(subject: str, written: str, path: str = "") -> None:
-    """Raises ConfigError, quoting `written`, for what NATS or Sluice itself gives another meaning."""
+    """Raises ConfigError, quoting `written`, for subjects that are invalid or reserved by NATS or Sluice."""
     tokens = subject.split(".")
     first = tokens[0]
     if not all(tokens):

@@ -1,4 +1,4 @@
-"""Where the exchange and the NATS servers are: addresses checked and brought to one form; pure."""
+"""URLs of the exchange and of NATS servers: checked and brought to one form; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from relay.primitives.text import quoted
 
 _EXCHANGE_EXAMPLE = "write wss://fstream.binance.com, ws://127.0.0.1:9001 or the like"
 _REST_EXAMPLE = "write https://fapi.binance.com, http://127.0.0.1:9001 or the like"
-# The old client wanted the first two in its BINANCE_WS_URL; the paths of streams bring their own.
+# Endings to remove: the old client's BINANCE_WS_URL had one of the first two, and `StreamSpec.path` adds its
+# own.
 _STREAM_PATHS = ("ws", "stream", "public", "market")
 _LOCAL_DOMAINS = ("localhost", "local", "internal", "svc", "test")
 
@@ -93,5 +94,5 @@ def _is_private(host: str) -> bool:
 
 
 def _masked(value: object) -> str:
-    """Whatever stands before the last @ may be a password."""
+    """The value without what is before the last @, which may be a password."""
     return quoted(re.sub(r".*@", "***@", value, flags=re.DOTALL) if isinstance(value, str) else value)

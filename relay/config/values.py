@@ -76,7 +76,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_silence_limit(value: object) -> float | None:
-    """None leaves the limit to the stream's kind; 0, written `off`, means that any silence will do."""
+    """None leaves the limit to the stream's kind; 0, written `off`, means no limit."""
     if value is None:
         return None
     return 0.0 if value in (False, "off") else parse_duration(value)
@@ -100,7 +100,7 @@ def parse_scale(value: object) -> int | Literal["auto"]:
 
 
 def parse_node_label(value: object) -> str | None:
-    """Ray takes what Kubernetes takes as a label's value; None stands for any node."""
+    """Ray allows the same label values as Kubernetes; None stands for any node."""
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not _NODE_LABEL.fullmatch(value):
@@ -110,7 +110,7 @@ def parse_node_label(value: object) -> str | None:
 
 
 def parse_absolute_path(value: object) -> Path:
-    """Actors run in folders of their own, so a relative path would mean another place to each."""
+    """Actors run in folders of their own, so each would resolve a relative path differently."""
     path = Path(value) if isinstance(value, str | Path) else Path()
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
         raise ConfigError("", f"{quoted(str(value))} is not a full path", "begin it with / and leave .. out")
@@ -124,7 +124,7 @@ def _whole_number(value: object) -> int | None:
 
 
 def _measure(value: object, units: Mapping[str, float]) -> float | None:
-    """The number times its unit; None if it is neither a number nor a number with a unit of `units`."""
+    """The number times its unit; None if it is neither a number nor a number with one of `units`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return None if isinstance(value, float) and not math.isfinite(value) else value
     found = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None

@@ -1,7 +1,7 @@
-"""From bytes to plain values: the small, safe part of YAML that a configuration needs, and `${NAME}` in it.
+"""Reads a configuration file into plain values: a safe subset of YAML, with `${NAME}` filled in.
 
-Whoever edits the file must not be able to hang, fill or fool the program, so everything is bounded, and what
-YAML offers beyond mappings, lists and scalars is refused.
+A hostile file must not be able to hang the program, exhaust its memory or mislead its reader. So everything
+is bounded, and YAML features beyond mappings, lists and scalars are refused.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def _fill_in(text: str, environ: Mapping[str, str], path: str) -> str:
 
 
 def _refuse_early(text: str) -> None:
-    """What the YAML library would meet too late, too slowly, or with a message that helps nobody."""
+    """Errors that the YAML library would find too late, too slowly, or would report with an unhelpful
+    message.
+    """
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
@@ -141,7 +143,7 @@ def _syntax_error(error: yaml.YAMLError) -> ConfigError:
 
 
 class _YamlReader:
-    """Builds plain values from YAML events, and stops at the first that a configuration may not hold."""
+    """Builds plain values from YAML events; raises ConfigError at the first one that is not allowed."""
 
     def __init__(self, text: str) -> None:
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
