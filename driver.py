@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     except SluiceError as error:
         return _failed(error, args, FAILED)
     except BrokenPipeError:
-        # The reader has what it wanted; the interpreter must not complain about the pipe at its end.
+        # The reader of the pipe, such as `head`, has closed it; without this the interpreter reports it again
+        # at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -84,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         description = f"{command.summary[0].upper()}{command.summary[1:]}. {command.more}"
         sub = commands.add_parser(name, help=command.summary, description=description, epilog=EPILOG)
-        # Without a default of its own, so that the flag counts before the command as well.
+        # Without a default, which would override the flag where it is given before the command.
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         command.add_arguments(sub)
         sub.set_defaults(parser=parser)
@@ -132,16 +133,16 @@ def _drain(parser: argparse.ArgumentParser) -> None:
     _address(parser)
     parser.add_argument("kind", choices=("publisher", "stream"), help="what NAME is")
     parser.add_argument("name", metavar="NAME", help="such as p0, or btcusdt@trade")
-    _patience(parser)
+    _deadline(parser)
 
 
 def _resume(parser: argparse.ArgumentParser) -> None:
     _address(parser)
     parser.add_argument("stream", metavar="STREAM", help="such as btcusdt@trade")
-    _patience(parser)
+    _deadline(parser)
 
 
-def _patience(parser: argparse.ArgumentParser) -> None:
+def _deadline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deadline", type=positive, default=60.0, metavar="S", help="seconds to wait until it is done (60)"
     )
@@ -183,7 +184,7 @@ def _losses(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     _json(parser)
     parser.add_argument(
-        "--since", type=moment, metavar="WHEN", help="holes that ended since then: 30m, 24h, or a UTC time"
+        "--since", type=moment, metavar="WHEN", help="gaps that ended since then: 30m, 24h, or a UTC time"
     )
     parser.add_argument("--stream", metavar="NAME", help="one stream alone, such as btcusdt@trade")
 

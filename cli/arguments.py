@@ -1,5 +1,7 @@
-"""The types of command-line arguments; each refuses with one sentence, which argparse prints. And what a
-shell offers for one of them."""
+"""Types of command-line arguments, and what a shell offers for one of them.
+
+Each type rejects invalid text with one sentence, which argparse prints.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ AUTO = {
 
 
 def moment(text: str) -> Callable[[int], int]:
-    """A time in UTC, or how long ago, as a function from the present Unix time in ns to the one meant."""
+    """A UTC time or a duration before now, as a function from the present Unix time in ns to the one
+    meant.
+    """
     from relay.config.values import parse_duration
 
     try:

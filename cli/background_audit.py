@@ -1,4 +1,4 @@
-"""The auditing consumer beside a command that waits and draws: on an event loop of its own, in a thread."""
+"""Runs the auditing consumer in a thread with its own event loop, beside a command that waits and draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 
 def sources(config: Config) -> list[Source]:
-    """What to read: each JetStream stream, or with core NATS each subject once; and what is beside them."""
+    """What to read: each JetStream stream, or with core NATS each subject once; and repairs and the
+    loss ledger.
+    """
     if config.nats.delivery is Delivery.CORE:
         template = config.nats.subject
         healable = [one.spec for one in config.streams if one.spec.healable]
@@ -33,7 +35,7 @@ def sources(config: Config) -> list[Source]:
 
 
 class BackgroundAudit:
-    """Reads from entering to leaving. `audit` may be looked at meanwhile, and is complete afterwards."""
+    """Reads while its context is open. `audit` may be read meanwhile, and is complete afterwards."""
 
     def __init__(self, config: Config, audit: Audit, *, from_start: bool) -> None:
         self.audit = audit

@@ -30,9 +30,9 @@ def run(args: Namespace) -> int:
     widths = [max(len(text) for text in column) for column in zip(*map(_texts, streams), strict=True)]
     for settings in streams:
         columns = (text.ljust(width) for text, width in zip(_texts(settings), widths, strict=True))
-        screen.say("  ".join(columns).rstrip())
+        screen.print_line("  ".join(columns).rstrip())
     if not args.live:
-        screen.say(f"{args.config} is valid: {len(streams)} streams", Tone.GOOD)
+        screen.print_line(f"{args.config} is valid: {len(streams)} streams", Tone.GOOD)
         return 0
     return asyncio.run(_prove(streams, args.deadline, screen))
 
@@ -44,10 +44,10 @@ def _texts(settings: StreamSettings) -> tuple[str, ...]:
 async def _prove(streams: Sequence[StreamSettings], deadline_s: float, screen: Screen) -> int:
     """Says each finding as it comes; 1 if a stream has none of the data that it must have."""
     turns = asyncio.Semaphore(AT_ONCE)
-    screen.say(f"waiting up to {deadline_s:g} s for first data on {len(streams)} streams")
+    screen.print_line(f"waiting up to {deadline_s:g} s for first data on {len(streams)} streams")
     failures = await asyncio.gather(*(_prove_one(one, deadline_s, turns, screen) for one in streams))
     failed = sum(failures)
-    screen.say(
+    screen.print_line(
         f"{failed} of {len(streams)} streams gave no data"
         if failed
         else f"data on all {len(streams)} streams",
@@ -65,12 +65,12 @@ async def _prove_one(
         problem = await _first_event(settings, deadline_s)
     name = settings.spec.name
     if not problem:
-        screen.say(f"{name}: data after {time.monotonic() - begun:.2f} s")
+        screen.print_line(f"{name}: data after {time.monotonic() - begun:.2f} s")
         return False
     if problem == _SILENT and settings.spec.silence_limit_s is None:
-        screen.say(f"{name}: connected; this kind of stream may be silent for days", Tone.WARN)
+        screen.print_line(f"{name}: connected; this kind of stream may be silent for days", Tone.WARN)
         return False
-    screen.say(f"{name}: {problem}", Tone.BAD)
+    screen.print_line(f"{name}: {problem}", Tone.BAD)
     return True
 
 

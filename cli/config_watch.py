@@ -1,4 +1,4 @@
-"""Applies a configuration file, such as a mounted ConfigMap, whenever it changes, and tells the effect."""
+"""Applies a configuration file, such as a mounted ConfigMap, whenever it changes, and reports the rollout."""
 
 from __future__ import annotations
 
@@ -25,54 +25,55 @@ if TYPE_CHECKING:
 
 
 class ConfigWatcher:
-    """`look` once a second. A wrong file changes nothing; `fit` makes of each configuration what is run.
+    """Call `poll` once a second. A wrong file changes nothing.
 
-    `known` is the digest of what runs, taken before it was read.
+    `adapt` turns the file's configuration into the one to run, with simulated exchanges and the like. `known`
+    is the digest of the file that runs, taken before the file was read.
     """
 
     def __init__(
         self,
         path: Path,
         known: bytes | None,
-        fit: Callable[[Config], Config],
+        adapt: Callable[[Config], Config],
         cluster: RelayClient,
         screen: Screen,
     ) -> None:
         self._path = path
-        self._fit = fit
+        self._adapt = adapt
         self._cluster = cluster
         self._screen = screen
         self._file = StableChangeDetector(known)
         self._applied: tuple[RelayStatus, Config] | None = None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         try:
             if self._file.observe(digest(self._path)):
                 self._apply()
         except (ConfigError, UsageError) as error:
             text = f"{self._path} has changed and is not applied: {error}; the relay goes on as before"
-            self._screen.say(text, Tone.BAD)
+            self._screen.print_line(text, Tone.BAD)
         except ClusterError as error:
             self._file.forget()
-            self._screen.say(f"{self._path} is not applied yet: {error}", Tone.WARN)
-        # The watch around this one tells of a controller that does not answer.
+            self._screen.print_line(f"{self._path} is not applied yet: {error}", Tone.WARN)
+        # `run` itself reports a controller that does not answer.
         with suppress(ClusterError):
-            self._tell_effect()
+            self._report_rollout()
 
     def _apply(self) -> None:
-        config = self._fit(load_config(self._path, os.environ))
+        config = self._adapt(load_config(self._path, os.environ))
         before = self._cluster.status()
         found = self._cluster.bring_up(config, f"{operator_name()}, --watch").differences
         if not found:
-            self._screen.say(f"{self._path} has changed, and comes to the same relay")
+            self._screen.print_line(f"{self._path} has changed, and comes to the same relay")
             return
         self._applied = before, config
-        self._screen.say(f"{self._path} has changed and is applied")
+        self._screen.print_line(f"{self._path} has changed and is applied")
         for difference in found:
-            self._screen.say(f"  {difference}")
+            self._screen.print_line(f"  {difference}")
 
-    def _tell_effect(self) -> None:
-        """Once it is complete; until then the usual lines tell how the streams are."""
+    def _report_rollout(self) -> None:
+        """Prints the rollout once it is complete; until then the status lines of `run` show the streams."""
         if self._applied is None:
             return
         before, config = self._applied
@@ -80,7 +81,7 @@ class ConfigWatcher:
         if not found.waiting:
             self._applied = None
             for line in lines(found):
-                self._screen.say(f"  {line}")
+                self._screen.print_line(f"  {line}")
 
 
 def digest(path: Path) -> bytes | None:

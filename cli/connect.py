@@ -1,4 +1,6 @@
-"""The way to Ray; imported late, since importing Ray takes a second that wrong usage need not wait for."""
+"""Connects to a relay on Ray. Ray is imported in the functions: it takes a second, which usage errors
+should not.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,21 @@ if TYPE_CHECKING:
     from relay.config import Config
 
 
-def joined(address: str | None) -> RelayClient:
-    """The relay that runs; raises ClusterError if there is no cluster to join."""
+def join_relay(address: str | None) -> RelayClient:
+    """The running relay; raises ClusterError if there is no cluster to join."""
     from actors.client import StartMode, connect
 
     return connect(StartMode.JOIN, address=address)
 
 
-def joined_or_started(address: str | None, config: Config) -> RelayClient:
+def join_or_start(address: str | None, config: Config) -> RelayClient:
     from actors.client import StartMode, connect
 
     return connect(StartMode.AUTO, address=address, needed_cpus=needed_cpus(config))
 
 
-def started(config: Config, *, shared: bool) -> RelayClient:
-    """A Ray of our own, whatever else runs on this machine; `shared` lets a later `run` join it."""
+def start_local(config: Config, *, shared: bool) -> RelayClient:
+    """Start a new local Ray, even if one runs already; `shared` lets a later `run` join it."""
     from actors.client import StartMode, connect
 
     return connect(StartMode.LOCAL, needed_cpus=needed_cpus(config), shared=shared)

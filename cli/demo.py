@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cli.background_audit import BackgroundAudit
-from cli.connect import started
-from cli.display.audit import total_line, verdict_table
+from cli.connect import start_local
+from cli.display.audit import comparison_table, total_line
 from cli.display.status import Progress, render, summary_line
 from cli.display.terminal import Tone
 from cli.local_stage import embed_nats, simulate
@@ -32,12 +32,12 @@ from relay.model.stats import RelayStatus
 if TYPE_CHECKING:
     from actors.client import RelayClient
 
-LOOK_EVERY_S = 1.0
+POLL_S = 1.0
 PLAIN_WIDTH = 200
 READY_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
-# A backlog that does not shrink for this long never will.
-STUCK_S = 10.0
+# Without progress for this long, the rest is not going to arrive.
+NO_PROGRESS_S = 10.0
 READ_DEADLINE_S = 30.0
 DRAIN_DEADLINE_S = 10.0
 HURRIED_S = 2.0
@@ -57,12 +57,14 @@ def run(args: Namespace) -> int:
         config = with_nats(config, embed_nats(children, directory / "nats"))
         exchanges = simulate(children, config, directory, rate_scale=args.rate_scale, hold=True)
         config = with_exchange(config, {venue: one.url for venue, one in exchanges.items()})
-        screen.say("nats-server and the simulated exchange are up; starting Ray, which takes some seconds")
+        screen.print_line(
+            "nats-server and the simulated exchange are up; starting Ray, which takes some seconds"
+        )
         reader = children.enter_context(BackgroundAudit(config, Audit(gap_rule), from_start=True))
-        with interrupts.breaking_off():
-            cluster = started(config, shared=False)
+        with interrupts.interruptible():
+            cluster = start_local(config, shared=False)
         with closing(cluster), screen:
-            if interrupts.asked:
+            if interrupts.stop_requested:
                 return 0
             return _Demo(cluster, config, exchanges, reader, screen, interrupts).run(args.seconds, flood)
 
@@ -85,7 +87,7 @@ def _flood(config: Config, name: str | None, rate_per_s: float) -> _Flood | None
 
 
 class _Demo:
-    """One run, from the first actor to the verdict; every step looks out for a wish to end."""
+    """One run, from the first actor to the audit's result; every step ends early on a signal."""
 
     def __init__(
         self,
@@ -108,20 +110,24 @@ class _Demo:
         self._cluster.bring_up(self._config)
         try:
             self._await_ready()
-            self._play(seconds, flood)
+            self._relay_traffic(seconds, flood)
             sent = self._stop_traffic()
-            self._settle(sent)
-            whole = self._reader.caught_up(READ_DEADLINE_S)
+            self._await_stored(sent)
+            complete = self._reader.caught_up(READ_DEADLINE_S)
         finally:
             self._cluster.take_down(self._deadline(DRAIN_DEADLINE_S))
-        return self._report(sent, whole=whole)
+        return self._report(sent, complete=complete)
 
     def _await_ready(self) -> None:
-        """Until every stream listens and has its publisher, so that no event goes unseen or finds nobody."""
+        """Until every stream is subscribed and linked to a publisher, so that no event is sent before
+        that.
+        """
         begun = time.monotonic()
-        while not self._interrupts.wait(LOOK_EVERY_S / 4):
+        while not self._interrupts.wait(POLL_S / 4):
             elapsed = time.monotonic() - begun
-            status = self._look(Progress(elapsed, READY_DEADLINE_S, "until every stream is connected"))
+            status = self._update_screen(
+                Progress(elapsed, READY_DEADLINE_S, "until every stream is connected")
+            )
             waiting = self._waiting(status)
             if not waiting:
                 break
@@ -133,22 +139,24 @@ class _Demo:
 
     def _waiting(self, status: RelayStatus | None) -> set[str]:
         linked = {one.key for one in status.streams if one.linked} if status else set()
-        heard = {f"{venue}:{name}" for venue, one in self._exchanges.items() for name in one.subscribed()}
-        return {one.spec.key for one in self._config.streams} - (linked & heard)
+        subscribed = {
+            f"{venue}:{name}" for venue, one in self._exchanges.items() for name in one.subscribed()
+        }
+        return {one.spec.key for one in self._config.streams} - (linked & subscribed)
 
-    def _play(self, seconds: float, flood: _Flood | None) -> None:
+    def _relay_traffic(self, seconds: float, flood: _Flood | None) -> None:
         begun = time.monotonic()
         flooding = False
-        while (elapsed := time.monotonic() - begun) < seconds and not self._interrupts.asked:
+        while (elapsed := time.monotonic() - begun) < seconds and not self._interrupts.stop_requested:
             wanted = flood is not None and seconds / 3 <= elapsed < seconds * 2 / 3
             if flood is not None and wanted != flooding:
                 flooding = wanted
-                self._turn(flood, on=wanted)
+                self._switch_flood(flood, on=wanted)
             note = f"flooding {flood.stream}" if flood and flooding else "relaying"
-            self._look(Progress(elapsed, seconds, note))
-            self._interrupts.wait(min(LOOK_EVERY_S, seconds - elapsed))
+            self._update_screen(Progress(elapsed, seconds, note))
+            self._interrupts.wait(min(POLL_S, seconds - elapsed))
 
-    def _turn(self, flood: _Flood, *, on: bool) -> None:
+    def _switch_flood(self, flood: _Flood, *, on: bool) -> None:
         exchange = self._exchanges[flood.venue]
         if on:
             exchange.flood(flood.stream, flood.rate_per_s)
@@ -156,57 +164,61 @@ class _Demo:
             exchange.calm(flood.stream)
 
     def _stop_traffic(self) -> dict[str, Sent]:
-        """The final account of what was sent, by the streams' keys."""
+        """The final report of what was sent, by the streams' keys."""
         return {
             f"{venue}:{name}": sent
             for venue, exchange in self._exchanges.items()
             for name, sent in exchange.stop_traffic(self._deadline(STOP_DEADLINE_S)).items()
         }
 
-    def _settle(self, sent: Mapping[str, Sent]) -> None:
-        """Until all that was sent is stored or counted, nothing moves any more, or somebody hurries."""
+    def _await_stored(self, sent: Mapping[str, Sent]) -> None:
+        """Until every sent event is stored or counted as conflated, progress ends, or a second signal
+        comes.
+        """
         total = sum(one.events for one in sent.values())
         best, moved_at = -1, time.monotonic()
         while not self._interrupts.hurried:
             conflated = self._conflated()
             audit = self._reader.audit
-            # Healed events may be such that no socket was there for, which nobody counted as sent.
+            # Healed events are left out: the exchange may have made them while no socket was open, uncounted.
             done = sum(audit.stored(key) - audit.healed(key) + conflated.get(key, 0) for key in sent)
             if done >= total:
                 return
             if done > best:
                 best, moved_at = done, time.monotonic()
-            elif time.monotonic() - moved_at > STUCK_S:
+            elif time.monotonic() - moved_at > NO_PROGRESS_S:
                 return
-            self._look(Progress(done, total, "stored; the exchange has stopped", unit="events"))
-            time.sleep(LOOK_EVERY_S / 4)
+            self._update_screen(Progress(done, total, "stored; the exchange has stopped", unit="events"))
+            time.sleep(POLL_S / 4)
 
-    def _report(self, sent: Mapping[str, Sent], *, whole: bool) -> int:
-        if self._interrupts.asked and not any(one.events for one in sent.values()):
-            self._screen.say("stopped before the exchange sent anything")
+    def _report(self, sent: Mapping[str, Sent], *, complete: bool) -> int:
+        if self._interrupts.stop_requested and not any(one.events for one in sent.values()):
+            self._screen.print_line("stopped before the exchange sent anything")
             return 0
         audit = self._reader.audit
         keys = [one.spec.key for one in self._config.streams]
-        accounts = {key: Sent(0, "") for key in keys} | dict(sent)
-        verdicts = compare(accounts, audit.report(), self._conflated())
-        good = whole and not audit.malformed and all(one.passed for one in verdicts)
-        # A silent stream proves nothing, unless the run was cut short.
-        good = good and (self._interrupts.asked or all(one.sent for one in verdicts))
-        for line in verdict_table(verdicts, width=self._screen.width, colour=self._screen.colour):
-            self._screen.say(line)
-        if not whole:
-            self._screen.say(
+        sent_by_key = {key: Sent(0, "") for key in keys} | dict(sent)
+        comparisons = compare(sent_by_key, audit.report(), self._conflated())
+        passed = complete and not audit.malformed and all(one.passed for one in comparisons)
+        # A stream without events proves nothing and fails the run, unless the run was cut short.
+        passed = passed and (self._interrupts.stop_requested or all(one.sent for one in comparisons))
+        for line in comparison_table(comparisons, width=self._screen.width, colour=self._screen.colour):
+            self._screen.print_line(line)
+        if not complete:
+            self._screen.print_line(
                 f"NATS did not deliver all it has stored within {READ_DEADLINE_S:.0f} s", Tone.BAD
             )
-        self._screen.say(total_line(verdicts, audit, good=good), Tone.GOOD if good else Tone.BAD)
-        return 0 if good else 1
+        self._screen.print_line(
+            total_line(comparisons, audit, passed=passed), Tone.GOOD if passed else Tone.BAD
+        )
+        return 0 if passed else 1
 
-    def _look(self, progress: Progress) -> RelayStatus | None:
-        """None while the controller does not answer; the relay goes on meanwhile."""
+    def _update_screen(self, progress: Progress) -> RelayStatus | None:
+        """Draw the present status; None while the controller does not answer."""
         try:
             self._status = self._cluster.status()
         except ClusterError as error:
-            self._screen.say(str(error), Tone.WARN)
+            self._screen.print_line(str(error), Tone.WARN)
             return None
         screen = self._screen
         lines = render(self._status, width=screen.width, colour=screen.colour, progress=progress)
@@ -214,7 +226,7 @@ class _Demo:
         return self._status
 
     def _conflated(self) -> dict[str, int]:
-        """What overflow policies left out, by the streams' own count."""
+        """Events that overflow policies left out, by the streams' own counts."""
         streams = self._status.streams if self._status else ()
         return {one.key: one.conflated + one.dropped for one in streams}
 

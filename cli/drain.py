@@ -1,4 +1,6 @@
-"""`drain` and `resume`: take one publisher or one stream out of the relay that runs, and put it back."""
+"""`drain` and `resume`: take one publisher or one stream out of the running relay, and start a stream
+again.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from cli.connect import joined
-from cli.display.rollout import arrival, parting
+from cli.connect import join_relay
+from cli.display.rollout import drained_text, subscribed_text
 from cli.operator_name import operator_name
 from relay.errors import ClusterError
 from relay.model.stats import RelayStatus, StreamStats
@@ -17,20 +19,20 @@ from relay.model.stats import RelayStatus, StreamStats
 if TYPE_CHECKING:
     from actors.client import RelayClient
 
-LOOK_EVERY_S = 0.2
-# Data of most streams comes within a second; some are silent for days.
+POLL_S = 0.2
+# Most streams have data within a second; some are silent for days, so it is not waited for longer.
 FIRST_DATA_S = 5.0
 
 
 def drain(args: Namespace) -> int:
-    with closing(joined(args.address)) as cluster:
+    with closing(join_relay(args.address)) as cluster:
         drain_one = drain_publisher if args.kind == "publisher" else stop_stream
         drain_one(cluster, args.name, args.deadline)
     return 0
 
 
 def resume(args: Namespace) -> int:
-    with closing(joined(args.address)) as cluster:
+    with closing(join_relay(args.address)) as cluster:
         resume_stream(cluster, args.stream, args.deadline)
     return 0
 
@@ -54,7 +56,7 @@ def stop_stream(cluster: RelayClient, name: str, deadline_s: float) -> None:
     key = cluster.stop_stream(name, operator_name())
     after = _await(cluster, lambda status: _stream(status, key) is None, key, deadline_s)
     ended = next((one for one in after.ended if one.key == key), None)
-    print(f"{key}: {parting(ended)}; `driver.py resume {name}` starts it again")
+    print(f"{key}: {drained_text(ended)}; `driver.py resume {name}` starts it again")
 
 
 def resume_stream(cluster: RelayClient, name: str, deadline_s: float) -> None:
@@ -69,13 +71,13 @@ def resume_stream(cluster: RelayClient, name: str, deadline_s: float) -> None:
 
     found = _stream(_await(cluster, back, key, deadline_s), key)
     assert found is not None
-    print(f"{key}: {arrival(found)}")
+    print(f"{key}: {subscribed_text(found)}")
 
 
 def _await(
     cluster: RelayClient, met: Callable[[RelayStatus], bool], what: str, deadline_s: float
 ) -> RelayStatus:
-    """The first status that will do. Raises ClusterError if that takes too long."""
+    """The first status for which `met` holds. Raises ClusterError if that takes too long."""
     begun = time.monotonic()
     while not met(status := cluster.status()):
         if time.monotonic() - begun > deadline_s:
@@ -84,7 +86,7 @@ def _await(
                 f"{what} is not done after {deadline_s:g} s{waiting};"
                 " the relay goes on bringing it about: see `driver.py status`"
             )
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_S)
     return status
 
 

@@ -1,4 +1,6 @@
-"""What `demo` and `run` put around a relay on one machine: a nats-server and simulated exchanges."""
+"""Starts the surroundings of a relay on one machine for `demo` and `run`: nats-server and simulated
+exchanges.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from relay.binance.streams import Venue
 from relay.config import Config
 from relay.config.overrides import venues
 
-USUAL_NATS_PORT = 4222
+DEFAULT_NATS_PORT = 4222
 
 
 def simulate(
@@ -24,7 +26,7 @@ def simulate(
     rate_scale: float = 1.0,
     hold: bool = False,
 ) -> Mapping[Venue, SimulatedExchange]:
-    """One new exchange for each of the configuration's venues, which `children` ends."""
+    """One new exchange for each of the configuration's venues; leaving `children` ends them."""
     return {
         venue: children.enter_context(
             SimulatedExchange(venue, directory / f"exchange-{venue}.log", hold=hold, rate_scale=rate_scale)
@@ -38,12 +40,12 @@ def embed_nats(children: ExitStack, directory: Path, *, port: int = 0) -> str:
     return children.enter_context(EmbeddedNats(directory, port=port)).url
 
 
-def usual_port_or_any() -> int:
-    """NATS's own port if nobody has it, else 0."""
+def default_port_or_any() -> int:
+    """NATS's default port if it is free, else 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", USUAL_NATS_PORT))
+            probe.bind(("127.0.0.1", DEFAULT_NATS_PORT))
         except OSError:
             return 0
-    return USUAL_NATS_PORT
+    return DEFAULT_NATS_PORT

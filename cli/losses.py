@@ -49,16 +49,16 @@ def _scope(config: Config, stream: str | None, since_ns: int | None) -> str:
 def _show(report: LossReport, scope: str, unreadable: int) -> None:
     screen = Screen()
     if unreadable:
-        screen.say(f"{unreadable} messages on sluice.loss.> are no entries of the ledger", Tone.WARN)
+        screen.print_line(f"{unreadable} messages on sluice.loss.> are no entries of the ledger", Tone.WARN)
     if not report.records:
-        screen.say(f"the ledger is empty: no event {scope} is known to be missing", Tone.GOOD)
+        screen.print_line(f"the ledger is empty: no event {scope} is known to be missing", Tone.GOOD)
         return
     for line in loss_table(report, width=screen.width, colour=screen.colour):
         print(line)
     unhealed = [one.entry.reason for one in report.records if one.state in (LossState.OPEN, LossState.PARTLY)]
     for reason in dict.fromkeys(filter(None, unhealed)):
-        screen.say(f"not healed: {reason}")
-    screen.say(total_sentence(report), Tone.BAD if report.open or report.uncounted else Tone.GOOD)
+        screen.print_line(f"not healed: {reason}")
+    screen.print_line(total_sentence(report), Tone.BAD if report.open or report.uncounted else Tone.GOOD)
 
 
 def _as_json(report: LossReport) -> dict[str, object]:

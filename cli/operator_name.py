@@ -1,4 +1,4 @@
-"""Who gives a command, as it is kept with what they changed."""
+"""Who gives a command, as it is recorded with each change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 def operator_name() -> str:
-    """In a container the user may have no name."""
+    """User and host; the user's number in a container where the user has no name."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):

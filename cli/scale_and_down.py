@@ -1,4 +1,4 @@
-"""`scale` and `down`: change the relay that runs, and end it."""
+"""`scale` and `down`: change the number of publishers, and end the running relay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from argparse import Namespace
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from cli.connect import joined
+from cli.connect import join_relay
 from cli.operator_name import operator_name
 from relay.errors import ClusterError
 from relay.model.stats import ScaleMode, ScaleStatus, TakenDown
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 # Pods may have to be added for publishers that do not fit; on one machine it takes under 5 s.
 SCALE_DEADLINE_S = 120.0
-LOOK_EVERY_S = 0.1
-SAY_EVERY_S = 5.0
+POLL_S = 0.1
+REPORT_EVERY_S = 5.0
 
 
 def scale(args: Namespace) -> int:
-    with closing(joined(args.address)) as cluster:
+    with closing(join_relay(args.address)) as cluster:
         print(f"before: {cluster.status().scale.summary}", flush=True)
         wanted = cluster.scale(args.count, operator_name())
         after = _await_scale(cluster, wanted)
@@ -32,7 +32,7 @@ def scale(args: Namespace) -> int:
 
 
 def _await_scale(cluster: RelayClient, wanted: ScaleStatus) -> ScaleStatus:
-    """What the controller reports once it has the number; raises ClusterError if that takes too long."""
+    """The scale once it has the wanted number; raises ClusterError if that takes too long."""
     begun = said_at = time.monotonic()
     while True:
         now = cluster.status().scale
@@ -47,21 +47,21 @@ def _await_scale(cluster: RelayClient, wanted: ScaleStatus) -> ScaleStatus:
                 f"there are {now.actual} publishers and not {now.wanted} after {SCALE_DEADLINE_S:.0f} s;"
                 " is there room for them in the cluster?"
             )
-        if time.monotonic() - said_at > SAY_EVERY_S:
+        if time.monotonic() - said_at > REPORT_EVERY_S:
             said_at = time.monotonic()
             print(f"now:    {now.summary}", flush=True)
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_S)
 
 
 def down(args: Namespace) -> int:
-    with closing(joined(args.address)) as cluster:
-        for line in left_lines(cluster.take_down(args.deadline)):
+    with closing(join_relay(args.address)) as cluster:
+        for line in taken_down_lines(cluster.take_down(args.deadline)):
             print(line)
     return 0
 
 
-def left_lines(taken: TakenDown) -> list[str]:
-    """What the end of the relay left behind."""
+def taken_down_lines(taken: TakenDown) -> list[str]:
+    """Which events were left in the journals when the relay ended."""
     lines = [
         f"{one.key}: {count(one.backlog_count)} events stay in the journal for the next start"
         for one in taken.streams

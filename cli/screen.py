@@ -1,4 +1,4 @@
-"""What a command shows while it runs: a table drawn in place on a terminal, plain lines elsewhere."""
+"""Output of a running command: a table drawn in place on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from cli.display.terminal import Tone, paint
 PLAIN_EVERY_S = 5.0
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
-_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Signals as a wish to end: `asked` is the first, `hurried` a second. For the main thread alone.
+    """SIGINT, SIGTERM and SIGHUP as requests to stop: `stop_requested` after one, `hurried` after two.
 
-    A handler runs in the midst of whatever the main thread does, so it must take no lock that a wait holds,
-    such as an Event's. The `put` of a SimpleQueue is made to be called there.
+    For the main thread only. A signal handler interrupts the main thread anywhere, so it must not take a lock
+    that `wait` holds, such as an Event's; `SimpleQueue.put` is reentrant.
     """
 
     def __init__(self) -> None:
         self._signals = SimpleQueue[int]()
         self._count = 0
-        self._breakable = False
+        self._interruptible = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in _ENDS:
-            self._before[number] = signal.signal(number, self._note)
+        for number in _STOP_SIGNALS:
+            self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
@@ -49,7 +49,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     @property
-    def asked(self) -> bool:
+    def stop_requested(self) -> bool:
         return self._count > 0
 
     @property
@@ -57,25 +57,27 @@ class Interrupts:
         return self._count > 1
 
     def wait(self, seconds: float) -> bool:
-        """Whether somebody asked to end, by now or within `seconds`."""
-        if not self.asked:
+        """Whether a stop is requested by now or within `seconds`."""
+        if not self.stop_requested:
             with suppress(Empty):
                 self._signals.get(timeout=max(0.0, seconds))
-        return self.asked
+        return self.stop_requested
 
     @contextmanager
-    def breaking_off(self) -> Iterator[None]:
-        """A second signal raises KeyboardInterrupt inside: for what takes long and ends cleanly by itself."""
-        self._breakable = True
+    def interruptible(self) -> Iterator[None]:
+        """A second signal raises KeyboardInterrupt inside: for calls that take long and clean up by
+        themselves.
+        """
+        self._interruptible = True
         try:
             yield
         finally:
-            self._breakable = False
+            self._interruptible = False
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._count += 1
         self._signals.put(number)
-        if self._breakable and self.hurried:
+        if self._interruptible and self.hurried:
             raise KeyboardInterrupt
 
 
@@ -85,11 +87,11 @@ class _LogLines(logging.Handler):
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.say(record.getMessage(), Tone.WARN)
+        self._screen.print_line(record.getMessage(), Tone.WARN)
 
 
 class Screen:
-    """stdout. `draw` replaces what it drew before, `say` stays; leaving puts the terminal back in order."""
+    """stdout. `draw` replaces what it drew before, `print_line` stays; leaving restores the terminal."""
 
     def __init__(self) -> None:
         self.live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -103,7 +105,7 @@ class Screen:
         self._other_logs: list[logging.Handler] = []
 
     def __enter__(self) -> Self:
-        """From now on log lines go through here as well, so that they do not tear the table."""
+        """From now on log lines are printed here as well, so that they do not garble the table."""
         self._other_logs, logging.root.handlers = logging.root.handlers, [self._log]
         return self
 
@@ -118,13 +120,13 @@ class Screen:
     def width(self) -> int:
         return min(MAX_WIDTH, shutil.get_terminal_size((MAX_WIDTH, 24)).columns)
 
-    def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
+    def print_line(self, text: str, tone: Tone = Tone.PLAIN) -> None:
         with self._lock:
             self._erase()
             self._write(paint(text, tone, colour=self.colour) + "\n")
 
     def draw(self, lines: Sequence[str], plain: str, topic: str = "") -> None:
-        """`lines` on a terminal, as many as fit; elsewhere `plain`, now and then and for each new `topic`."""
+        """`lines` on a terminal, as many as fit; elsewhere `plain`, every 5 s and for each new `topic`."""
         if self.live:
             shown = lines[: shutil.get_terminal_size().lines - 1]
             with self._lock:

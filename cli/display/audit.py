@@ -5,47 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cli.display.status import MAX_WIDTH
-from cli.display.terminal import Cell, Column, Tone, fitted, header, row, short
+from cli.display.terminal import Cell, Column, Tone, fit_columns, header, row, short
 from relay.audit.audit import Audit
 from relay.audit.comparison import StreamComparison
 from relay.audit.stream_audit import StreamAudit
 from relay.primitives.text import count, millis
 
-_LEAST_NAME = 14
+_MIN_NAME_WIDTH = 14
 
 
-def total_line(verdicts: Sequence[StreamComparison], audit: Audit, *, good: bool) -> str:
-    """The whole result in one sentence."""
+def total_line(comparisons: Sequence[StreamComparison], audit: Audit, *, passed: bool) -> str:
+    """The result in one sentence."""
     sums = {
-        "sent": sum(v.sent for v in verdicts),
-        "stored": sum(v.stored for v in verdicts),
-        "conflated": sum(v.conflated for v in verdicts),
-        "healed": sum(v.healed for v in verdicts),
-        "repaired": sum(v.repaired for v in verdicts),
-        "lost": sum(v.lost for v in verdicts),
-        "duplicated": sum(v.duplicated for v in verdicts),
-        "out of order": sum(v.out_of_order for v in verdicts),
-        "never sent": sum(v.unexpected for v in verdicts),
+        "sent": sum(one.sent for one in comparisons),
+        "stored": sum(one.stored for one in comparisons),
+        "conflated": sum(one.conflated for one in comparisons),
+        "healed": sum(one.healed for one in comparisons),
+        "repaired": sum(one.repaired for one in comparisons),
+        "lost": sum(one.lost for one in comparisons),
+        "duplicated": sum(one.duplicated for one in comparisons),
+        "out of order": sum(one.out_of_order for one in comparisons),
+        "never sent": sum(one.unexpected for one in comparisons),
         "malformed": audit.malformed,
     }
     always = ("sent", "stored", "lost", "duplicated", "out of order")
     parts = [f"{value:,} {name}" for name, value in sums.items() if value or name in always]
-    differ = sum(v.bytes_equal is False for v in verdicts)
+    differ = sum(one.bytes_equal is False for one in comparisons)
     parts.append(f"bytes differ on {differ} streams" if differ else "bytes equal")
-    return f"{'PASSED' if good else 'FAILED'}: {', '.join(parts)}, {latency_text(audit)}"
+    return f"{'PASSED' if passed else 'FAILED'}: {', '.join(parts)}, {latency_text(audit)}"
 
 
 def latency_text(audit: Audit) -> str:
-    """Of all streams together, from the relay's socket to the consumer."""
+    """Latency over all streams, from the relay's socket to the consumer."""
     latency = audit.latency()
     p50, p99 = ((ns / 1e6 if ns else None) for ns in (latency.quantile(0.5), latency.quantile(0.99)))
     return f"p50 {millis(p50)} ms, p99 {millis(p99)} ms"
 
 
-def verdict_table(
-    verdicts: Sequence[StreamComparison], *, width: int = MAX_WIDTH, colour: bool = False
+def comparison_table(
+    comparisons: Sequence[StreamComparison], *, width: int = MAX_WIDTH, colour: bool = False
 ) -> list[str]:
-    conflating = any(verdict.conflated for verdict in verdicts)
+    conflating = any(comparison.conflated for comparison in comparisons)
     columns = [
         Column("stream", 0, right=False),
         Column("sent", 8),
@@ -58,10 +58,10 @@ def verdict_table(
         Column("p50 ms", 6),
         Column("p99 ms", 6),
     ]
-    names = short([verdict.stream for verdict in verdicts])
+    names = short([comparison.stream for comparison in comparisons])
     cells = [
-        _verdict_cells(name, verdict, conflating=conflating)
-        for name, verdict in zip(names, verdicts, strict=True)
+        _comparison_cells(name, comparison, conflating=conflating)
+        for name, comparison in zip(names, comparisons, strict=True)
     ]
     return _table(columns, cells, width, colour=colour)
 
@@ -86,23 +86,23 @@ def audit_table(audits: Sequence[StreamAudit], *, width: int = MAX_WIDTH, colour
 def _table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int, *, colour: bool
 ) -> list[str]:
-    fit = fitted(columns, min(width, MAX_WIDTH), _LEAST_NAME)
+    fit = fit_columns(columns, min(width, MAX_WIDTH), _MIN_NAME_WIDTH)
     return [header(fit, colour=colour), *(row(fit, cells, colour=colour) for cells in rows)]
 
 
-def _verdict_cells(name: str, verdict: StreamComparison, *, conflating: bool) -> list[Cell]:
-    equal = {True: "equal", False: "DIFFER", None: "-"}[verdict.bytes_equal]
+def _comparison_cells(name: str, comparison: StreamComparison, *, conflating: bool) -> list[Cell]:
+    equal = {True: "equal", False: "DIFFER", None: "-"}[comparison.bytes_equal]
     return [
         Cell(name),
-        Cell(count(verdict.sent)),
-        Cell(count(verdict.stored), Tone.BAD if verdict.unexpected else Tone.PLAIN),
-        *([Cell(count(verdict.conflated))] if conflating else []),
-        _fault(verdict.lost),
-        _fault(verdict.duplicated),
-        _fault(verdict.out_of_order),
-        Cell(equal, Tone.BAD if verdict.bytes_equal is False else Tone.PLAIN),
-        Cell(millis(verdict.p50_ms)),
-        Cell(millis(verdict.p99_ms)),
+        Cell(count(comparison.sent)),
+        Cell(count(comparison.stored), Tone.BAD if comparison.unexpected else Tone.PLAIN),
+        *([Cell(count(comparison.conflated))] if conflating else []),
+        _fault(comparison.lost),
+        _fault(comparison.duplicated),
+        _fault(comparison.out_of_order),
+        Cell(equal, Tone.BAD if comparison.bytes_equal is False else Tone.PLAIN),
+        Cell(millis(comparison.p50_ms)),
+        Cell(millis(comparison.p99_ms)),
     ]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cli.display.status import MAX_WIDTH
-from cli.display.terminal import Cell, Column, Tone, fitted, header, row, short
+from cli.display.terminal import Cell, Column, Tone, fit_columns, header, row, short
 from relay.losses.report import LossRecord, LossReport, LossState
 from relay.primitives.text import age, count, utc
 
-_LEAST_NAME = 14
+_MIN_NAME_WIDTH = 14
 
 
 def loss_table(report: LossReport, *, width: int = MAX_WIDTH, colour: bool = False) -> list[str]:
@@ -23,7 +23,7 @@ def loss_table(report: LossReport, *, width: int = MAX_WIDTH, colour: bool = Fal
         Column("from", 19, right=False),
         Column("for", 7),
     ]
-    fit = fitted(columns, width, _LEAST_NAME)
+    fit = fit_columns(columns, width, _MIN_NAME_WIDTH)
     names = short([record.entry.stream for record in report.records])
     lines = [header(fit, colour=colour)]
     lines += [
@@ -49,19 +49,19 @@ def _cells(name: str, record: LossRecord) -> Sequence[Cell]:
 
 
 def total_sentence(report: LossReport) -> str:
-    """The whole ledger in one sentence."""
+    """The totals of the ledger in one sentence."""
     parts = [f"{report.open:,} {_events(report.open)} lost and not healed"]
     if report.suspect:
         parts.append(f"{report.suspect:,} of them unconfirmed")
     if report.uncounted:
-        parts.append(f"{_holes(report.uncounted)} whose events nobody can count")
+        parts.append(f"{_gaps(report.uncounted)} whose events cannot be counted")
     parts.append(f"{report.healed:,} healed in their place")
     parts.append(f"{report.repaired:,} repaired later")
-    return f"{_holes(len(report.records))}: {', '.join(parts)}"
+    return f"{_gaps(len(report.records))}: {', '.join(parts)}"
 
 
-def _holes(number: int) -> str:
-    return f"{number:,} hole{'' if number == 1 else 's'}"
+def _gaps(number: int) -> str:
+    return f"{number:,} gap{'' if number == 1 else 's'}"
 
 
 def _events(number: int) -> str:

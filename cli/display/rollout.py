@@ -1,32 +1,36 @@
-"""What applying a configuration came to, as lines for people. Pure."""
+"""The rollout of a configuration as lines of text. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from relay.control.rollout import Rollout, _by_key
-from relay.model.stats import StreamStats
+from relay.control.rollout import Rollout
+from relay.model.stats import RelayStatus, StreamStats
 from relay.primitives.text import count
 
 
 def lines(done: Rollout) -> Iterator[str]:
-    """For people: every stream that was touched, then the publishers before and after."""
+    """Every stream that was changed, then the number of publishers before and after."""
     new, old = _by_key(done.now), _by_key(done.before)
     ended = {one.key: one for one in done.now.ended}
     for key in old:
         if key not in new:
-            yield f"{key}: {parting(ended.get(key))}"
+            yield f"{key}: {drained_text(ended.get(key))}"
     for key in done.renewed:
         if key in new:
-            yield f"{key}: {arrival(new[key])}"
+            yield f"{key}: {subscribed_text(new[key])}"
     kept = [key for key in new if key in old and key not in done.renewed]
     yield f"{len(kept)} stream{'s' if len(kept) != 1 else ''} not touched"
     yield f"before: {done.before.scale.summary}"
     yield f"after:  {done.now.scale.summary}: {done.now.scale.reason}"
 
 
-def arrival(stats: StreamStats) -> str:
+def _by_key(status: RelayStatus) -> dict[str, StreamStats]:
+    return {one.key: one for one in status.streams}
+
+
+def subscribed_text(stats: StreamStats) -> str:
     if not stats.subscribed_at_ns:
         return "not subscribed yet"
     subscribed = f"subscribed at {_clock(stats.subscribed_at_ns)}"
@@ -36,7 +40,7 @@ def arrival(stats: StreamStats) -> str:
     return f"{subscribed}, first data at {_clock(stats.first_data_at_ns)}, {later_s:.2f} s later"
 
 
-def parting(stats: StreamStats | None) -> str:
+def drained_text(stats: StreamStats | None) -> str:
     if stats is None:
         return "removed; it gave no final figures, and its journal holds what it had"
     if stats.backlog_count:

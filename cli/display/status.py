@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cli.display.terminal import Cell, Column, Tone, bar, fitted, header, paint, row, short
+from cli.display.terminal import Cell, Column, Tone, bar, fit_columns, header, paint, row, short
 from relay.model.stats import PublisherStats, RelayStatus, StreamState, StreamStats
 from relay.primitives.text import age, clip, count, millis, rate
 
 MAX_WIDTH = 100
-# The backlog bars share one scale; below this many events a full bar would cry wolf.
-LEAST_FULL_BAR = 1000
+# All backlog bars share one scale. A full bar means at least this many events, so that a few do not look
+# alarming.
+MIN_FULL_BAR = 1000
 LATE_S = 1.0
 BUSY_LOAD = 0.85
 _BAR_WIDTH = 12
 _NARROW = 96
-_LEAST_NAME = 14
+_MIN_NAME_WIDTH = 14
 
 _STATE_TONES = {
     StreamState.CONNECTING: Tone.WARN,
@@ -29,7 +30,7 @@ _STATE_TONES = {
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far something is, in seconds or events; `note` says what happens now."""
+    """Progress of a phase, in seconds or events; `note` says what happens now."""
 
     done: float
     total: float
@@ -60,7 +61,7 @@ def render(
 
 
 def summary_line(status: RelayStatus, width: int = MAX_WIDTH) -> str:
-    """The whole relay in one line, for logs and for output that is not a terminal."""
+    """The relay in one line, for logs and for output that is not a terminal."""
     live = sum(s.state is StreamState.LIVE for s in status.streams)
     backlog = sum(s.backlog_count for s in status.streams)
     parts = [
@@ -90,8 +91,8 @@ def _headline(status: RelayStatus) -> str:
 
 def _stream_lines(streams: Sequence[StreamStats], width: int, *, colour: bool) -> list[str]:
     wide = width >= _NARROW
-    columns = fitted(_stream_columns(wide=wide), width, _LEAST_NAME)
-    full = max(LEAST_FULL_BAR, *(s.backlog_count for s in streams), 0)
+    columns = fit_columns(_stream_columns(wide=wide), width, _MIN_NAME_WIDTH)
+    full = max(MIN_FULL_BAR, *(s.backlog_count for s in streams), 0)
     venues = len({s.venue for s in streams}) > 1
     lines = [header(columns, colour=colour)]
     for stream in streams:
@@ -107,7 +108,7 @@ def _critical_lines(streams: Sequence[StreamStats]) -> list[str]:
         return []
     ready = sum(one.warm is not None and one.warm.ready for one in critical)
     takeovers = sum(one.takeovers for one in critical)
-    return [f"critical: {ready} of {len(critical)} with a warm leg that is ready, takeovers: {takeovers}"]
+    return [f"critical: {ready} of {len(critical)} with a standby that is ready, takeovers: {takeovers}"]
 
 
 def _stream_columns(*, wide: bool) -> list[Column]:
@@ -126,7 +127,7 @@ def _stream_columns(*, wide: bool) -> list[Column]:
 
 
 def _stream_cells(stream: StreamStats, full: int, *, name_venue: bool) -> list[Cell]:
-    """Without a bar if `full`, the backlog of a full one, is 0."""
+    """`full` is the backlog of a full bar; 0 leaves the bar out."""
     late = Tone.WARN if stream.backlog_age_s >= LATE_S else Tone.PLAIN
     name = stream.key if name_venue else stream.stream
     bars = [Cell(bar(stream.backlog_count / full, _BAR_WIDTH), late)] if full else []
@@ -159,7 +160,7 @@ def _total_cells(streams: Sequence[StreamStats], *, wide: bool) -> list[Cell]:
 
 
 def _publisher_lines(publishers: Sequence[PublisherStats], width: int, *, colour: bool) -> list[str]:
-    columns = fitted(
+    columns = fit_columns(
         [
             Column("publisher", 14, right=False),
             Column("load", 12, right=False),
@@ -169,7 +170,7 @@ def _publisher_lines(publishers: Sequence[PublisherStats], width: int, *, colour
             Column("streams", 0, right=False),
         ],
         width,
-        _LEAST_NAME,
+        _MIN_NAME_WIDTH,
     )
     lines = [header(columns, colour=colour)]
     lines += [row(columns, _publisher_cells(publisher), colour=colour) for publisher in publishers]

@@ -1,5 +1,6 @@
-"""What `status` tells below its table: is it ready, who is hot, what is stopped, who changed what, where the
-page is."""
+"""The lines of `status` below its table: readiness, critical streams, stopped streams, changes, the
+status page.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +11,23 @@ from relay.model.stats import Health, PageStatus, RelayStatus, StreamStats, Warm
 from relay.primitives.text import clip, count
 
 CHANGES_SHOWN = 5
-# Commands and paths are there to be copied, so a narrow terminal wraps them.
-LONGEST = 400
+# Commands and paths are meant to be copied, so a narrow terminal wraps these lines and does not cut them.
+MAX_LINE = 400
 
 
-def footnotes(status: RelayStatus) -> list[str]:
-    return [clip(line, LONGEST) for line in _lines(status)]
+def status_notes(status: RelayStatus) -> list[str]:
+    return [clip(line, MAX_LINE) for line in _lines(status)]
 
 
 def page_line(page: PageStatus) -> str:
-    """Where the page is, and what it takes to change anything there."""
+    """Where the page is, and which token allows changes there."""
     allowed = f"its buttons take the token in {page.token_file}" if page.token_file else "read-only"
     return f"status page: {page.url}   {allowed}"
 
 
 def _lines(status: RelayStatus) -> Iterator[str]:
-    yield from _of_health(status.health)
-    yield from (_of_legs(one) for one in status.streams if one.critical)
+    yield from _health_lines(status.health)
+    yield from (_critical_line(one) for one in status.streams if one.critical)
     for one in status.stopped:
         yield f"stopped: {one.key}, by {one.who} at {_clock(one.at_ns)}; `driver.py resume` starts it again"
     for change in reversed(status.changes[-CHANGES_SHOWN:]):
@@ -35,25 +36,29 @@ def _lines(status: RelayStatus) -> Iterator[str]:
         yield page_line(status.page)
 
 
-def _of_legs(hot: StreamStats) -> str:
-    key = hot.key
-    took_over = f", {hot.takeovers} takeover{'s' if hot.takeovers != 1 else ''}" if hot.takeovers else ""
-    return f"critical: {key} is hot on {_place(hot.node, hot.pid)}, {_standby(hot.warm)}{took_over}"
+def _critical_line(stream: StreamStats) -> str:
+    active = f"critical: {stream.key} is active on {_location(stream.node, stream.pid)}"
+    parts = [active, _standby(stream.warm)]
+    if stream.takeovers:
+        parts.append(f"{stream.takeovers} takeover{'s' if stream.takeovers != 1 else ''}")
+    return ", ".join(parts)
 
 
 def _standby(warm: WarmLeg | None) -> str:
     if warm is None:
-        return "with no warm leg"
+        return "with no standby"
     word = "ready" if warm.ready else "not ready yet"
-    return f"warm on {_place(warm.node, warm.pid)} and {word}, {count(warm.remembered)} events remembered"
+    return (
+        f"standby on {_location(warm.node, warm.pid)} and {word}, {count(warm.remembered)} events remembered"
+    )
 
 
-def _place(node: str, pid: int) -> str:
-    """Ray's names of nodes have 56 digits, of which the first tell them apart."""
+def _location(node: str, pid: int) -> str:
+    """Ray's node ids have 56 hexadecimal digits; the first eight distinguish them."""
     return f"node {node[:8]} (pid {pid})"
 
 
-def _of_health(health: Health) -> Iterator[str]:
+def _health_lines(health: Health) -> Iterator[str]:
     if not health.not_ready and not health.unhealthy:
         yield "ready: every stream has delivered, and NATS acknowledges"
     for reason in health.unhealthy:

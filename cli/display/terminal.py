@@ -1,4 +1,4 @@
-"""Text for terminals: numbers in few characters, bars, columns. Pure; the caller says width and colour."""
+"""Text for terminals: columns, bars and colours. Pure; the caller gives width and colour."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`width` 0 takes what the others leave; numbers stand right, words left."""
+    """`width` 0 takes what the others leave; `right` aligns numbers to the right."""
 
     title: str
     width: int
@@ -38,7 +38,7 @@ class Cell:
     tone: Tone = Tone.PLAIN
 
 
-def fitted(columns: Sequence[Column], width: int, least: int) -> list[Column]:
+def fit_columns(columns: Sequence[Column], width: int, least: int) -> list[Column]:
     """The columns with the one of width 0 given the rest of `width`, but not under `least`."""
     taken = sum(column.width for column in columns) + len(columns) - 1
     rest = max(least, width - taken)
@@ -58,14 +58,14 @@ def paint(text: str, tone: Tone, *, colour: bool) -> str:
 
 
 def bar(share: float, width: int) -> str:
-    """Anything above nothing shows at least one block."""
+    """`width` blocks, of which `share` are full: at least one for any share above 0."""
     share = min(1.0, max(0.0, share))
     full = round(share * width) or int(share > 0)
     return _FULL * full + _EMPTY * (width - full)
 
 
 def short(keys: Sequence[str]) -> list[str]:
-    """Streams' keys without the venue, where all are of one."""
+    """Streams' keys, without the venue if all are of the same one."""
     venues = {key.partition(":")[0] for key in keys}
     return [key if len(venues) > 1 else key.partition(":")[2] for key in keys]
 

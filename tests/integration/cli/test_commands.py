@@ -225,7 +225,7 @@ def test_losses_shows_open_and_healed_holes_with_totals(config: Path, nats_serve
     asyncio.run(store_ledger(nats_server, [LOST, DEPTH, REPAIRED]))
     done = losses(config, nats_server)
     assert done.returncode == 0, done.stderr
-    assert "2 holes: 2 events lost and not healed, 2 of them unconfirmed, 1 hole whose" in done.stdout
+    assert "2 gaps: 2 events lost and not healed, 2 of them unconfirmed, 1 gap whose" in done.stdout
     assert "not healed: REST did not answer" in done.stdout
     found = json.loads(losses(config, nats_server, "--json", "--stream", "btcusdt@trade").stdout)
     (hole,) = found["holes"]

@@ -22,7 +22,7 @@ from cli.display.terminal import Tone
 with Screen() as screen:
     screen.draw(["first", "second"], "plain")
     screen.draw(["third"], "plain")
-    screen.say("done", Tone.GOOD)
+    screen.print_line("done", Tone.GOOD)
 """
 
 
@@ -106,7 +106,7 @@ while lines > moment:
         sys.settrace(on_line)
         interrupts.wait(0.01)
         sys.settrace(None)
-        assert interrupts.asked == (lines > moment), moment
+        assert interrupts.stop_requested == (lines > moment), moment
     moment += 1
 print(moment)
 """
@@ -120,7 +120,7 @@ def test_a_signal_at_any_moment_of_a_wait_ends_it() -> None:
 
 
 def test_only_the_second_signal_breaks_off_what_takes_long() -> None:
-    with Interrupts() as interrupts, interrupts.breaking_off():
+    with Interrupts() as interrupts, interrupts.interruptible():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

@@ -76,7 +76,7 @@ def test_critical_streams_share_a_line_and_without_them_there_is_none() -> None:
         a_stream("c@trade", critical=True),
     )
     line = line_of(render(a_status(*streams)), "critical")
-    assert line == "critical: 1 of 3 with a warm leg that is ready, takeovers: 2"
+    assert line == "critical: 1 of 3 with a standby that is ready, takeovers: 2"
     assert not [line for line in render(a_status()) if line.startswith("critical")]
 
 

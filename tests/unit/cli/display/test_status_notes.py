@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cli.display.status_notes import footnotes
+from cli.display.status_notes import status_notes
 from relay.model.stats import RelayStatus, ScaleMode, ScaleStatus, StreamStats
 from tests.support.fakes import stream_stats, warm_stats
 
@@ -19,18 +19,18 @@ def said(*streams: StreamStats) -> list[str]:
         scale=ScaleStatus(mode=ScaleMode.AUTO, wanted=2, actual=2, min=1, max=6, reason="rate"),
         streams=streams, publishers=(),
     )  # fmt: skip
-    return [line for line in footnotes(status) if line.startswith("critical")]
+    return [line for line in status_notes(status) if line.startswith("critical")]
 
 
 def test_both_legs_are_named_with_their_places() -> None:
     assert said(replace(HOT, warm=WARM, takeovers=1)) == [
-        "critical: usdm:btcusdt@trade is hot on node 01234567 (pid 10),"
-        " warm on node fedcba98 (pid 12) and ready, 3 events remembered, 1 takeover"
+        "critical: usdm:btcusdt@trade is active on node 01234567 (pid 10),"
+        " standby on node fedcba98 (pid 12) and ready, 3 events remembered, 1 takeover"
     ]
     assert "and not ready yet" in said(replace(HOT, warm=replace(WARM, ready=False)))[0]
 
 
 def test_a_missing_leg_is_said_and_other_streams_are_not() -> None:
     assert said(HOT, stream_stats("usdm:ethusdt@trade")) == [
-        "critical: usdm:btcusdt@trade is hot on node 01234567 (pid 10), with no warm leg"
+        "critical: usdm:btcusdt@trade is active on node 01234567 (pid 10), with no standby"
     ]

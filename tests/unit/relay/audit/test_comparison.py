@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cli.display.audit import audit_table, total_line, verdict_table
+from cli.display.audit import audit_table, comparison_table, total_line
 from relay.audit.audit import Audit
 from relay.audit.comparison import Sent, StreamComparison, compare
 from relay.audit.stream_audit import StreamAudit
@@ -54,7 +54,7 @@ def test_more_than_was_sent_is_not_good() -> None:
 def test_repaired_events_are_not_lost_but_not_in_order_either() -> None:
     late = verdict(replace(found(7), repaired=2, mended=((8, 9),)))
     assert (late.lost, late.bytes_equal, late.passed) == (0, None, True)
-    assert "2 repaired" in total_line([late], Audit(gap_rule), good=True)
+    assert "2 repaired" in total_line([late], Audit(gap_rule), passed=True)
 
 
 def test_what_rest_gave_of_a_time_without_a_socket_counts_as_sent() -> None:
@@ -82,16 +82,16 @@ def test_duplicates_and_disorder_are_not_good() -> None:
 
 
 def test_one_line_says_it_all() -> None:
-    assert total_line([verdict(found(9))], Audit(gap_rule), good=True) == (
+    assert total_line([verdict(found(9))], Audit(gap_rule), passed=True) == (
         "PASSED: 9 sent, 9 stored, 0 lost, 0 duplicated, 0 out of order, bytes equal, p50 - ms, p99 - ms"
     )
-    assert total_line([verdict(found(8, duplicated=3))], Audit(gap_rule), good=False).startswith(
+    assert total_line([verdict(found(8, duplicated=3))], Audit(gap_rule), passed=False).startswith(
         "FAILED: 9 sent, 8 stored, 1 lost, 3 duplicated, 0 out of order"
     )
 
 
 def test_the_tables_fit_and_hold_the_figures() -> None:
-    lines = verdict_table([verdict(found(7), conflated=2)], width=80)
+    lines = comparison_table([verdict(found(7), conflated=2)], width=80)
     assert lines[1].split() == ["btcusdt@trade", "9", "7", "2", "0", "0", "0", "-", "0.80", "2.00"]
     assert audit_table([found(7)])[1].split() == [
         "btcusdt@trade",

@@ -49,7 +49,7 @@ def test_totals_count_each_event_once() -> None:
     report = report_losses([LOST, replace(SETTLED, first_id=13, count=8), TICKER, TICKER])
     assert (report.open, report.repaired, report.healed, report.uncounted, report.suspect) == (2, 8, 0, 2, 2)
     assert total_sentence(report) == (
-        "3 holes: 2 events lost and not healed, 2 of them unconfirmed, 2 holes whose events nobody can count,"
+        "3 gaps: 2 events lost and not healed, 2 of them unconfirmed, 2 gaps whose events cannot be counted,"
         " 0 healed in their place, 8 repaired later"
     )
 
