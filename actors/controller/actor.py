@@ -21,8 +21,8 @@ from pathlib import Path
 from actors.controller.heartbeat import Beat, HeartbeatSender, beat_now
 from actors.controller.jetstream_keeper import Ensure, ensure_now
 from actors.controller.page_server import PageSupervisor
-from actors.controller.publisher_pool import Plan
-from actors.controller.tick import TICK_S, ReconcileLoop
+from actors.controller.plan import Plan
+from actors.controller.reconcile_loop import TICK_S, ReconcileLoop
 from relay.adapters.nats.login import login_proofs
 from relay.config import Config
 from relay.config.diff import differences, unchanged_streams
@@ -61,7 +61,7 @@ class Controller:
         end: Callable[[int], object] = os._exit,
         blind_s: float = BLIND_S,
     ) -> None:
-        self._facts = ControlStore(cluster)
+        self._store = ControlStore(cluster)
         self._host = host
         self._started_at = time.monotonic()
         self._lock = threading.Lock()
@@ -70,7 +70,7 @@ class Controller:
         self._recovered = threading.Event()
         self._plan: Plan | None = None
         self._drain_s: float | None = None
-        self._tick = ReconcileLoop(cluster, host, self._facts, ensure)
+        self._loop = ReconcileLoop(cluster, host, self._store, ensure)
         self._history = History(str(time.time_ns()))
         self._history_lock = threading.Lock()
         self._own_token_file: Path | None = None
@@ -89,11 +89,11 @@ class Controller:
 
         Raises ClusterError before the first configuration came and was looked at.
         """
-        status = self._tick.status
+        status = self._loop.report.status
         if status is None:
             raise ClusterError("the controller has just started and has not looked at the relay yet")
         now = time.monotonic()
-        blind_s = self._tick.blind_s(now)
+        blind_s = self._loop.report.blind_s(now)
         blind = BLIND.format(blind_s) if blind_s >= self._blind_s else ""
         # NATS being away is told by whoever notices it first.
         found = (blind, *status.problems, self._page.problem, self._heart.problem)
@@ -102,12 +102,12 @@ class Controller:
             status,
             uptime_s=now - self._started_at,
             problems=problems,
-            health=self._tick.health(now),
+            health=self._loop.report.health(now),
             page=self._page.status,
         )
 
     def health(self) -> Health:
-        return self._tick.health(time.monotonic())
+        return self._loop.report.health(time.monotonic())
 
     def history(self, after: int) -> bytes:
         """What the page's charts need, as JSON: see relay.observability.history."""
@@ -121,16 +121,16 @@ class Controller:
             if count is not None and not 1 <= count <= streams:
                 raise UsageError(f"{count} publishers for {streams} streams; take 1 to {streams}, or auto")
             scaling = Scaling(count, display_name(who), time.time_ns())
-            self._facts.save_scaling(scaling)
+            self._store.save_scaling(scaling)
             what = "publishers left to the load" if count is None else f"publishers set to {count}"
             self._plan = plan = self._noted(replace(plan, scaling=scaling), who, what)
-        return self._tick.pool.status(plan)
+        return self._loop.pool.status(plan)
 
     def drain_publisher(self, name: str, who: str) -> None:
         """Its streams move to others and it ends; another one is made where the wanted number says so."""
         with self._changing() as plan:
             name = publisher_name(name, [one.publisher for one in self.status().publishers])
-            self._tick.retire(name)
+            self._loop.retire(name)
             self._plan = self._noted(plan, who, f"publisher {name} drained")
 
     def stop_stream(self, stream: str, who: str) -> str:
@@ -180,11 +180,11 @@ class Controller:
     def drain(self, deadline_s: float) -> TakenDown:
         """Drain and remove every stream, then every publisher; afterwards nothing is started any more."""
         with self._lock:
-            self._facts.forget_running()
+            self._store.forget_running()
             self._drain_s = deadline_s
         self._wake.set()
-        self._tick.ended.wait(deadline_s + TAKE_DOWN_GRACE_S)
-        return self._tick.taken_down()
+        self._loop.ended.wait(deadline_s + TAKE_DOWN_GRACE_S)
+        return self._loop.taken_down()
 
     def stop(self) -> None:
         """For a plain instance; Ray ends the process instead."""
@@ -193,7 +193,7 @@ class Controller:
         self._thread.join()
         self._page.close()
         self._heart.close()
-        self._tick.close()
+        self._loop.close()
 
     def _check_secrets(self, config: Config, proofs: Mapping[str, str]) -> None:
         for path, proof in login_proofs(config.nats, self._host.secret).items():
@@ -215,12 +215,12 @@ class Controller:
 
     def _noted(self, plan: Plan, who: str, what: str) -> Plan:
         changes = with_change(plan.changes, who, what, time.time_ns())
-        self._facts.save_changes(changes)
+        self._store.save_changes(changes)
         _log.info("%s, by %s", changes[-1].what, changes[-1].who)
         return replace(plan, changes=changes)
 
     def _stopped(self, plan: Plan, stopped: Mapping[str, StoppedStream], who: str, what: str) -> Plan:
-        self._facts.save_stopped(stopped)
+        self._store.save_stopped(stopped)
         return self._noted(replace(plan, stopped=stopped), who, what)
 
     def _changed_plan(self, before: Plan | None, config: Config) -> Plan:
@@ -233,17 +233,17 @@ class Controller:
         stopped: Mapping[str, StoppedStream] = {}
         if before is not None and before.stopped:
             stopped = still_stopped(before.stopped, unchanged_streams(before.running.config, config))
-            self._facts.save_stopped(stopped)
-        self._facts.save_scaling(scaling)
-        self._facts.save_running(running)
+            self._store.save_stopped(stopped)
+        self._store.save_scaling(scaling)
+        self._store.save_running(running)
         return Plan(running, scaling, stopped, before.changes if before else ())
 
     def _recover(self) -> None:
-        running = self._facts.running()
+        running = self._store.running()
         if running is not None:
-            scaling = self._facts.scaling() or _configured_scaling(running.config)
-            self._plan = Plan(running, scaling, self._facts.stopped(), self._facts.changes())
-        self._own_token_file = self._facts.page_token_file()
+            scaling = self._store.scaling() or _configured_scaling(running.config)
+            self._plan = Plan(running, scaling, self._store.stopped(), self._store.changes())
+        self._own_token_file = self._store.page_token_file()
         self._recovered.set()
 
     def _wait_recovered(self) -> None:
@@ -267,16 +267,16 @@ class Controller:
             if not self._recovered.is_set():
                 self._recover()
             if self._drain_s is not None:
-                period_s = self._tick.close_down(self._drain_s, began)
+                period_s = self._loop.close_down(self._drain_s, began)
             elif self._plan is not None:
-                period_s = self._tick.bring_to(self._plan, began)
-                self._tell(self._plan.running.config)
+                period_s = self._loop.bring_to(self._plan, began)
+                self._publish(self._plan.running.config)
         except SluiceError as error:
             _log.warning("a look at the relay failed: %s", error)
-            self._tick.failed(error)
+            self._loop.report.failed(error)
         return max(0.0, began + period_s - time.monotonic())
 
-    def _tell(self, config: Config) -> None:
+    def _publish(self, config: Config) -> None:
         """Keep the page where the configuration wants it, its charts going, and the heart beating."""
         token_file = config.page.token_file or self._own_token_file
         now = time.monotonic()

@@ -1,10 +1,8 @@
-"""The number of publishers: what people asked for, what the load needs, and what is said about it."""
+"""The number of publishers: what operators asked for, what the load needs, and how it is reported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
+from actors.controller.plan import Plan
 from relay.control.autoscale import (
     FIRST_CAPACITY_PER_S,
     PublisherLoad,
@@ -15,22 +13,11 @@ from relay.control.autoscale import (
 )
 from relay.control.observation import ClusterView
 from relay.control.reconcile import Observed
-from relay.control.store import Running, Scaling
 from relay.model.actors import ActorId, Role, Silence
-from relay.model.stats import Change, ScaleMode, ScaleStatus, StoppedStream
+from relay.model.stats import ScaleMode, ScaleStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What people asked for, the streams that they stopped, and their last changes, oldest first."""
-
-    running: Running
-    scaling: Scaling
-    stopped: Mapping[str, StoppedStream] = field(default_factory=dict)
-    changes: tuple[Change, ...] = ()
-
-
-class Pool:
+class PublisherPool:
     def __init__(self) -> None:
         self._state: ScaleState | None = None
         self._status: ScaleStatus | None = None

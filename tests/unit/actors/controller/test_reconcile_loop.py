@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from actors.controller.publisher_pool import Plan
-from actors.controller.tick import ReconcileLoop
+from actors.controller.plan import Plan
+from actors.controller.reconcile_loop import ReconcileLoop
 from relay.config import parse_config
 from relay.control.reconcile import MUTE_LIMIT_S
 from relay.control.store import ControlStore, Running, Scaling
@@ -50,14 +50,14 @@ class Relay:
 
     def restart(self) -> None:
         """As after a kill of the controller: only the cluster and its facts remain."""
-        self.tick = ReconcileLoop(
+        self.loop = ReconcileLoop(
             self.cluster, self.host, ControlStore(self.cluster), self.ensure or (lambda nats, streams: None)
         )
 
     def run(self, seconds: float = 5.0) -> None:
         until = self.now + seconds
         while self.now < until:
-            self.now += self.tick.bring_to(self.plan, self.now)
+            self.now += self.loop.bring_to(self.plan, self.now)
 
     def set_count(self, count: int | None) -> None:
         self.plan = replace(self.plan, scaling=Scaling(count, "test", 0))
@@ -121,7 +121,7 @@ def test_a_new_controller_takes_up_the_drain_of_its_predecessor(relay):
     relay.run(30)
     relay.set_count(1)
     while not any(stats.draining for stats in relay.cluster.publishers.values()):
-        relay.now += relay.tick.bring_to(relay.plan, relay.now)
+        relay.now += relay.loop.bring_to(relay.plan, relay.now)
     relay.restart()
     relay.run(5)
     assert len(relay.cluster.publishers) == 1
@@ -134,7 +134,7 @@ def test_a_mute_stream_is_replaced_and_gets_its_publisher_back(relay):
     relay.run(MUTE_LIMIT_S + 3)
     assert relay.cluster.created[key] == 2
     assert relay.cluster.streams[key.key].publisher == "p0"
-    assert relay.tick.status.unreachable == ()
+    assert relay.loop.report.status.unreachable == ()
 
 
 def test_an_actor_that_is_being_restarted_is_left_alone(relay):
@@ -149,7 +149,7 @@ def test_an_actor_that_always_fails_is_tried_ever_less_often(relay):
     relay.cluster.silent[key] = Silence.GONE
     relay.run(60)
     assert 4 <= relay.cluster.created[key] <= 8
-    assert any("btcusdt@trade failed to start" in problem for problem in relay.tick.status.problems)
+    assert any("btcusdt@trade failed to start" in problem for problem in relay.loop.report.status.problems)
 
 
 def test_streams_that_fled_a_dead_publisher_stay_where_they_are(relay):
@@ -215,9 +215,9 @@ def test_closing_down_drains_everything_and_keeps_the_last_figures(relay):
     relay.cluster.change("usdm:btcusdt@trade", spilled=4)
     relay.cluster.silent[stream("ethusdt@trade")] = Silence.STARTING
     for _ in range(20):
-        relay.now += relay.tick.close_down(5.0, relay.now)
-    ended = relay.tick.taken_down()
-    assert relay.tick.ended.is_set()
+        relay.now += relay.loop.close_down(5.0, relay.now)
+    ended = relay.loop.taken_down()
+    assert relay.loop.ended.is_set()
     assert relay.cluster.actors() == frozenset()
     assert relay.cluster.left_behind == []
     assert ended.left == 4
@@ -229,21 +229,21 @@ def test_the_status_tells_who_is_silent_and_since_when_nothing_starts(relay):
     relay.cluster.stuck.add(publisher("p1"))
     relay.set_count(2)
     relay.run(20)
-    status = relay.tick.status
+    status = relay.loop.report.status
     assert status.unreachable == ("p1",)
     assert (status.scale.mode, status.scale.wanted, status.scale.actual) == ("fixed", 2, 1)
     assert "publisher p1 has not started" in status.problems[0]
 
 
 def test_streams_stand_in_the_order_of_the_configuration(relay):
-    assert [stats.stream for stats in relay.tick.status.streams] == NAMES
+    assert [stats.stream for stats in relay.loop.report.status.streams] == NAMES
 
 
 def test_a_backlog_brings_publishers_by_itself(relay):
     for key in list(relay.cluster.streams):
         relay.cluster.change(key, queued=300_000, backlog_age_s=9.0)
     relay.run(3)
-    assert relay.tick.status.scale.mode == "auto"
+    assert relay.loop.report.status.scale.mode == "auto"
     assert len(relay.cluster.publishers) == 6
 
 
@@ -259,11 +259,11 @@ def test_jetstream_streams_are_made_until_it_worked():
     seen = set()
     while len(attempts) < 3:
         relay.run(1)
-        seen |= set(relay.tick.status.problems)
+        seen |= set(relay.loop.report.status.problems)
     assert attempts == [len(NAMES)] * 3
     assert seen == {"NATS is away"}
     assert relay.served_by == {"p0": 6}, "streams start without NATS"
-    relay.tick.close()
+    relay.loop.close()
     host.close()
 
 
@@ -277,25 +277,25 @@ def test_a_jetstream_stream_that_was_deleted_is_made_again_and_told():
 
     relay = Relay(host, ensure=ensure)
     relay.run(2)
-    assert relay.tick.status.problems == (), "the first time they are made is no trouble"
+    assert relay.loop.report.status.problems == (), "the first time they are made is no trouble"
     while len(looks) < 4:
         relay.run(1)
     relay.run(2)
-    (problem,) = relay.tick.status.problems
+    (problem,) = relay.loop.report.status.problems
     assert problem.startswith("SLUICE_usdm_btcusdt_trade was deleted or changed in NATS")
-    relay.tick.close()
+    relay.loop.close()
     host.close()
 
 
 def test_what_is_under_way_shows_until_it_is_done(relay):
     relay.run()
-    assert relay.tick.status.pending == ()
+    assert relay.loop.report.status.pending == ()
     relay.plan = Plan(Running(2, config(*NAMES[:-1], "dogeusdt@trade")), relay.plan.scaling)
-    relay.now += relay.tick.bring_to(relay.plan, relay.now)
-    assert set(relay.tick.status.pending) == {f"stream usdm:{NAMES[-1]}", "stream usdm:dogeusdt@trade"}
+    relay.now += relay.loop.bring_to(relay.plan, relay.now)
+    assert set(relay.loop.report.status.pending) == {f"stream usdm:{NAMES[-1]}", "stream usdm:dogeusdt@trade"}
     relay.run()
-    assert relay.tick.status.pending == ()
-    assert [one.stream for one in relay.tick.status.ended] == [NAMES[-1]]
+    assert relay.loop.report.status.pending == ()
+    assert [one.stream for one in relay.loop.report.status.ended] == [NAMES[-1]]
 
 
 def critical(*names: str):
@@ -331,10 +331,10 @@ def test_both_legs_hear_of_their_publishers(paired):
 
 
 def test_the_status_shows_the_hot_leg_and_the_warm_one_beside_it(paired):
-    (shown,) = [one for one in paired.tick.status.streams if one.critical]
+    (shown,) = [one for one in paired.loop.report.status.streams if one.critical]
     assert (shown.node, shown.warm.node) in {("a", "b"), ("b", "a")}
-    assert len(paired.tick.status.streams) == len(NAMES)
-    assert paired.tick.status.problems == ()
+    assert len(paired.loop.report.status.streams) == len(NAMES)
+    assert paired.loop.report.status.problems == ()
 
 
 def test_a_mute_hot_leg_is_made_anew_while_the_other_one_serves(paired):
@@ -344,13 +344,13 @@ def test_a_mute_hot_leg_is_made_anew_while_the_other_one_serves(paired):
         paired.cluster.twins[key], leg=LegState.HOT, epoch=9, takeovers=1, warm=None
     )
     paired.run(2)
-    assert paired.tick.status.unreachable == (f"a leg of {key}",)
-    assert paired.tick.health(paired.now).unhealthy == ()
+    assert paired.loop.report.status.unreachable == (f"a leg of {key}",)
+    assert paired.loop.report.health(paired.now).unhealthy == ()
     created = paired.cluster.created[stream(NAMES[0])]
     paired.run(6)
     assert paired.cluster.created[stream(NAMES[0])] == created + 1
     assert paired.cluster.created[twin(NAMES[0])] == 1
-    (shown,) = [one for one in paired.tick.status.streams if one.critical]
+    (shown,) = [one for one in paired.loop.report.status.streams if one.critical]
     assert (shown.epoch, shown.takeovers) == (9, 1)
 
 
@@ -358,7 +358,7 @@ def test_a_critical_stream_without_a_warm_leg_is_a_problem_after_a_while(paired)
     paired.cluster.silent[twin(NAMES[0])] = Silence.STARTING
     paired.cluster.stuck.add(twin(NAMES[0]))
     paired.run(30)
-    assert any("no warm leg" in problem for problem in paired.tick.status.problems)
+    assert any("no warm leg" in problem for problem in paired.loop.report.status.problems)
 
 
 def test_legs_that_had_one_node_part_once_there_is_another(relay):
@@ -391,9 +391,9 @@ def test_closing_down_drains_the_warm_leg_first_and_keeps_the_hot_ones_figures(p
     paired.cluster.change(key, spilled=4)
     paired.cluster.drained_in_order.clear()
     for _ in range(30):
-        paired.now += paired.tick.close_down(5.0, paired.now)
-    ended = paired.tick.taken_down()
-    assert paired.tick.ended.is_set()
+        paired.now += paired.loop.close_down(5.0, paired.now)
+    ended = paired.loop.taken_down()
+    assert paired.loop.ended.is_set()
     assert paired.cluster.actors() == frozenset()
     assert (ended.left, ended.silent, len(ended.streams)) == (4, (), len(NAMES))
     legs = [actor for actor in paired.cluster.drained_in_order if actor.key == key]

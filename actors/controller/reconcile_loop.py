@@ -1,16 +1,16 @@
-"""One tick of the controller: look, decide, act. Used by one thread; the decisions are pure functions."""
+"""One tick of the controller: observe, decide, act. Used by one thread; the decisions are pure functions."""
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from dataclasses import replace
-from typing import TypedDict
 
 from actors.controller.jetstream_keeper import Ensure, JetStreamKeeper
-from actors.controller.publisher_pool import Plan, Pool
-from relay.config.diff import publisher_revision, revision
+from actors.controller.plan import Plan
+from actors.controller.publisher_pool import PublisherPool
+from actors.controller.status import StatusKeeper, figures, relay_status
+from actors.controller.target import Target
 from relay.control.assign import Placement, assign, keep_failed_over, publish
 from relay.control.autoscale import DRAIN_S
 from relay.control.observation import ClusterView
@@ -27,21 +27,10 @@ from relay.control.reconcile import (
     unsettled,
 )
 from relay.control.standby_pairs import ColocatedPairs, choose_node
-from relay.control.store import ControlStore, Running
-from relay.errors import SluiceError
+from relay.control.store import ControlStore
 from relay.model.actors import ActorId, Role
 from relay.model.assignment import Assignment
-from relay.model.stats import (
-    Health,
-    LegState,
-    PublisherStats,
-    RelayStatus,
-    ScaleStatus,
-    StreamStats,
-    TakenDown,
-)
-from relay.observability.health import Finding, HealthTracker, health_of
-from relay.observability.metric_recording import RelayMetrics
+from relay.model.stats import LegState, ScaleStatus, StreamStats, TakenDown
 from relay.ports import Cluster, Host, Room
 
 _log = logging.getLogger(__name__)
@@ -57,53 +46,19 @@ RETIRED = "retired"
 PUBLISHER_DRAIN_S = 2.0
 
 
-class Figures(TypedDict):
-    streams: tuple[StreamStats, ...]
-    publishers: tuple[PublisherStats, ...]
-    unreachable: tuple[str, ...]
-
-
-class Target:
-    """What the configuration comes to without the stopped streams, worked out once for each change of it."""
-
-    def __init__(self, running: Running, stopped: frozenset[str]) -> None:
-        self.version = running.version
-        self.stopped = stopped
-        self.config = running.config
-        every = {settings.spec.key: settings for settings in running.config.streams}
-        self.settings = {key: settings for key, settings in every.items() if key not in stopped}
-        self.silence_limits_s = {key: one.spec.silence_limit_s for key, one in self.settings.items()}
-        self.streams = {key: revision(settings) for key, settings in self.settings.items()}
-        self.critical = frozenset(key for key, one in self.settings.items() if one.critical)
-        self.publisher_revision = publisher_revision(running.config.nats)
-        self.order = {key: at for at, key in enumerate(every)}
-
-    def label(self, *, twin: bool) -> str | None:
-        """Of the nodes where a stream's actor goes, or its twin."""
-        resources = self.config.resources
-        return (resources.twin_nodes if twin else None) or resources.stream_nodes
-
-
 class ReconcileLoop:
-    """`status` is None before the first look; `ended` is set when `close_down` found nothing left.
+    """`ended` is set when `close_down` found no actor left. `retire` may be called from any thread."""
 
-    `health`, `blind_s` and `retire` may be called from any thread.
-    """
-
-    def __init__(self, cluster: Cluster, host: Host, facts: ControlStore, ensure: Ensure) -> None:
-        self.status: RelayStatus | None = None
+    def __init__(self, cluster: Cluster, host: Host, store: ControlStore, ensure: Ensure) -> None:
+        self.report = StatusKeeper(host)
         self.ended = threading.Event()
-        self.pool = Pool()
+        self.pool = PublisherPool()
         self._cluster = cluster
-        self._host = host
-        self._facts = facts
+        self._store = store
         self._view = ClusterView()
-        self._health = HealthTracker()
         self._colocated = ColocatedPairs()
-        # Of the legs that were made here.
-        self._homes: dict[ActorId, str | None] = {}
-        self._metrics = RelayMetrics(host.metrics)
-        self._judged: tuple[tuple[Finding, ...], float] | None = None
+        # The node of each instance of a critical stream that was made here.
+        self._chosen_nodes: dict[ActorId, str | None] = {}
         self._jetstream = JetStreamKeeper(ensure)
         self._target: Target | None = None
         self._recovered = False
@@ -133,25 +88,8 @@ class ReconcileLoop:
         for instruction in instructions:
             self._act(instruction, target, STREAM_DRAIN_S)
         self._forget_removed(target, observed)
-        self._show(plan, target, scale, unsettled(desired, observed), now)
+        self._report(plan, target, scale, unsettled(desired, observed), now)
         return self._period_s(instructions, observed, now)
-
-    def failed(self, error: SluiceError) -> None:
-        """Tell people that `status` is old, and why."""
-        if self.status is not None:
-            self.status = replace(self.status, problems=(f"the controller is stuck: {error}",))
-
-    def health(self, now: float) -> Health:
-        """As of `now`: what nobody looks at any more gets worse by itself."""
-        if self._closing:
-            return Health(not_ready=("the relay is being taken down",))
-        if self._judged is None:
-            return Health(not_ready=("the controller has not looked at the relay yet",))
-        return health_of(*self._judged, now)
-
-    def blind_s(self, now: float) -> float:
-        """How long ago the relay was seen last; 0 before the first look."""
-        return 0.0 if self._judged is None or self._closing else max(0.0, now - self._judged[1])
 
     def retire(self, publisher: str) -> None:
         """Replace it by another one where one is wanted, once that serves; also if this process ends now."""
@@ -170,14 +108,14 @@ class ReconcileLoop:
         """Act once towards nothing at all. Publishers go after the streams, which need them to drain."""
         if not self._closing:
             self._closing = True
+            self.report.begin_closing()
             self._final.clear()
         observed = self._observe(now)
         if observed.streams or observed.twins:
             observed = replace(observed, publishers={})
         for instruction in reconcile(Desired(streams={}, publishers=0), observed, now):
             self._act(instruction, None, drain_s)
-        if self.status is not None:
-            self.status = replace(self.status, **self._figures())
+        self.report.update_figures(figures(self._view, self._target.order if self._target else {}))
         if not self._cluster.actors():
             self.ended.set()
         return BUSY_TICK_S
@@ -193,13 +131,13 @@ class ReconcileLoop:
 
     def _observe(self, now: float) -> Observed:
         if not self._recovered:
-            self._published = self._facts.assignments()
+            self._published = self._store.assignments()
             self._placed = {
                 stream: Placement(made.publisher)
                 for stream, made in self._published.items()
                 if made.publisher
             }
-            self._revisions = self._facts.revisions()
+            self._revisions = self._store.revisions()
             self._recovered = True
         self._view.update(self._cluster.observe(self._cluster.actors(), LOOK_DEADLINE_S), now)
         drains = {actor: self._cluster.drained(actor) is not None for actor in self._draining}
@@ -224,7 +162,7 @@ class ReconcileLoop:
         reported = max((leg.assignment_version for _, _, leg in observed.legs()), default=0)
         changed = publish(self._published, self._placed, endpoints, reported)
         for stream, assignment in changed.items():
-            self._facts.save_assignment(stream, assignment)
+            self._store.save_assignment(stream, assignment)
         self._published.update(changed)
 
     def _act(self, instruction: Instruction, target: Target | None, drain_s: float) -> None:
@@ -268,9 +206,9 @@ class ReconcileLoop:
 
     def _choose_node(self, actor: ActorId, label: str | None) -> str | None:
         other = ActorId(Role.STREAM if actor.role is Role.TWIN else Role.TWIN, actor.key)
-        there = self._view.nodes_of_legs(actor.key).get(other.role) or self._homes.get(other)
-        homes = [home for one, home in self._homes.items() if home and one != actor]
-        self._homes[actor] = home = choose_node(self._cluster.nodes(label), there, homes)
+        there = self._view.nodes_of_legs(actor.key).get(other.role) or self._chosen_nodes.get(other)
+        homes = [home for one, home in self._chosen_nodes.items() if home and one != actor]
+        self._chosen_nodes[actor] = home = choose_node(self._cluster.nodes(label), there, homes)
         return home
 
     def _separate_pairs(self, target: Target, observed: Observed, now: float) -> list[Instruction]:
@@ -288,7 +226,7 @@ class ReconcileLoop:
 
     def _remember_revision(self, actor: ActorId, made_with: str) -> None:
         self._revisions[actor] = made_with
-        self._facts.save_revision(actor, made_with)
+        self._store.save_revision(actor, made_with)
 
     def _remove(self, actor: ActorId) -> None:
         if actor.role is not Role.PUBLISHER:
@@ -296,9 +234,9 @@ class ReconcileLoop:
         self._cluster.remove(actor)
         self._view.removed(actor)
         self._draining.discard(actor)
-        self._homes.pop(actor, None)
+        self._chosen_nodes.pop(actor, None)
         self._revisions.pop(actor, None)
-        self._facts.forget_revision(actor)
+        self._store.forget_revision(actor)
 
     def _keep_final(self, actor: ActorId) -> None:
         """Of two legs, the figures of the one that was hot."""
@@ -314,7 +252,7 @@ class ReconcileLoop:
         left = target.streams.keys() | observed.streams.keys() | observed.twins.keys()
         for key in self._published.keys() - left:
             del self._published[key]
-            self._facts.forget_assignment(key)
+            self._store.forget_assignment(key)
 
     def _period_s(self, instructions: list[Instruction], observed: Observed, now: float) -> float:
         if instructions:
@@ -323,36 +261,17 @@ class ReconcileLoop:
         under_way = bool(instructions or self._draining or self._view.silences()) or leaving
         return BUSY_TICK_S if under_way and now < self._busy_until else TICK_S
 
-    def _show(
+    def _report(
         self, plan: Plan, target: Target, scale: ScaleStatus, pending: tuple[ActorId, ...], now: float
     ) -> None:
-        problems = self._view.problems()
-        if self._jetstream.problem:
-            problems.insert(0, self._jetstream.problem)
-        self.status = RelayStatus(
-            config_version=target.version,
-            controller_pid=os.getpid(),
-            uptime_s=0.0,
-            delivery=target.config.nats.delivery.value,
-            scale=scale,
-            problems=tuple(problems),
-            pending=tuple(map(str, pending)),
-            ended=tuple(
-                stats for key, stats in self._final.items() if stats is not None and key not in target.streams
-            ),
-            stopped=tuple(plan.stopped.values()),
-            changes=plan.changes,
-            **self._figures(),
+        jetstream_problem = self._jetstream.problem
+        status = relay_status(
+            plan,
+            target,
+            scale,
+            figures(self._view, target.order),
+            problems=filter(None, (jetstream_problem, *self._view.problems())),
+            pending=pending,
+            ended=[stats for stats in self._final.values() if stats is not None],
         )
-        limits = target.silence_limits_s
-        self._judged = self._health.update(self.status, limits, self._jetstream.problem, now), now
-        self._metrics.update(scale, health_of(*self._judged, now))
-        backlog = sum(stats.backlog_count for stats in self.status.streams)
-        self._host.set_title(f"ray::Controller publishers={scale.actual}/{scale.wanted} backlog={backlog}")
-
-    def _figures(self) -> Figures:
-        order = self._target.order if self._target else {}
-        streams = sorted(self._view.streams(), key=lambda s: (order.get(s.key, len(order)), s.stream))
-        publishers = sorted(self._view.publishers(), key=lambda p: (len(p.publisher), p.publisher))
-        unreachable = self._view.unreachable()
-        return {"streams": tuple(streams), "publishers": tuple(publishers), "unreachable": unreachable}
+        self.report.update(status, target.silence_limits_s, jetstream_problem, now)
