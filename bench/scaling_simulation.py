@@ -99,7 +99,7 @@ class Controls:
             ),
             starting=starting,
             leaving=leaving,
-            unheard=len(silent) - starting,
+            unreachable=len(silent) - starting,
         )
 
     def _place(self, now: float) -> None:
@@ -119,14 +119,14 @@ class Controls:
 
     def _note(self, instruction: Instruction) -> None:
         if isinstance(instruction, Retire):
-            self._watch.retired(instruction.publisher)
+            self._watch.on_retired(instruction.publisher)
         elif isinstance(instruction, Drain):
             self._draining.add(instruction.actor)
         elif isinstance(instruction, Remove):
-            self._watch.removed(instruction.actor)
+            self._watch.on_removed(instruction.actor)
             self._draining.discard(instruction.actor)
         elif hasattr(instruction, "actor") and instruction.actor.role is Role.PUBLISHER:
-            self._watch.created(instruction.actor)
+            self._watch.on_created(instruction.actor)
 
     @property
     def draining(self) -> set[ActorId]:

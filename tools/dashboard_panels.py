@@ -51,7 +51,7 @@ def _series(metric: Metric, **wanted: str) -> str:
     if "stream" in metric.value.tags:
         tags.append('stream=~"$stream"')
     tags += [f'{tag}="{value}"' for tag, value in wanted.items()]
-    return f"{metric.value.exported}{{{','.join(tags)}}}"
+    return f"{metric.value.exported_name}{{{','.join(tags)}}}"
 
 
 def _by(tag: str) -> str:

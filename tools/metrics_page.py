@@ -65,7 +65,7 @@ Ray adds `NodeAddress`, `SessionName`, `WorkerId`, `Component` and `Version`, an
 
 def page() -> str:
     head = HEAD.format(
-        latency=Metric.STREAM_LATENCY.value.exported,
+        latency=Metric.STREAM_LATENCY.value.exported_name,
         bounds=", ".join(f"{bound:g}" for bound in BOUNDS_S),
     )
     return "\n".join([head, *(_section(*section) for section in SECTIONS.items()), TAGS])
@@ -82,7 +82,7 @@ def _rows(prefix: str) -> Iterator[str]:
         one = metric.value
         if one.name.startswith(f"sluice_{prefix}_"):
             tags = ", ".join(f"`{tag}`" for tag in one.tags) or "none"
-            yield f"| `{one.exported}` | {MetricKind(one.kind)} | {tags} | {one.meaning} |"
+            yield f"| `{one.exported_name}` | {MetricKind(one.kind)} | {tags} | {one.meaning} |"
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ _log = logging.getLogger(__name__)
 
 RECOVERY_S = 10.0
 # A look takes a second at most where all is well.
-BLIND_S = 5.0
-BLIND = "the controller has not seen the relay for {:.0f} s, these figures are old; does Ray's head run?"
+SHOW_BLIND_AFTER_S = 5.0
+BLIND_TEXT = "the controller has not seen the relay for {:.0f} s, these figures are old; does Ray's head run?"
 
 
 class Controller:
@@ -59,7 +59,7 @@ class Controller:
         ensure: Ensure = ensure_now,
         beat: Beat = beat_now,
         end: Callable[[int], object] = os._exit,
-        blind_s: float = BLIND_S,
+        blind_s: float = SHOW_BLIND_AFTER_S,
     ) -> None:
         self._store = ControlStore(cluster)
         self._host = host
@@ -75,7 +75,7 @@ class Controller:
         self._history_lock = threading.Lock()
         self._own_token_file: Path | None = None
         self._page = PageSupervisor(self)
-        self._heart = HeartbeatSender(beat)
+        self._heartbeat = HeartbeatSender(beat)
         self._end = end
         self._blind_s = blind_s
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
@@ -94,9 +94,9 @@ class Controller:
             raise ClusterError("the controller has just started and has not looked at the relay yet")
         now = time.monotonic()
         blind_s = self._loop.report.blind_s(now)
-        blind = BLIND.format(blind_s) if blind_s >= self._blind_s else ""
+        blind = BLIND_TEXT.format(blind_s) if blind_s >= self._blind_s else ""
         # NATS being away is told by whoever notices it first.
-        found = (blind, *status.problems, self._page.problem, self._heart.problem)
+        found = (blind, *status.problems, self._page.problem, self._heartbeat.problem)
         problems = tuple(dict.fromkeys(filter(None, found)))
         return replace(
             status,
@@ -123,7 +123,7 @@ class Controller:
             scaling = Scaling(count, display_name(who), time.time_ns())
             self._store.save_scaling(scaling)
             what = "publishers left to the load" if count is None else f"publishers set to {count}"
-            self._plan = plan = self._noted(replace(plan, scaling=scaling), who, what)
+            self._plan = plan = self._with_change(replace(plan, scaling=scaling), who, what)
         return self._loop.pool.status(plan)
 
     def drain_publisher(self, name: str, who: str) -> None:
@@ -131,7 +131,7 @@ class Controller:
         with self._changing() as plan:
             name = publisher_name(name, [one.publisher for one in self.status().publishers])
             self._loop.retire(name)
-            self._plan = self._noted(plan, who, f"publisher {name} drained")
+            self._plan = self._with_change(plan, who, f"publisher {name} drained")
 
     def stop_stream(self, stream: str, who: str) -> str:
         """It stops reading, publishes what it holds and stays stopped; returns its key."""
@@ -139,7 +139,7 @@ class Controller:
             key = resolve_stream(stream, [one.spec.key for one in plan.running.config.streams])
             if key not in plan.stopped:
                 stop = StoppedStream(key=key, who=display_name(who), at_ns=time.time_ns())
-                self._plan = self._stopped(plan, {**plan.stopped, key: stop}, who, f"{key} stopped")
+                self._plan = self._with_stopped(plan, {**plan.stopped, key: stop}, who, f"{key} stopped")
         return key
 
     def resume_stream(self, stream: str, who: str) -> str:
@@ -147,7 +147,7 @@ class Controller:
             key = resolve_stream(stream, [one.spec.key for one in plan.running.config.streams])
             if key in plan.stopped:
                 rest = {other: stop for other, stop in plan.stopped.items() if other != key}
-                self._plan = self._stopped(plan, rest, who, f"{key} resumed")
+                self._plan = self._with_stopped(plan, rest, who, f"{key} resumed")
         return key
 
     def apply(
@@ -171,7 +171,7 @@ class Controller:
                 return ()
             plan = self._changed_plan(before, config)
             what = apply_summary(found) if before else f"relay started with {len(config.shards)} streams"
-            self._plan = self._noted(plan, who, what)
+            self._plan = self._with_change(plan, who, what)
         self._wake.set()
         for sentence in found:
             _log.info("configuration: %s", sentence)
@@ -192,7 +192,7 @@ class Controller:
         self._wake.set()
         self._thread.join()
         self._page.close()
-        self._heart.close()
+        self._heartbeat.close()
         self._loop.close()
 
     def _check_secrets(self, config: Config, proofs: Mapping[str, str]) -> None:
@@ -213,15 +213,15 @@ class Controller:
             yield self._plan
         self._wake.set()
 
-    def _noted(self, plan: Plan, who: str, what: str) -> Plan:
+    def _with_change(self, plan: Plan, who: str, what: str) -> Plan:
         changes = with_change(plan.changes, who, what, time.time_ns())
         self._store.save_changes(changes)
         _log.info("%s, by %s", changes[-1].what, changes[-1].who)
         return replace(plan, changes=changes)
 
-    def _stopped(self, plan: Plan, stopped: Mapping[str, StoppedStream], who: str, what: str) -> Plan:
+    def _with_stopped(self, plan: Plan, stopped: Mapping[str, StoppedStream], who: str, what: str) -> Plan:
         self._store.save_stopped(stopped)
-        return self._noted(replace(plan, stopped=stopped), who, what)
+        return self._with_change(replace(plan, stopped=stopped), who, what)
 
     def _changed_plan(self, before: Plan | None, config: Config) -> Plan:
         """A number in the file counts from when it changes; until then the one set by hand stays."""
@@ -269,7 +269,7 @@ class Controller:
             if self._drain_s is not None:
                 period_s = self._loop.close_down(self._drain_s, began)
             elif self._plan is not None:
-                period_s = self._loop.bring_to(self._plan, began)
+                period_s = self._loop.bring_towards(self._plan, began)
                 self._publish(self._plan.running.config)
         except SluiceError as error:
             _log.warning("a look at the relay failed: %s", error)
@@ -282,7 +282,7 @@ class Controller:
         now = time.monotonic()
         self._page.keep(config.page, token_file, now)
         status = self.status()
-        self._heart.tick(config.nats, status, now)
+        self._heartbeat.tick(config.nats, status, now)
         with self._history_lock:
             self._history.update(status, time.time_ns())
 

@@ -12,7 +12,7 @@ from actors.controller.periodic_job import PeriodicJob
 from relay.adapters.nats.heartbeat import publish
 from relay.config import NatsConfig
 from relay.model.stats import RelayStatus
-from relay.observability.heartbeat import EVERY_S, encoded
+from relay.observability.heartbeat import HEARTBEAT_INTERVAL_S, encoded
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class HeartbeatSender:
     def __init__(self, beat: Beat = beat_now, executor: Executor | None = None) -> None:
         self._beat = beat
         self._latest: tuple[NatsConfig, RelayStatus] | None = None
-        self._job = PeriodicJob(self._publish, EVERY_S, RETRY_S, name="heart", executor=executor)
+        self._job = PeriodicJob(self._publish, HEARTBEAT_INTERVAL_S, RETRY_S, name="heart", executor=executor)
 
     @property
     def problem(self) -> str:

@@ -36,12 +36,12 @@ from relay.observability.page_requests import (
     Show,
     StopStream,
     Unlock,
+    attributed,
     health_answer,
     page_answer,
     refusal,
     route,
     safe_headers,
-    signed,
     usable_token,
 )
 from relay.observability.status_json import encoded
@@ -90,7 +90,7 @@ class PageSupervisor:
     def __init__(self, desk: ControllerApi) -> None:
         self.status: PageStatus | None = None
         self.problem = ""
-        self._desk = desk
+        self._api = desk
         self._wanted: _Wanted | None = None
         self._server: PageServer | None = None
         self._retry_at = 0.0
@@ -108,7 +108,7 @@ class PageSupervisor:
 
     def _start(self, where: Listen, wanted: _Wanted, now: float) -> None:
         try:
-            self._server = PageServer(self._desk, where, wanted.config.names, wanted.token_file)
+            self._server = PageServer(self._api, where, wanted.config.names, wanted.token_file)
         except OSError as error:
             self._retry_at = now + RETRY_S
             reason = error.strerror or error
@@ -132,7 +132,7 @@ class PageServer:
     def __init__(
         self, desk: ControllerApi, where: Listen, names: tuple[str, ...], token_file: Path | None
     ) -> None:
-        self._desk = desk
+        self._api = desk
         self._names = names
         self._token_file = token_file
         self._page = page_answer(HTML_FILE.read_bytes())
@@ -174,7 +174,7 @@ class PageServer:
         )
 
         def protocol() -> asyncio.BaseProtocol:
-            return server() if len(server.connections) < MAX_CONNECTIONS else _Refuser()
+            return server() if len(server.connections) < MAX_CONNECTIONS else _RefuseConnection()
 
         listening = await self._loop.create_server(protocol, sock=listener)
         started.set_result(None)
@@ -197,37 +197,37 @@ class PageServer:
             return decided
         try:
             if isinstance(decided, Show):
-                return self._look(decided)
+                return self._show(decided)
             return await asyncio.to_thread(self._act, decided, address)
         except UsageError as error:
             return refusal(409, str(error))
         except SluiceError as error:
             return refusal(503, str(error))
 
-    def _look(self, look: Show) -> HttpResponse:
-        match look.what:
+    def _show(self, look: Show) -> HttpResponse:
+        match look.view:
             case "page":
                 return self._page
             case "status":
-                return HttpResponse(200, encoded(self._desk.status()))
+                return HttpResponse(200, encoded(self._api.status()))
             case "history":
-                return HttpResponse(200, self._desk.history(look.after))
+                return HttpResponse(200, self._api.history(look.after))
             case "ready":
-                return health_answer("ready", self._desk.health().not_ready)
+                return health_answer("ready", self._api.health().not_ready)
             case _:
-                return health_answer("healthy", self._desk.health().unhealthy)
+                return health_answer("healthy", self._api.health().unhealthy)
 
     def _act(self, command: Command, address: str) -> HttpResponse:
-        who = signed(command.who, address)
+        who = attributed(command.who, address)
         match command:
             case Scale(count):
-                self._desk.scale(count, who)
+                self._api.scale(count, who)
             case DrainPublisher(name):
-                self._desk.drain_publisher(name, who)
+                self._api.drain_publisher(name, who)
             case StopStream(key):
-                self._desk.stop_stream(key, who)
+                self._api.stop_stream(key, who)
             case ResumeStream(key):
-                self._desk.resume_stream(key, who)
+                self._api.resume_stream(key, who)
             case Unlock():
                 pass
         return HttpResponse(200, b'{"done":true}')
@@ -244,7 +244,7 @@ class PageServer:
             return None
 
 
-class _Refuser(asyncio.Protocol):
+class _RefuseConnection(asyncio.Protocol):
     """For a connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -26,11 +26,11 @@ class PublisherPool:
     def capacity_per_s(self) -> float:
         return self._state.capacity_per_s if self._state else FIRST_CAPACITY_PER_S
 
-    def decide(self, plan: Plan, observed: Observed, watch: ClusterView, now: float) -> ScaleStatus:
+    def decide(self, plan: Plan, observed: Observed, view: ClusterView, now: float) -> ScaleStatus:
         bounds = plan.running.config.publishers
         if self._state is None:
             self._state = ScaleState(wanted=len(observed.publishers) or bounds.min)
-        snapshot = _snapshot(plan, observed, watch)
+        snapshot = _snapshot(plan, observed, view)
         settings = ScaleSettings(minimum=bounds.min, maximum=bounds.max)
         decision, self._state = decide(settings, snapshot, self._state, now)
         by_hand = plan.scaling.count is not None
@@ -59,9 +59,9 @@ class PublisherPool:
         )
 
 
-def _snapshot(plan: Plan, observed: Observed, watch: ClusterView) -> ScaleSnapshot:
-    silent = watch.silences()
-    heard = [s for s in watch.streams() if s.critical or ActorId(Role.STREAM, s.key) not in silent]
+def _snapshot(plan: Plan, observed: Observed, view: ClusterView) -> ScaleSnapshot:
+    silent = view.silences()
+    heard = [s for s in view.streams() if s.critical or ActorId(Role.STREAM, s.key) not in silent]
     staying = {name: found for name, found in observed.publishers.items() if found.retired_s is None}
     loads = tuple(
         PublisherLoad(
@@ -70,7 +70,7 @@ def _snapshot(plan: Plan, observed: Observed, watch: ClusterView) -> ScaleSnapsh
             ack_p99_ms=stats.ack_p99_ms,
             connected=stats.connected,
         )
-        for stats in watch.publishers()
+        for stats in view.publishers()
         if stats.publisher in staying and ActorId(Role.PUBLISHER, stats.publisher) not in silent
     )
     starting = sum(found.silence is Silence.STARTING for found in staying.values())
@@ -82,6 +82,6 @@ def _snapshot(plan: Plan, observed: Observed, watch: ClusterView) -> ScaleSnapsh
         publishers=loads,
         starting=starting,
         leaving=len(observed.publishers) - len(staying),
-        unheard=len(silent) - starting,
+        unreachable=len(silent) - starting,
         fixed=plan.scaling.count,
     )

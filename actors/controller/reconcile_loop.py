@@ -39,7 +39,7 @@ TICK_S = 1.0
 # While something is under way the next look comes sooner, but not for ever: a pod may take minutes to come.
 BUSY_TICK_S = 0.2
 BUSY_FOR_S = 10.0
-LOOK_DEADLINE_S = 1.0
+OBSERVE_DEADLINE_S = 1.0
 STREAM_DRAIN_S = 10.0
 # In place of the settings that a publisher was made with: those of no configuration, so it has to go.
 RETIRED = "retired"
@@ -70,13 +70,13 @@ class ReconcileLoop:
         self._busy_until = 0.0
         self._closing = False
 
-    def bring_to(self, plan: Plan, now: float) -> float:
+    def bring_towards(self, plan: Plan, now: float) -> float:
         """Act once towards the plan; returns the seconds until the next look should come."""
-        target = self._aim(plan)
+        target = self._target_of(plan)
         self._jetstream.tick(now)
         observed = self._observe(now)
         scale = self.pool.decide(plan, observed, self._view, now)
-        self._place(target, observed, now)
+        self._assign_streams(target, observed, now)
         desired = Desired(
             streams=target.streams,
             publishers=scale.wanted,
@@ -95,7 +95,7 @@ class ReconcileLoop:
         """Replace it by another one where one is wanted, once that serves; also if this process ends now."""
         self._remember_revision(ActorId(Role.PUBLISHER, publisher), RETIRED)
 
-    def _aim(self, plan: Plan) -> Target:
+    def _target_of(self, plan: Plan) -> Target:
         running, stopped = plan.running, frozenset(plan.stopped)
         if self._target is None or self._target.version != running.version:
             self._jetstream.want(running.config)
@@ -139,12 +139,12 @@ class ReconcileLoop:
             }
             self._revisions = self._store.revisions()
             self._recovered = True
-        self._view.update(self._cluster.observe(self._cluster.actors(), LOOK_DEADLINE_S), now)
+        self._view.update(self._cluster.observe(self._cluster.actors(), OBSERVE_DEADLINE_S), now)
         drains = {actor: self._cluster.drained(actor) is not None for actor in self._draining}
         loads = {stats.publisher: stats.rate_per_s for stats in self._view.publishers()}
         return self._view.observed(self._revisions, drains, loads)
 
-    def _place(self, target: Target, observed: Observed, now: float) -> None:
+    def _assign_streams(self, target: Target, observed: Observed, now: float) -> None:
         """Decide who serves whom and write it down, for streams that start while no controller runs."""
         endpoints = self._view.endpoints()
         if not endpoints:
@@ -159,7 +159,7 @@ class ReconcileLoop:
                 used[key] = (stats.publisher, stats.assignment_version)
         placed = keep_failed_over(self._placed, self._published, used, endpoints, now)
         self._placed = assign(demand, endpoints, self.pool.capacity_per_s, placed, now)
-        reported = max((leg.assignment_version for _, _, leg in observed.legs()), default=0)
+        reported = max((leg.assignment_version for _, _, leg in observed.instances()), default=0)
         changed = publish(self._published, self._placed, endpoints, reported)
         for stream, assignment in changed.items():
             self._store.save_assignment(stream, assignment)
@@ -175,7 +175,7 @@ class ReconcileLoop:
             case Assign(actor, assignment):
                 self._cluster.assign(actor, assignment)
             case Retire(publisher):
-                self._view.retired(publisher)
+                self._view.on_retired(publisher)
             case Drain(actor):
                 deadline_s = PUBLISHER_DRAIN_S if actor.role is Role.PUBLISHER else drain_s
                 self._cluster.begin_drain(actor, deadline_s)
@@ -184,17 +184,17 @@ class ReconcileLoop:
                 self._remove(actor)
 
     def _create(self, actor: ActorId, target: Target) -> None:
-        self._view.created(actor)
+        self._view.on_created(actor)
         resources = target.config.resources
         if actor.role is not Role.PUBLISHER:
             self._remember_revision(actor, target.streams[actor.key])
-            self._create_leg(actor, target)
+            self._create_instance(actor, target)
         else:
             self._remember_revision(actor, target.publisher_revision)
             room = Room(resources.publisher_cpus, resources.publisher_nodes)
             self._cluster.create_publisher(actor.key, target.config.nats, room)
 
-    def _create_leg(self, actor: ActorId, target: Target) -> None:
+    def _create_instance(self, actor: ActorId, target: Target) -> None:
         settings, twin = target.settings[actor.key], actor.role is Role.TWIN
         room = Room(target.config.resources.stream_cpus, target.label(twin=twin))
         if settings.critical:
@@ -206,7 +206,7 @@ class ReconcileLoop:
 
     def _choose_node(self, actor: ActorId, label: str | None) -> str | None:
         other = ActorId(Role.STREAM if actor.role is Role.TWIN else Role.TWIN, actor.key)
-        there = self._view.nodes_of_legs(actor.key).get(other.role) or self._chosen_nodes.get(other)
+        there = self._view.nodes_of_instances(actor.key).get(other.role) or self._chosen_nodes.get(other)
         homes = [home for one, home in self._chosen_nodes.items() if home and one != actor]
         self._chosen_nodes[actor] = home = choose_node(self._cluster.nodes(label), there, homes)
         return home
@@ -216,11 +216,11 @@ class ReconcileLoop:
         found: list[Instruction] = []
         for key in target.critical:
             legs = {Role.STREAM: observed.streams.get(key), Role.TWIN: observed.twins.get(key)}
-            warm = [role for role, leg in legs.items() if leg and leg.warm and leg.silence is None]
+            warm = [role for role, leg in legs.items() if leg and leg.is_standby and leg.silence is None]
             if not warm:
                 continue
             nodes = self._cluster.nodes(target.label(twin=warm[0] is Role.TWIN))
-            if self._colocated.update(key, self._view.nodes_of_legs(key), nodes, now):
+            if self._colocated.update(key, self._view.nodes_of_instances(key), nodes, now):
                 found.append(Remove(ActorId(warm[0], key)))
         return found
 
@@ -232,7 +232,7 @@ class ReconcileLoop:
         if actor.role is not Role.PUBLISHER:
             self._keep_final(actor)
         self._cluster.remove(actor)
-        self._view.removed(actor)
+        self._view.on_removed(actor)
         self._draining.discard(actor)
         self._chosen_nodes.pop(actor, None)
         self._revisions.pop(actor, None)

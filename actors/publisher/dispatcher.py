@@ -158,7 +158,7 @@ class Dispatcher:
         while room_bytes > 0 and self._scheduler:
             served, budget_bytes = self._scheduler.turn()
             used_bytes = served.lane.publish(budget_bytes, out, now)
-            self._scheduler.settle(used_bytes, more=served.lane.ready)
+            self._scheduler.end_turn(used_bytes, more=served.lane.ready)
             room_bytes -= used_bytes
             if served.lane.refused:
                 self._refuse(served, now)

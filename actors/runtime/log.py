@@ -27,7 +27,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         """Called with the handler's lock held."""
         now = time.monotonic()
-        for last, count in self._limit.over(now):
+        for last, count in self._limit.expired(now):
             last.msg = f"{last.getMessage()} (the last of {count} like this that are left out)"
             last.args = None
             super().emit(last)

@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from relay.control.rollout import Rollout
-from relay.model.stats import RelayStatus, StreamStats
+from relay.control.rollout import Rollout, streams_by_key
+from relay.model.stats import StreamStats
 from relay.primitives.text import count
 
 
 def lines(done: Rollout) -> Iterator[str]:
     """Every stream that was changed, then the number of publishers before and after."""
-    new, old = _by_key(done.now), _by_key(done.before)
+    new, old = streams_by_key(done.now), streams_by_key(done.before)
     ended = {one.key: one for one in done.now.ended}
     for key in old:
         if key not in new:
             yield f"{key}: {drained_text(ended.get(key))}"
-    for key in done.renewed:
+    for key in done.restarted:
         if key in new:
             yield f"{key}: {subscribed_text(new[key])}"
-    kept = [key for key in new if key in old and key not in done.renewed]
+    kept = [key for key in new if key in old and key not in done.restarted]
     yield f"{len(kept)} stream{'s' if len(kept) != 1 else ''} not touched"
     yield f"before: {done.before.scale.summary}"
     yield f"after:  {done.now.scale.summary}: {done.now.scale.reason}"
-
-
-def _by_key(status: RelayStatus) -> dict[str, StreamStats]:
-    return {one.key: one for one in status.streams}
 
 
 def subscribed_text(stats: StreamStats) -> str:

@@ -1,11 +1,12 @@
-"""How many publishers there should be: a function of one look at the relay, the state before, and `now`.
+"""How many publishers there should be: a pure function of an observation, the state before it, and `now`.
 
     need = (input rate + backlog / DRAIN_S) / (measured capacity of one publisher * share of it to use)
 
-Up at once when the backlog is old, else when the need holds for UP_AFTER_S, in one jump. Down by one after
-DOWN_AFTER_S of agreement, judged by a smaller share so that a steady load never swings, and never while a
-publisher starts or leaves, soon after an up, or when an actor has not answered. Not up while NATS is what is
-slow. A number set by hand wins.
+Up, in one step, as soon as the backlog is older than OLD_BACKLOG_S or the need has held for UP_AFTER_S. Down
+by one when the need has been lower for DOWN_AFTER_S, computed with a smaller share so that a steady load does
+not make the number oscillate, and not while a publisher starts or leaves, an actor does not answer, or
+within DOWN_AFTER_UP_S of an increase. Not up while NATS is the bottleneck. A number that an operator set
+overrides all of this.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from math import ceil, exp
 from statistics import fmean, median
 
-# Share of a core at which a publisher still answers quickly, and the one below which it may take over more.
+# Up to UP_SHARE of a core a publisher still acknowledges quickly. One publisher fewer must fit DOWN_SHARE.
 UP_SHARE = 0.7
 DOWN_SHARE = 0.5
 DRAIN_S = 10.0
@@ -25,10 +26,10 @@ DOWN_AFTER_UP_S = 15.0
 RATE_TAU_S = 3.0
 CAPACITY_TAU_S = 20.0
 ACK_TAU_S = 60.0
-# Below this load the fixed costs of a process hide what an event costs.
-TELLING_LOAD = 0.2
-# Until something is measured: half of what one carries on a core of its own. Too low starts one too many in
-# the middle of a burst (ADR 12), too high delays the first one by seconds.
+# Capacity is measured above this load only: below it, the fixed costs of a process hide those of an event.
+MEASURABLE_LOAD = 0.2
+# Until something is measured: half of what a publisher handles on a core of its own. Too low a value starts
+# one publisher too many in the middle of a burst (ADR 12), too high a value delays the first by seconds.
 FIRST_CAPACITY_PER_S = 40_000.0
 LOWEST_CAPACITY_PER_S = 100.0
 # A local JetStream acknowledges within milliseconds; a replicated one within tens of them.
@@ -47,7 +48,7 @@ class ScaleSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherLoad:
-    """What one publisher that answered says. `ack_p99_ms` is None while nothing was acknowledged."""
+    """The figures of a publisher that answered. `ack_p99_ms` is None until something is acknowledged."""
 
     rate_per_s: float
     load: float
@@ -57,9 +58,9 @@ class PublisherLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleSnapshot:
-    """One look at the relay. `unheard` counts actors that did not answer, whose figures are missing here.
+    """One observation. `unreachable` counts the actors that did not answer, whose figures are missing here.
 
-    `fixed` is the number set by hand, None for automatic. `streams` is how many there should be.
+    `fixed` is the number that an operator set, None for automatic. `streams` is how many there should be.
     """
 
     streams: int
@@ -69,21 +70,22 @@ class ScaleSnapshot:
     publishers: tuple[PublisherLoad, ...]
     starting: int = 0
     leaving: int = 0
-    unheard: int = 0
+    unreachable: int = 0
     fixed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleState:
-    """`wanted` includes publishers that still start. None: no look yet, or the condition does not hold."""
+    """`wanted` includes publishers that are starting. Times are None before the first observation, or while
+    the condition does not hold; so is `usual_ack_ms` until something is acknowledged."""
 
     wanted: int
     rate_per_s: float = 0.0
     capacity_per_s: float = FIRST_CAPACITY_PER_S
     usual_ack_ms: float | None = None
-    looked_at: float | None = None
-    short_since: float | None = None
-    ample_since: float | None = None
+    observed_at: float | None = None
+    too_few_since: float | None = None
+    too_many_since: float | None = None
     up_at: float | None = None
 
 
@@ -100,37 +102,39 @@ def decide(
     low, high = bounds(settings, snapshot.streams)
     if snapshot.fixed is not None:
         wanted = min(max(1, snapshot.fixed), max(1, snapshot.streams))
-        return _decided(_at_rest(state, wanted), "set by hand")
+        return _decided(_balanced(state, wanted), "set by hand")
     if not low <= state.wanted <= high:
         inside = min(max(low, state.wanted), high)
-        return _decided(_at_rest(state, inside), f"between {low} and {high}")
-    needed = min(max(low, _need(snapshot, state, UP_SHARE)), high)
-    ample = min(max(low, _need(snapshot, state, DOWN_SHARE)), high)
+        return _decided(_balanced(state, inside), f"between {low} and {high}")
+    needed = min(max(low, _publishers_needed(snapshot, state, UP_SHARE)), high)
+    enough = min(max(low, _publishers_needed(snapshot, state, DOWN_SHARE)), high)
     if needed > state.wanted:
-        return _short(snapshot, replace(state, ample_since=None), needed, now)
-    if ample < state.wanted:
-        return _ample(snapshot, replace(state, short_since=None), now)
-    return _decided(_at_rest(state, state.wanted), _load_text(snapshot, state))
+        return _consider_up(snapshot, replace(state, too_many_since=None), needed, now)
+    if enough < state.wanted:
+        return _consider_down(snapshot, replace(state, too_few_since=None), now)
+    return _decided(_balanced(state, state.wanted), _load_text(snapshot, state))
 
 
 def bounds(settings: ScaleSettings, streams: int) -> tuple[int, int]:
-    """A publisher without a stream would be waste, so there are never more of them than streams."""
+    """Never more publishers than streams: one without a stream would have nothing to do."""
     high = max(1, min(settings.maximum, streams))
     return min(settings.minimum, high), high
 
 
 def _measure(snapshot: ScaleSnapshot, state: ScaleState, now: float) -> ScaleState:
-    elapsed_s = 0.0 if state.looked_at is None else max(0.0, now - state.looked_at)
+    elapsed_s = 0.0 if state.observed_at is None else max(0.0, now - state.observed_at)
     rate = snapshot.input_rate_per_s
-    if state.looked_at is not None:
+    if state.observed_at is not None:
         rate = _towards(state.rate_per_s, rate, elapsed_s / RATE_TAU_S)
     capacity = state.capacity_per_s
-    telling = [publisher for publisher in snapshot.publishers if publisher.load >= TELLING_LOAD]
-    if telling:
-        measured = sum(p.rate_per_s for p in telling) / sum(p.load for p in telling)
+    measurable = [publisher for publisher in snapshot.publishers if publisher.load >= MEASURABLE_LOAD]
+    if measurable:
+        measured = sum(p.rate_per_s for p in measurable) / sum(p.load for p in measurable)
         capacity = max(LOWEST_CAPACITY_PER_S, _towards(capacity, measured, elapsed_s / CAPACITY_TAU_S))
     usual_ack_ms = _usual_ack_ms(snapshot, state, elapsed_s)
-    return replace(state, rate_per_s=rate, capacity_per_s=capacity, usual_ack_ms=usual_ack_ms, looked_at=now)
+    return replace(
+        state, rate_per_s=rate, capacity_per_s=capacity, usual_ack_ms=usual_ack_ms, observed_at=now
+    )
 
 
 def _towards(old: float, new: float, time_constants: float) -> float:
@@ -144,14 +148,14 @@ def _ack_ms(snapshot: ScaleSnapshot) -> float | None:
 
 def _usual_ack_ms(snapshot: ScaleSnapshot, state: ScaleState, elapsed_s: float) -> float | None:
     ack_ms = _ack_ms(snapshot)
-    if ack_ms is None or _slow_nats(snapshot, state):
+    if ack_ms is None or _nats_bottleneck(snapshot, state):
         return state.usual_ack_ms
     if state.usual_ack_ms is None:
         return ack_ms
     return _towards(state.usual_ack_ms, ack_ms, elapsed_s / ACK_TAU_S)
 
 
-def _slow_nats(snapshot: ScaleSnapshot, state: ScaleState) -> str:
+def _nats_bottleneck(snapshot: ScaleSnapshot, state: ScaleState) -> str:
     """Why more publishers would not help; empty when they may."""
     if not snapshot.publishers:
         return ""
@@ -165,39 +169,39 @@ def _slow_nats(snapshot: ScaleSnapshot, state: ScaleState) -> str:
     return f"NATS is slow, ack p99 {ack_ms:,.0f} ms" if ack_ms > HIGH_ACK_MS or rising else ""
 
 
-def _need(snapshot: ScaleSnapshot, state: ScaleState, share: float) -> int:
+def _publishers_needed(snapshot: ScaleSnapshot, state: ScaleState, share: float) -> int:
     demand_per_s = state.rate_per_s + snapshot.backlog / DRAIN_S
     # The slack keeps 2.0000001 publishers from becoming 3.
     return ceil(demand_per_s / (state.capacity_per_s * share) - 1e-6)
 
 
-def _short(
+def _consider_up(
     snapshot: ScaleSnapshot, state: ScaleState, needed: int, now: float
 ) -> tuple[Decision, ScaleState]:
-    if slow := _slow_nats(snapshot, state):
-        return _decided(replace(state, short_since=None), slow)
-    since = now if state.short_since is None else state.short_since
+    if slow := _nats_bottleneck(snapshot, state):
+        return _decided(replace(state, too_few_since=None), slow)
+    since = now if state.too_few_since is None else state.too_few_since
     text = _load_text(snapshot, state)
     if snapshot.backlog_age_s > OLD_BACKLOG_S or now - since >= UP_AFTER_S:
-        return _decided(replace(_at_rest(state, needed), up_at=now), text)
-    return _decided(replace(state, short_since=since), text)
+        return _decided(replace(_balanced(state, needed), up_at=now), text)
+    return _decided(replace(state, too_few_since=since), text)
 
 
-def _ample(snapshot: ScaleSnapshot, state: ScaleState, now: float) -> tuple[Decision, ScaleState]:
-    if snapshot.unheard:
-        text = f"no fewer while {snapshot.unheard} actors do not answer"
-        return _decided(replace(state, ample_since=None), text)
-    since = now if state.ample_since is None else state.ample_since
-    state = replace(state, ample_since=since)
+def _consider_down(snapshot: ScaleSnapshot, state: ScaleState, now: float) -> tuple[Decision, ScaleState]:
+    if snapshot.unreachable:
+        text = f"no fewer while {snapshot.unreachable} actors do not answer"
+        return _decided(replace(state, too_many_since=None), text)
+    since = now if state.too_many_since is None else state.too_many_since
+    state = replace(state, too_many_since=since)
     text = _load_text(snapshot, state)
-    settled = state.up_at is None or now - state.up_at >= DOWN_AFTER_UP_S
-    if snapshot.starting or snapshot.leaving or not settled or now - since < DOWN_AFTER_S:
+    up_has_settled = state.up_at is None or now - state.up_at >= DOWN_AFTER_UP_S
+    if snapshot.starting or snapshot.leaving or not up_has_settled or now - since < DOWN_AFTER_S:
         return _decided(state, text)
-    return _decided(replace(state, wanted=state.wanted - 1, ample_since=now), text)
+    return _decided(replace(state, wanted=state.wanted - 1, too_many_since=now), text)
 
 
-def _at_rest(state: ScaleState, wanted: int) -> ScaleState:
-    return replace(state, wanted=wanted, short_since=None, ample_since=None)
+def _balanced(state: ScaleState, wanted: int) -> ScaleState:
+    return replace(state, wanted=wanted, too_few_since=None, too_many_since=None)
 
 
 def _decided(state: ScaleState, reason: str) -> tuple[Decision, ScaleState]:

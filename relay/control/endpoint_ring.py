@@ -9,32 +9,31 @@ from zlib import crc32
 
 from relay.model.assignment import PublisherEndpoint
 
-# Whom a stream may turn to: its own publisher and some others. All of 1,000 would be 100 kB for every stream.
-ENDPOINTS = 8
+# For each stream: its own publisher and those it may fail over to. All of 1,000 would be 100 kB a stream.
+MAX_ENDPOINTS = 8
+
+# Of each publisher on the ring: enough to spread the streams that leave it over several others.
+POSITIONS_PER_PUBLISHER = 4
 
 
-# Of each publisher on the ring from which those others are chosen: enough to share the streams out.
-PLACES = 4
+class EndpointRing:
+    """The endpoints of each stream: its own publisher, and the next ones from its position on the ring.
 
-
-class _Ring:
-    """Whom each stream may turn to: its own publisher, and the next ones from the stream's place on a ring.
-
-    A publisher more or less changes the choice of the few streams that have their place right before it.
+    Adding or removing a publisher changes the choice of only the few streams positioned right before it.
     """
 
     def __init__(self, endpoints: Sequence[PublisherEndpoint]) -> None:
         self._named = {endpoint.publisher: endpoint for endpoint in endpoints}
-        self._few = endpoints if len(endpoints) <= ENDPOINTS else None
+        self._all_if_few = endpoints if len(endpoints) <= MAX_ENDPOINTS else None
         points = sorted(
-            (_place(f"{endpoint.publisher}/{number}"), endpoint.publisher)
+            (_ring_position(f"{endpoint.publisher}/{number}"), endpoint.publisher)
             for endpoint in endpoints
-            for number in range(PLACES)
+            for number in range(POSITIONS_PER_PUBLISHER)
         )
-        self._places = [place for place, _ in points]
+        self._positions = [position for position, _ in points]
         self._names = [name for _, name in points]
-        self._windows: dict[int, list[PublisherEndpoint]] = {}
-        # What was chosen before: with the same publishers it is chosen again.
+        self._followings: dict[int, list[PublisherEndpoint]] = {}
+        # Earlier choices, which are the same as long as the publishers are.
         self._chosen: dict[str, tuple[PublisherEndpoint, ...]] = {}
 
     def choice(self, stream: str, publisher: str) -> tuple[PublisherEndpoint, ...]:
@@ -45,35 +44,35 @@ class _Ring:
 
     def _choose(self, stream: str, publisher: str) -> tuple[PublisherEndpoint, ...]:
         own = self._named[publisher]
-        window = self._few or self._window(bisect_left(self._places, _place(stream)))
-        others = [endpoint for endpoint in window if endpoint is not own]
-        return (own, *others[: ENDPOINTS - 1])
+        following = self._all_if_few or self._following(bisect_left(self._positions, _ring_position(stream)))
+        others = [endpoint for endpoint in following if endpoint is not own]
+        return (own, *others[: MAX_ENDPOINTS - 1])
 
-    def _window(self, begin: int) -> list[PublisherEndpoint]:
-        """The next ones from there, each once."""
-        window = self._windows.get(begin)
-        if window is None:
+    def _following(self, begin: int) -> list[PublisherEndpoint]:
+        """The next publishers from there, each once."""
+        following = self._followings.get(begin)
+        if following is None:
             names: dict[str, None] = {}
             at, count = begin, len(self._names)
-            while len(names) < ENDPOINTS:
+            while len(names) < MAX_ENDPOINTS:
                 names[self._names[at % count]] = None
                 at += 1
-            window = [self._named[name] for name in names]
-            self._windows[begin] = window
-        return window
+            following = [self._named[name] for name in names]
+            self._followings[begin] = following
+        return following
 
 
 @lru_cache(maxsize=2)
-def _ring(endpoints: tuple[PublisherEndpoint, ...]) -> _Ring:
-    return _Ring([_the_same(endpoint) for endpoint in endpoints])
+def endpoint_ring(endpoints: tuple[PublisherEndpoint, ...]) -> EndpointRing:
+    return EndpointRing([_shared(endpoint) for endpoint in endpoints])
 
 
 @lru_cache(maxsize=32_768)
-def _place(name: str) -> int:
+def _ring_position(name: str) -> int:
     return crc32(name.encode())
 
 
 @lru_cache(maxsize=8192)
-def _the_same(endpoint: PublisherEndpoint) -> PublisherEndpoint:
-    """One object for all that are equal: choices are then compared in no time."""
+def _shared(endpoint: PublisherEndpoint) -> PublisherEndpoint:
+    """One object for all that are equal, so that choices are compared by identity first, which is fast."""
     return endpoint

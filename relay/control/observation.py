@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from relay.control.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
-from relay.control.replacement_grace import ReplacementGrace, excuses
+from relay.control.replacement_grace import ReplacementGrace, replacement_grace
 from relay.control.standby_pairs import UncoveredStreams, merged, other_instance
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import PublisherEndpoint
@@ -41,13 +41,13 @@ class _ActorRecord:
     starting_since: float | None = None
     mute_since: float | None = None
     # The part of that time for which there is an excuse.
-    excused_s: float = 0.0
+    grace_used_s: float = 0.0
     retired_at: float | None = None
     disconnected_since: float | None = None
     slow_s: float = 0.0
     slow_until: float | None = None
     # Of a stream that answers: what it was in the last look.
-    seen: ObservedStream | None = None
+    last_observed: ObservedStream | None = None
 
 
 @dataclass(slots=True)
@@ -58,24 +58,26 @@ class ClusterView:
     _actors: dict[ActorId, _ActorRecord] = field(default_factory=dict)
     _attempts: dict[ActorId, int] = field(default_factory=dict)
     _not_before: dict[ActorId, float] = field(default_factory=dict)
-    _cover: UncoveredStreams = field(default_factory=UncoveredStreams)
+    _uncovered: UncoveredStreams = field(default_factory=UncoveredStreams)
 
-    def update(self, looks: Mapping[ActorId, Observation], now: float) -> None:
+    def update(self, observations: Mapping[ActorId, Observation], now: float) -> None:
         elapsed_s, self._now = now - self._now, now
-        grounds = excuses(looks)
+        grounds = replacement_grace(observations)
         self._actors = {
-            actor: self._remember(actor, look) for actor, look in looks.items() if look is not Silence.GONE
+            actor: self._record(actor, look)
+            for actor, look in observations.items()
+            if look is not Silence.GONE
         }
         for actor, memory in self._actors.items():
             if memory.mute_since is not None:
-                _excuse(memory, grounds, actor, elapsed_s)
+                _use_grace(memory, grounds, actor, elapsed_s)
         self._compare_speeds(min(elapsed_s, RETRY_S))
-        self._cover.update(self.streams(), now)
+        self._uncovered.update(self.streams(), now)
 
     def _compare_speeds(self, elapsed_s: float) -> None:
         """A publisher that is slow where others are not has a bad way to NATS; all together mean NATS."""
         waits = {stats.publisher: stats.waiting_ms for stats in self.publishers() if stats.connected}
-        all_slow = _slow_ones(waits)
+        all_slow = _slow_publishers(waits)
         for memory in self._actors.values():
             if isinstance(memory.stats, PublisherStats):
                 slow = memory.stats.publisher in all_slow
@@ -84,7 +86,7 @@ class ClusterView:
                 if memory.slow_s >= SLOW_LIMIT_S:
                     memory.slow_s, memory.slow_until = 0.0, self._now + SLOW_FOR_S
 
-    def _remember(self, actor: ActorId, look: Observation) -> _ActorRecord:
+    def _record(self, actor: ActorId, look: Observation) -> _ActorRecord:
         memory = self._actors.get(actor)
         if memory is None:
             memory = _ActorRecord()
@@ -101,7 +103,7 @@ class ClusterView:
         memory.starting_since = self._since(memory.starting_since, look is Silence.STARTING)
         memory.mute_since = self._since(memory.mute_since, look is Silence.MUTE)
         if memory.mute_since is None:
-            memory.excused_s = 0.0
+            memory.grace_used_s = 0.0
         if isinstance(look, PublisherStats):
             memory.retired_at = self._since(memory.retired_at, look.draining or memory.retired_at is not None)
             memory.disconnected_since = self._since(memory.disconnected_since, not look.connected)
@@ -112,17 +114,17 @@ class ClusterView:
             return None
         return self._now if before is None else before
 
-    def created(self, actor: ActorId) -> None:
+    def on_created(self, actor: ActorId) -> None:
         """Twice as long between two attempts each time, until the actor answers."""
         attempts = self._attempts.get(actor, 0)
         self._attempts[actor] = attempts + 1
         self._not_before[actor] = self._now + min(RETRY_MAX_S, RETRY_S * 2**attempts)
         self._actors[actor] = _ActorRecord(starting_since=self._now)
 
-    def retired(self, publisher: str) -> None:
+    def on_retired(self, publisher: str) -> None:
         self._actors[ActorId(Role.PUBLISHER, publisher)].retired_at = self._now
 
-    def removed(self, actor: ActorId) -> None:
+    def on_removed(self, actor: ActorId) -> None:
         self._actors.pop(actor, None)
 
     def observed(
@@ -149,22 +151,22 @@ class ClusterView:
 
     def _stream(self, memory: _ActorRecord, revision: str, drained: bool | None) -> ObservedStream:
         stats = memory.stats if isinstance(memory.stats, StreamStats) else None
-        seen = memory.seen
+        seen = memory.last_observed
         # Of what matters here nothing has changed in nearly every look.
         if (
             seen is not None
             and stats is not None
             and memory.silence is None
             and stats.state not in _ENDING
-            and (seen.publisher, seen.assignment_version, seen.revision, seen.drained, seen.warm)
+            and (seen.publisher, seen.assignment_version, seen.revision, seen.drained, seen.is_standby)
             == (stats.publisher, stats.assignment_version, revision, drained, stats.leg is LegState.WARM)
         ):
             return seen
-        found = self._seen_anew(memory, stats, revision, drained)
-        memory.seen = None if memory.silence is not None or found.stopped else found
+        found = self._observe_stream(memory, stats, revision, drained)
+        memory.last_observed = None if memory.silence is not None or found.stopped else found
         return found
 
-    def _seen_anew(
+    def _observe_stream(
         self, memory: _ActorRecord, stats: StreamStats | None, revision: str, drained: bool | None
     ) -> ObservedStream:
         return ObservedStream(
@@ -175,7 +177,7 @@ class ClusterView:
             stopped=stats is not None and stats.state in _ENDING,
             publisher=stats.publisher if stats else None,
             assignment_version=stats.assignment_version if stats else 0,
-            warm=stats is not None and stats.leg is LegState.WARM,
+            is_standby=stats is not None and stats.leg is LegState.WARM,
         )
 
     def _publisher(
@@ -195,7 +197,7 @@ class ClusterView:
         return 0.0 if since is None else self._now - since
 
     def _mute_s(self, memory: _ActorRecord) -> float:
-        return max(0.0, self._seconds(memory.mute_since) - memory.excused_s)
+        return max(0.0, self._seconds(memory.mute_since) - memory.grace_used_s)
 
     def endpoints(self) -> dict[str, PublisherEndpoint]:
         """Of the publishers that may get streams: not those that start, leave, or alone are without NATS."""
@@ -208,10 +210,10 @@ class ClusterView:
             and memory.retired_at is None
         }
         able = {name: memory for name, memory in serving.items() if not self._cut_off(memory)}
-        swift = {name: memory for name, memory in able.items() if not self._is_left_alone(memory)}
+        swift = {name: memory for name, memory in able.items() if not self._is_spared(memory)}
         return {name: _endpoint(memory) for name, memory in (swift or able or serving).items()}
 
-    def _is_left_alone(self, memory: _ActorRecord) -> bool:
+    def _is_spared(self, memory: _ActorRecord) -> bool:
         return memory.slow_until is not None and self._now < memory.slow_until
 
     def _cut_off(self, memory: _ActorRecord) -> bool:
@@ -229,7 +231,7 @@ class ClusterView:
         silent = {actor for actor in legs if self._actors[actor].silence is not None}
         return merged(legs, silent)
 
-    def nodes_of_legs(self, key: str) -> dict[Role, str]:
+    def nodes_of_instances(self, key: str) -> dict[Role, str]:
         """Where the legs of a critical stream were when they last answered."""
         memories = {role: self._actors.get(ActorId(role, key)) for role in (Role.STREAM, Role.TWIN)}
         return {
@@ -257,9 +259,9 @@ class ClusterView:
     def problems(self) -> list[str]:
         """What keeps actors from starting and events from NATS, as sentences."""
         found = [stats.problem for stats in self.streams() if stats.problem]
-        found += self._cover.problems(self._now)
-        found += self._troubles_of_publishers()
-        found += self._troubles_of_streams()
+        found += self._uncovered.problems(self._now)
+        found += self._publisher_problems()
+        found += self._stream_problems()
         for actor, memory in self._actors.items():
             waited_s = self._seconds(memory.starting_since)
             if waited_s >= SLOW_START_S:
@@ -269,7 +271,7 @@ class ClusterView:
                 found.append(f"{actor} failed to start {attempts - 1} times; its log says why")
         return found
 
-    def _troubles_of_publishers(self) -> list[str]:
+    def _publisher_problems(self) -> list[str]:
         found = []
         for memory in self._actors.values():
             stats = memory.stats
@@ -280,11 +282,11 @@ class ClusterView:
                 found.append(
                     f"publisher {stats.publisher} is without NATS for {away_s:.0f} s: {stats.last_error}"
                 )
-            elif self._is_left_alone(memory):
+            elif self._is_spared(memory):
                 found.append(f"publisher {stats.publisher} has a slow way to NATS; its streams use others")
         return found
 
-    def _troubles_of_streams(self) -> list[str]:
+    def _stream_problems(self) -> list[str]:
         errors = {stats.publisher: stats.last_error for stats in self.publishers()}
         found = []
         for stats in self.streams():
@@ -295,13 +297,13 @@ class ClusterView:
         return found
 
 
-def _excuse(memory: _ActorRecord, grounds: ReplacementGrace, actor: ActorId, elapsed_s: float) -> None:
+def _use_grace(memory: _ActorRecord, grounds: ReplacementGrace, actor: ActorId, elapsed_s: float) -> None:
     epoch = memory.stats.epoch if isinstance(memory.stats, StreamStats) else None
-    if memory.excused_s < grounds.limit_s(actor, epoch):
-        memory.excused_s += elapsed_s
+    if memory.grace_used_s < grounds.limit_s(actor, epoch):
+        memory.grace_used_s += elapsed_s
 
 
-def _slow_ones(waits_ms: Mapping[str, float]) -> set[str]:
+def _slow_publishers(waits_ms: Mapping[str, float]) -> set[str]:
     """Those that wait much longer than the median of all others."""
     ordered = sorted(waits_ms.values())
     long = {name: ms for name, ms in waits_ms.items() if ms > SLOW_WAIT_MS and len(ordered) > 1}

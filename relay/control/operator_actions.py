@@ -40,13 +40,13 @@ def resolve_stream(text: str, keys: Collection[str]) -> str:
         return found[0]
     if found:
         raise UsageError(f"{text} is a stream of more than one venue; write {' or '.join(found)}")
-    raise UsageError(f"there is no stream {clip(text, 60)}; there are {_few(sorted(keys))}")
+    raise UsageError(f"there is no stream {clip(text, 60)}; there are {_listed(sorted(keys))}")
 
 
 def publisher_name(text: str, names: Collection[str]) -> str:
     if text in names:
         return text
-    raise UsageError(f"there is no publisher {clip(text, 60)}; there are {_few(sorted(names))}")
+    raise UsageError(f"there is no publisher {clip(text, 60)}; there are {_listed(sorted(names))}")
 
 
 def still_stopped(
@@ -56,6 +56,6 @@ def still_stopped(
     return {key: one for key, one in stopped.items() if key in untouched}
 
 
-def _few(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - 20
     return (", ".join(names[:20]) or "none") + (f" and {more} more" if more > 0 else "")

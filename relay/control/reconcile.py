@@ -19,7 +19,7 @@ from relay.model.assignment import Assignment
 # Three looks of a second. A stopped process holds a stream up, a replacement costs it a reconnect.
 MUTE_LIMIT_S = 3.0
 # A stream that does not leave a retired publisher by itself is cut off after this long.
-RETIRE_PATIENCE_S = 10.0
+RETIRE_GRACE_S = 10.0
 # One that has not started for so long waits for room, and those that it is to replace may take up that room.
 UNSCHEDULABLE_AFTER_S = 15.0
 
@@ -36,7 +36,7 @@ class ObservedStream:
     stopped: bool = False
     publisher: str | None = None
     assignment_version: int = 0
-    warm: bool = False
+    is_standby: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Observed:
     not_before: Mapping[ActorId, float] = field(default_factory=dict)
     twins: Mapping[str, ObservedStream] = field(default_factory=dict)
 
-    def legs(self) -> Iterator[tuple[Role, str, ObservedStream]]:
+    def instances(self) -> Iterator[tuple[Role, str, ObservedStream]]:
         """Of every stream: its actor, and its twin if there is one."""
         for role, found in ((Role.STREAM, self.streams), (Role.TWIN, self.twins)):
             for key, leg in found.items():
@@ -117,7 +117,7 @@ def reconcile(desired: Desired, observed: Observed, now: float) -> list[Instruct
     due = [one for one in creations if now >= observed.not_before.get(one.actor, now)]
     return [
         *due,
-        *_streams(desired, observed),
+        *_stream_steps(desired, observed),
         *_retirements(desired, observed),
         *_departures(desired, observed),
     ]
@@ -130,8 +130,8 @@ def unsettled(desired: Desired, observed: Observed) -> tuple[ActorId, ...]:
     ]
     streams = [
         ActorId(role, key)
-        for role, key, leg in observed.legs()
-        if not _is_wanted(role, key, leg, desired) or leg.silence is not None or leg.stopped
+        for role, key, leg in observed.instances()
+        if not _is_desired(role, key, leg, desired) or leg.silence is not None or leg.stopped
     ]
     leaving = {one.publisher for one in _retirements(desired, observed)}
     staying = set(_staying(desired, observed)) - leaving
@@ -151,15 +151,15 @@ def _missing_streams(desired: Desired, observed: Observed) -> Iterator[Create]:
             yield Create(ActorId(Role.TWIN, key))
 
 
-def _is_wanted(role: Role, key: str, leg: ObservedStream, desired: Desired) -> bool:
+def _is_desired(role: Role, key: str, leg: ObservedStream, desired: Desired) -> bool:
     return desired.streams.get(key) == leg.revision and (role is Role.STREAM or key in desired.critical)
 
 
-def _streams(desired: Desired, observed: Observed) -> Iterator[Instruction]:
-    for role, key, leg in observed.legs():
-        if _is_wanted(role, key, leg, desired):
-            one = _kept(role, key, leg, desired)
-        elif leg.warm or not _warm_one_leaves(role, key, desired, observed):
+def _stream_steps(desired: Desired, observed: Observed) -> Iterator[Instruction]:
+    for role, key, leg in observed.instances():
+        if _is_desired(role, key, leg, desired):
+            one = _keep(role, key, leg, desired)
+        elif leg.is_standby or not _standby_leaves_first(role, key, desired, observed):
             one = _leave(ActorId(role, key), leg)
         else:
             one = None
@@ -167,14 +167,14 @@ def _streams(desired: Desired, observed: Observed) -> Iterator[Instruction]:
             yield one
 
 
-def _warm_one_leaves(role: Role, key: str, desired: Desired, observed: Observed) -> bool:
+def _standby_leaves_first(role: Role, key: str, desired: Desired, observed: Observed) -> bool:
     """Beside this leg, which waits until that is gone."""
     other_role = Role.STREAM if role is Role.TWIN else Role.TWIN
     other = (observed.twins if role is Role.STREAM else observed.streams).get(key)
-    return other is not None and other.warm and not _is_wanted(other_role, key, other, desired)
+    return other is not None and other.is_standby and not _is_desired(other_role, key, other, desired)
 
 
-def _kept(role: Role, key: str, leg: ObservedStream, desired: Desired) -> Instruction | None:
+def _keep(role: Role, key: str, leg: ObservedStream, desired: Desired) -> Instruction | None:
     if leg.mute_s >= MUTE_LIMIT_S or (leg.stopped and leg.drained is not False):
         return Remove(ActorId(role, key))
     assignment = desired.assignments.get(key)
@@ -235,7 +235,7 @@ def _departures(desired: Desired, observed: Observed) -> Iterator[Instruction]:
         if publisher.retired_s is None:
             if publisher.mute_s >= MUTE_LIMIT_S:
                 yield Remove(actor)
-        elif name not in used or publisher.retired_s >= RETIRE_PATIENCE_S or publisher.silence is not None:
+        elif name not in used or publisher.retired_s >= RETIRE_GRACE_S or publisher.silence is not None:
             one = _leave(actor, publisher)
             if one is not None:
                 yield one

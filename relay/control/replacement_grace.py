@@ -1,8 +1,8 @@
-"""How much longer than usual an actor that does not answer is waited for: pure.
+"""How much longer than usual the controller waits before it replaces an actor that does not answer: pure.
 
-On a machine that is short of CPU an actor answers late and still does its work. To replace it then costs what
-the exchange sends meanwhile: 177,000 events in the case that was seen, of a stream in a flood. So two things
-excuse it: a publisher that hears from it, and silence all around.
+On a machine that is short of CPU an actor answers late and still does its work. Replacing it then loses what
+the exchange sends meanwhile: 177,000 events in the case that was measured, of a stream with a very high rate.
+So two conditions extend the wait: a publisher still receives the stream's events, or most actors are silent.
 """
 
 from __future__ import annotations
@@ -14,32 +14,35 @@ from relay.model.actors import ActorId, Role, Silence
 from relay.model.stats import PublisherStats
 from relay.ports import Observation
 
-# Its events arrive. One that answers nothing for so long takes no orders either.
+# While a publisher still receives its events. An actor that has not answered for longer than this would not
+# follow an instruction either, so it is replaced all the same.
 STILL_PUBLISHING_GRACE_S = 60.0
-# Most actors are mute: their node stands still or has no time, and replacements would have none either.
-CROWD_S = 10.0
-CROWD_AT_LEAST = 3
+# Most actors do not answer: their node is frozen or out of CPU, and replacements would be no faster.
+MASS_SILENCE_GRACE_S = 10.0
+MASS_SILENCE_AT_LEAST = 3
 
 
 class ReplacementGrace(NamedTuple):
-    """Of one look at all actors. `lively` are the epochs of the streams from which events came."""
+    """From one observation. `active_streams` gives the epochs of the streams whose events arrive."""
 
-    lively: Mapping[str, int]
-    crowd: bool
+    active_streams: Mapping[str, int]
+    mass_silence: bool
 
     def limit_s(self, actor: ActorId, epoch: int | None) -> float:
-        """For how long in all they hold for a mute actor; `epoch` is what a stream said last."""
-        if actor.role is not Role.PUBLISHER and epoch and self.lively.get(actor.key) == epoch:
+        """By how much in all the wait for this actor is extended; `epoch` is what a stream reported last."""
+        if actor.role is not Role.PUBLISHER and epoch and self.active_streams.get(actor.key) == epoch:
             return STILL_PUBLISHING_GRACE_S
-        return CROWD_S if self.crowd else 0.0
+        return MASS_SILENCE_GRACE_S if self.mass_silence else 0.0
 
 
-def excuses(looks: Mapping[ActorId, Observation]) -> ReplacementGrace:
-    mute = sum(look is Silence.MUTE for look in looks.values())
+def replacement_grace(observations: Mapping[ActorId, Observation]) -> ReplacementGrace:
+    mute = sum(observation is Silence.MUTE for observation in observations.values())
     if not mute:
-        return ReplacementGrace({}, crowd=False)
-    lively: dict[str, int] = {}
-    for look in looks.values():
-        if isinstance(look, PublisherStats):
-            lively.update(look.lively)
-    return ReplacementGrace(lively, crowd=mute >= CROWD_AT_LEAST and 2 * mute > len(looks))
+        return ReplacementGrace({}, mass_silence=False)
+    active: dict[str, int] = {}
+    for observation in observations.values():
+        if isinstance(observation, PublisherStats):
+            active.update(observation.lively)
+    return ReplacementGrace(
+        active, mass_silence=mute >= MASS_SILENCE_AT_LEAST and 2 * mute > len(observations)
+    )

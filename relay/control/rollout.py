@@ -16,14 +16,14 @@ class Rollout:
     before: RelayStatus
     now: RelayStatus
     waiting: tuple[str, ...]
-    renewed: tuple[str, ...]
+    restarted: tuple[str, ...]
 
 
 def rollout_status(before: RelayStatus, now: RelayStatus, config: Config) -> Rollout:
     """`config` is what was applied since `before`, and differs from what ran then."""
     stopped = {one.key for one in now.stopped}
     wanted = {one.spec.key: one for one in config.streams if one.spec.key not in stopped}
-    old, new = _by_key(before), _by_key(now)
+    old, new = streams_by_key(before), streams_by_key(now)
     renewed = tuple(key for key in wanted if key not in old or key not in new or _is_new(old[key], new[key]))
     if now.config_version <= before.config_version:
         return Rollout(before, now, ("the controller",), ())
@@ -31,7 +31,7 @@ def rollout_status(before: RelayStatus, now: RelayStatus, config: Config) -> Rol
     return Rollout(before, now, waiting, renewed)
 
 
-def _by_key(status: RelayStatus) -> dict[str, StreamStats]:
+def streams_by_key(status: RelayStatus) -> dict[str, StreamStats]:
     return {one.key: one for one in status.streams}
 
 

@@ -16,7 +16,7 @@ from relay.model.stats import LegState, StreamStats
 # A leg is back within seconds, and soon remembers what is not stored.
 UNCOVERED_LIMIT_S = 20.0
 # Nodes come one after the other when a cluster starts.
-TOGETHER_LIMIT_S = 30.0
+COLOCATED_LIMIT_S = 30.0
 
 
 def other_instance(actor: ActorId) -> ActorId | None:
@@ -87,7 +87,7 @@ class ColocatedPairs:
         if not together or not nodes - set(where.values()) or self._tried.get(key) == nodes:
             self._since.pop(key, None)
             return False
-        if now - self._since.setdefault(key, now) < TOGETHER_LIMIT_S:
+        if now - self._since.setdefault(key, now) < COLOCATED_LIMIT_S:
             return False
         self._tried[key] = nodes
         return True

@@ -23,13 +23,13 @@ ASSIGNMENT, REVISION = "assignment/", "revision/"
 class KeyValueStore(Protocol):
     """The part of relay.ports.Cluster that keeps facts."""
 
-    def load(self, fact: str) -> bytes | None: ...
+    def load(self, key: str) -> bytes | None: ...
 
     def load_all(self, prefix: str) -> Mapping[str, bytes]: ...
 
-    def save(self, fact: str, value: bytes) -> None: ...
+    def save(self, key: str, value: bytes) -> None: ...
 
-    def forget(self, fact: str) -> None: ...
+    def forget(self, key: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Running:
     config: Config
 
 
-def assignment_fact(stream: str) -> str:
+def assignment_name(stream: str) -> str:
     return f"{ASSIGNMENT}{stream}"
 
 
@@ -104,10 +104,10 @@ class ControlStore:
         return {stream: decode_assignment(encoded) for stream, encoded in found.items()}
 
     def save_assignment(self, stream: str, assignment: Assignment) -> None:
-        self._store.save(assignment_fact(stream), encode_assignment(assignment))
+        self._store.save(assignment_name(stream), encode_assignment(assignment))
 
     def forget_assignment(self, stream: str) -> None:
-        self._store.forget(assignment_fact(stream))
+        self._store.forget(assignment_name(stream))
 
     def revisions(self) -> dict[ActorId, str]:
         found = {}

@@ -24,7 +24,7 @@ class ActivityEntry:
 
     kind: str
     about: str
-    weight: Severity
+    severity: Severity
     text: str
     amount: int = 1
 
@@ -50,19 +50,19 @@ _COUNTED: Mapping[str, tuple[Severity, str]] = {
 
 def diff_status(before: RelayStatus, after: RelayStatus) -> list[ActivityEntry]:
     return [
-        *_of_streams(before, after),
-        *_of_publishers(before, after),
-        *_of_the_pool(before, after),
-        *_of_trouble(before, after),
+        *_stream_entries(before, after),
+        *_publisher_entries(before, after),
+        *_pool_entries(before, after),
+        *_problem_entries(before, after),
     ]
 
 
-def _of_streams(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
+def _stream_entries(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     old = {stats.key: stats for stats in before.streams}
     new = {stats.key: stats for stats in after.streams}
     for key, stats in new.items():
         if key in old:
-            yield from _of_stream(key, old[key], stats)
+            yield from _one_stream_entries(key, old[key], stats)
         if stats.first_data_at_ns and (key not in old or not old[key].first_data_at_ns):
             yield ActivityEntry("data", key, Severity.INFO, "had its first data")
     for key in old:
@@ -70,7 +70,7 @@ def _of_streams(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEnt
             yield ActivityEntry("ended", key, Severity.INFO, "ended")
 
 
-def _of_stream(key: str, old: StreamStats, new: StreamStats) -> Iterator[ActivityEntry]:
+def _one_stream_entries(key: str, old: StreamStats, new: StreamStats) -> Iterator[ActivityEntry]:
     if new.epoch != old.epoch:
         yield ActivityEntry("restarted", key, Severity.WARN, f"started again, as epoch {new.epoch}")
         return
@@ -89,12 +89,12 @@ def _of_stream(key: str, old: StreamStats, new: StreamStats) -> Iterator[Activit
         yield ActivityEntry("unblocked", key, Severity.INFO, "reads again")
 
 
-def _of_publishers(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
+def _publisher_entries(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     old = {stats.publisher: stats for stats in before.publishers}
     new = {stats.publisher: stats for stats in after.publishers}
     for name, stats in new.items():
         if name in old:
-            yield from _of_publisher(name, old[name], stats)
+            yield from _one_publisher_entries(name, old[name], stats)
         else:
             yield ActivityEntry("joined", name, Severity.INFO, "serves now")
     for name in old:
@@ -102,7 +102,7 @@ def _of_publishers(before: RelayStatus, after: RelayStatus) -> Iterator[Activity
             yield ActivityEntry("left", name, Severity.INFO, "ended")
 
 
-def _of_publisher(name: str, old: PublisherStats, new: PublisherStats) -> Iterator[ActivityEntry]:
+def _one_publisher_entries(name: str, old: PublisherStats, new: PublisherStats) -> Iterator[ActivityEntry]:
     if new.pid != old.pid:
         yield ActivityEntry("restarted", name, Severity.WARN, "started again")
     elif new.errors > old.errors:
@@ -115,7 +115,7 @@ def _of_publisher(name: str, old: PublisherStats, new: PublisherStats) -> Iterat
         yield ActivityEntry("connected", name, Severity.INFO, "is connected to NATS")
 
 
-def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
+def _pool_entries(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     old, new = before.scale, after.scale
     if (old.wanted, old.mode) != (new.wanted, new.mode):
         reason = f": {new.reason}" if new.reason else ""
@@ -123,7 +123,7 @@ def _of_the_pool(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEn
         yield ActivityEntry("scale", "pool", Severity.INFO, text)
 
 
-def _of_trouble(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
+def _problem_entries(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
     # One that starts has never answered; if that lasts, it is a problem.
     heard = {one.key for one in before.streams} | {one.publisher for one in before.publishers}
     for name in after.unreachable:

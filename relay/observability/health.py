@@ -37,18 +37,18 @@ class Finding:
 
     text: str
     since: float
-    grace_s: float = 0.0
-    patience_s: float | None = None
+    not_ready_after_s: float = 0.0
+    unhealthy_after_s: float | None = None
 
 
-def health_of(findings: tuple[Finding, ...], looked_at: float, now: float) -> Health:
+def health_of(findings: tuple[Finding, ...], observed_at: float, now: float) -> Health:
     """`looked_at` is when the controller last saw the relay."""
-    blind_s = now - looked_at
-    not_ready = [_sentences(one, now) for one in findings if now - one.since >= one.grace_s]
+    blind_s = now - observed_at
+    not_ready = [_sentence(one, now) for one in findings if now - one.since >= one.not_ready_after_s]
     unhealthy = [
-        _sentences(one, now)
+        _sentence(one, now)
         for one in findings
-        if one.patience_s is not None and now - one.since >= one.patience_s
+        if one.unhealthy_after_s is not None and now - one.since >= one.unhealthy_after_s
     ]
     if blind_s >= SILENT_S:
         not_ready.insert(0, f"the controller has not seen the relay for {age(blind_s)}")
@@ -57,12 +57,12 @@ def health_of(findings: tuple[Finding, ...], looked_at: float, now: float) -> He
     return Health(not_ready=tuple(not_ready), unhealthy=tuple(unhealthy))
 
 
-def _sentences(finding: Finding, now: float) -> str:
+def _sentence(finding: Finding, now: float) -> str:
     return f"{finding.text} ({age(now - finding.since)})"
 
 
 @dataclass(frozen=True, slots=True)
-class _Progress:
+class _AckProgress:
     """How far a stream was when its acknowledgements last moved, or when it had nothing to wait for."""
 
     epoch: int
@@ -75,13 +75,13 @@ class HealthTracker:
     """Remembers since when each thing is wrong."""
 
     _since: dict[str, float] = field(default_factory=dict)
-    _progress: dict[str, _Progress] = field(default_factory=dict)
+    _progress: dict[str, _AckProgress] = field(default_factory=dict)
 
     def update(
         self, status: RelayStatus, wanted: Mapping[str, float | None], jetstream_problem: str, now: float
     ) -> tuple[Finding, ...]:
         """`wanted` gives for each stream's key how long it may be silent; None is for ever."""
-        found = [*_of_streams(status, wanted, now), *_of_actors(status, now)]
+        found = [*_stream_findings(status, wanted, now), *_actor_findings(status, now)]
         if jetstream_problem:
             found.append(Finding(f"JetStream's streams are not there: {jetstream_problem}", now))
         timed = [replace(one, since=self._since.get(one.text, now)) for one in found]
@@ -94,36 +94,38 @@ class HealthTracker:
         before, self._progress = self._progress, {}
         for stats in status.streams:
             key = stats.key
-            progress = self._progress[key] = _moved(stats, before.get(key), now)
+            progress = self._progress[key] = _progress(stats, before.get(key), now)
             if not stats.backlog_count:
                 continue
             patience_s = STALLED_S if stats.linked and stats.publisher in connected else None
             yield Finding(f"NATS acknowledges nothing of {key}", progress.at, UNACKNOWLEDGED_S, patience_s)
 
 
-def _moved(stats: StreamStats, before: _Progress | None, now: float) -> _Progress:
+def _progress(stats: StreamStats, before: _AckProgress | None, now: float) -> _AckProgress:
     same = before is not None and (before.epoch, before.acknowledged) == (stats.epoch, stats.acknowledged)
     if before is not None and same and stats.backlog_count:
         return before
-    return _Progress(stats.epoch, stats.acknowledged, now)
+    return _AckProgress(stats.epoch, stats.acknowledged, now)
 
 
-def _of_streams(status: RelayStatus, wanted: Mapping[str, float | None], now: float) -> Iterator[Finding]:
+def _stream_findings(
+    status: RelayStatus, wanted: Mapping[str, float | None], now: float
+) -> Iterator[Finding]:
     there = {stats.key: stats for stats in status.streams}
     for key, limit_s in wanted.items():
         stats = there.get(key)
         if stats is None:
-            yield Finding(f"{key} has not started", now, patience_s=ABSENT_S)
+            yield Finding(f"{key} has not started", now, unhealthy_after_s=ABSENT_S)
             continue
         if not stats.balanced:
-            yield Finding(f"the books of {key} do not balance", now, patience_s=UNBALANCED_S)
+            yield Finding(f"the books of {key} do not balance", now, unhealthy_after_s=UNBALANCED_S)
         if not stats.subscribed_at_ns:
             yield Finding(f"{key} has not reached the exchange", now)
         elif limit_s is not None:
-            yield from _of_delivery(key, stats, limit_s, now)
+            yield from _delivery_findings(key, stats, limit_s, now)
 
 
-def _of_delivery(key: str, stats: StreamStats, limit_s: float, now: float) -> Iterator[Finding]:
+def _delivery_findings(key: str, stats: StreamStats, limit_s: float, now: float) -> Iterator[Finding]:
     if not stats.first_data_at_ns:
         yield Finding(f"{key} has had no data", now)
     elif not stats.acknowledged:
@@ -132,13 +134,13 @@ def _of_delivery(key: str, stats: StreamStats, limit_s: float, now: float) -> It
         yield Finding(f"{key} gets no data", now)
 
 
-def _of_actors(status: RelayStatus, now: float) -> Iterator[Finding]:
+def _actor_findings(status: RelayStatus, now: float) -> Iterator[Finding]:
     streams = {stats.key for stats in status.streams}
     for name in status.unreachable:
         # A publisher that starts, or is replaced, keeps nobody from delivering.
         grace_s = MUTE_S if name in streams else ABSENT_S
         yield Finding(f"{name} does not answer", now, grace_s, ABSENT_S)
     if not status.publishers:
-        yield Finding("no publisher runs", now, patience_s=ABSENT_S)
+        yield Finding("no publisher runs", now, unhealthy_after_s=ABSENT_S)
     elif not any(one.connected for one in status.publishers):
         yield Finding("no publisher has a connection to NATS", now)

@@ -12,7 +12,7 @@ import orjson
 from relay.model.stats import RelayStatus, StreamStats
 from relay.primitives.text import utc
 
-EVERY_S = 30.0
+HEARTBEAT_INTERVAL_S = 30.0
 _TOTALS = (
     *("received", "acknowledged", "queued", "in_flight", "spilled", "conflated", "dropped", "rejected"),
     *("repeated", "lost", "gaps", "healed", "repaired"),
@@ -24,7 +24,7 @@ def encoded(status: RelayStatus, at_ns: int) -> bytes:
     return orjson.dumps(
         {
             "at": utc(at_ns),
-            "every_s": EVERY_S,
+            "every_s": HEARTBEAT_INTERVAL_S,
             "ready": not status.health.not_ready,
             "healthy": not status.health.unhealthy,
             "reasons": status.health.not_ready,

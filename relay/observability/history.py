@@ -12,23 +12,23 @@ from relay.model.stats import RelayStatus
 from relay.observability.activity import ActivityEntry, diff_status
 
 SAMPLES_KEPT = 300
-HAPPENINGS_KEPT = 100
+ENTRIES_KEPT = 100
 # The controller looks more often while something is under way; charts need no more than this. Spans of time
 # are taken without their sign: somebody may set the clock back.
-SAMPLE_EVERY_NS = 900_000_000
+SAMPLE_INTERVAL_NS = 900_000_000
 # What goes on happening is one line with a growing number.
-ADD_UP_WITHIN_NS = 30_000_000_000
+MERGE_WITHIN_NS = 30_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class HistoryEntry:
     """`number` is that of its last look, `id` that of its first; a happening keeps its `id` as it grows."""
 
     number: int
     id: int
     at_ns: int
     last_ns: int
-    happening: ActivityEntry
+    entry: ActivityEntry
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class History:
     _ids: int = 0
     _status: RelayStatus | None = None
     _samples: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SAMPLES_KEPT))
-    _noted: deque[Noted] = field(default_factory=lambda: deque(maxlen=HAPPENINGS_KEPT))
+    _entries: deque[HistoryEntry] = field(default_factory=lambda: deque(maxlen=ENTRIES_KEPT))
 
     def update(self, status: RelayStatus, at_ns: int) -> None:
         """`at_ns` is Unix time."""
@@ -49,21 +49,21 @@ class History:
         if before is not None:
             for one in diff_status(before, status):
                 self._note(one, at_ns)
-        if not self._samples or abs(at_ns - self._samples[-1]["at_ns"]) >= SAMPLE_EVERY_NS:
+        if not self._samples or abs(at_ns - self._samples[-1]["at_ns"]) >= SAMPLE_INTERVAL_NS:
             self._samples.append(_sample(status, self._last, at_ns))
 
     def _note(self, found: ActivityEntry, at_ns: int) -> None:
-        for noted in self._noted:
-            same = (noted.happening.kind, noted.happening.about) == (found.kind, found.about)
-            if same and abs(at_ns - noted.last_ns) <= ADD_UP_WITHIN_NS:
+        for noted in self._entries:
+            same = (noted.entry.kind, noted.entry.about) == (found.kind, found.about)
+            if same and abs(at_ns - noted.last_ns) <= MERGE_WITHIN_NS:
                 grown = ActivityEntry(
-                    found.kind, found.about, found.weight, found.text, noted.happening.amount + found.amount
+                    found.kind, found.about, found.severity, found.text, noted.entry.amount + found.amount
                 )
-                self._noted.remove(noted)
-                self._noted.append(Noted(self._last, noted.id, noted.at_ns, at_ns, grown))
+                self._entries.remove(noted)
+                self._entries.append(HistoryEntry(self._last, noted.id, noted.at_ns, at_ns, grown))
                 return
         self._ids += 1
-        self._noted.append(Noted(self._last, self._ids, at_ns, at_ns, found))
+        self._entries.append(HistoryEntry(self._last, self._ids, at_ns, at_ns, found))
 
     def encoded(self, after: int) -> bytes:
         """JSON of what is newer than the number `last` of an earlier answer; 0 gives all."""
@@ -73,7 +73,7 @@ class History:
                 "run": self.run,
                 "last": self._last,
                 "samples": [one for one in self._samples if one["number"] > start],
-                "happenings": [_told(one) for one in self._noted if one.number > start],
+                "happenings": [_encoded_entry(one) for one in self._entries if one.number > start],
             }
         )
 
@@ -104,14 +104,14 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _told(noted: Noted) -> dict[str, Any]:
+def _encoded_entry(noted: HistoryEntry) -> dict[str, Any]:
     return {
         "number": noted.number,
         "id": noted.id,
         "at_ns": noted.at_ns,
         "last_ns": noted.last_ns,
-        "kind": noted.happening.kind,
-        "about": noted.happening.about,
-        "weight": noted.happening.weight,
-        "text": str(noted.happening),
+        "kind": noted.entry.kind,
+        "about": noted.entry.about,
+        "weight": noted.entry.severity,
+        "text": str(noted.entry),
     }

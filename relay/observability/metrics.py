@@ -50,7 +50,7 @@ class MetricDefinition:
     read: Callable[[Any], Reading] | None = None
 
     @property
-    def exported(self) -> str:
+    def exported_name(self) -> str:
         """The name that Ray's exporter makes of it."""
         return f"ray_{self.name}" if self.kind is MetricKind.GAUGE else f"ray_{self.name}_total"
 

@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 4096
 MAX_LINE_BYTES = 2048
 MAX_CONNECTIONS = 64
 # A token that can be guessed is none.
-LEAST_TOKEN_CHARS = 16
+MIN_TOKEN_CHARS = 16
 MAX_TOKEN_BYTES = 1024
 
 JSON, HTML, TEXT = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
@@ -62,7 +62,7 @@ class HttpResponse:
 class Show:
     """`what` is `page`, `status`, `history`, `ready` or `healthy`; `after` counts for the history."""
 
-    what: str
+    view: str
     after: int = 0
 
 
@@ -101,7 +101,7 @@ class Unlock:
 
 Command = Scale | DrainPublisher | StopStream | ResumeStream | Unlock
 
-_LOOKS = {
+_VIEWS = {
     "/": "page",
     "/status.json": "status",
     "/history.json": "history",
@@ -115,8 +115,8 @@ def route(request: Request, names: tuple[str, ...], token: bytes | None) -> Http
     """An Answer is a refusal. `token` is None where nobody may change anything."""
     if not may_be_asked(request.host, names):
         return refusal(421, "ask for this page by address, as localhost, or by a name in page.names")
-    if request.path in _LOOKS:
-        return _look(request)
+    if request.path in _VIEWS:
+        return _show(request)
     if request.path not in _COMMANDS:
         return refusal(404, "there is nothing here; the page is at /")
     if request.method != "POST":
@@ -132,13 +132,13 @@ def safe_headers(answer: HttpResponse) -> dict[str, str]:
     return {**_SAFE, **answer.headers, "Content-Type": answer.content_type}
 
 
-def _look(request: Request) -> HttpResponse | Show:
+def _show(request: Request) -> HttpResponse | Show:
     if request.method not in ("GET", "HEAD"):
         return refusal(405, "this takes GET", Allow="GET, HEAD")
     after = request.query.get("after", "0")
     if not re.fullmatch(r"\d{1,15}", after, re.ASCII):
         return refusal(400, "after is the number `last` of an earlier answer")
-    return Show(_LOOKS[request.path], int(after))
+    return Show(_VIEWS[request.path], int(after))
 
 
 def _forbidden(request: Request, token: bytes | None) -> HttpResponse | None:
@@ -186,7 +186,7 @@ _SHAPES: Mapping[str, str] = {
 }
 
 
-def signed(who: str, address: str) -> str:
+def attributed(who: str, address: str) -> str:
     """Who changes something over the page: the name that they gave, if any, and where they are."""
     who = who.strip()[:40]
     return f"{who} on the page, from {address}" if who else f"the page, from {address}"
@@ -195,7 +195,7 @@ def signed(who: str, address: str) -> str:
 def usable_token(content: bytes) -> bytes | None:
     """What stands in a token file; None if it is too short, too long, or not one word of ASCII."""
     token = content.strip()
-    fits = LEAST_TOKEN_CHARS <= len(token) <= MAX_TOKEN_BYTES
+    fits = MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_BYTES
     return token if fits and re.fullmatch(rb"[!-~]+", token) else None
 
 

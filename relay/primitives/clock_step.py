@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # What NTP corrects beyond this it sets, the rest it slews.
-LEAST_NS = 100_000_000
+MIN_STEP_NS = 100_000_000
 
 
 class ClockStepDetector:
@@ -16,4 +16,4 @@ class ClockStepDetector:
         """By how much since the last question; 0 if it was not."""
         before_ns, self._ahead_ns = self._ahead_ns, wall_ns - monotonic_ns
         by_ns = 0 if before_ns is None else before_ns - self._ahead_ns
-        return by_ns if by_ns >= LEAST_NS else 0
+        return by_ns if by_ns >= MIN_STEP_NS else 0

@@ -46,7 +46,7 @@ class DeficitRoundRobin(Generic[K]):
         self._credit_bytes[key] += self._quantum_bytes
         return key, self._credit_bytes[key]
 
-    def settle(self, used_bytes: int, *, more: bool) -> None:
+    def end_turn(self, used_bytes: int, *, more: bool) -> None:
         """End the turn. Without `more` to send the key leaves and takes no credit along."""
         key = self._ring.popleft()
         if more:

@@ -10,10 +10,10 @@ class SlidingWindowLimiter:
 
     def __init__(self, count: int, window_s: float) -> None:
         self._window_s = window_s
-        self._taken: deque[float] = deque(maxlen=count)
+        self._granted: deque[float] = deque(maxlen=count)
 
     def try_acquire(self, now: float) -> bool:
-        taken = self._taken
+        taken = self._granted
         if len(taken) == taken.maxlen and now < taken[0] + self._window_s:
             return False
         taken.append(now)

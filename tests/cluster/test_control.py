@@ -145,7 +145,7 @@ def test_metrics_are_exported_with_the_streams_key_and_counters_from_zero_on(rel
             lines = answer.read().decode().splitlines()
         mine = [line for line in lines if 'stream="usdm:btcusdt@trade"' in line]
         return all(
-            any(line.startswith(f"{metric.value.exported}{{") and line.endswith(value) for line in mine)
+            any(line.startswith(f"{metric.value.exported_name}{{") and line.endswith(value) for line in mine)
             for metric, value in wanted.items()
         )
 

@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 
 from actors.stream.relay import LOG_EVERY_TICKS, TICK_S
 from relay.adapters.nats.heartbeat import SUBJECT
-from relay.observability.heartbeat import EVERY_S
+from relay.observability.heartbeat import HEARTBEAT_INTERVAL_S
 from tests.support.browser import browser
 from tests.support.driver_processes import Command, ask, started
 from tests.support.polling import until
@@ -202,7 +202,7 @@ def test_process_titles_and_logs_tell_of_each_stream(whole: Whole) -> None:
 
 def test_a_heartbeat_tells_the_totals(whole: Whole) -> None:
     """The last test: it may take half a minute from the start."""
-    told = json.loads(whole.heartbeats.get(timeout=EVERY_S + 10))
+    told = json.loads(whole.heartbeats.get(timeout=HEARTBEAT_INTERVAL_S + 10))
     assert told["ready"] is True
     assert told["streams"].keys() == {f"usdm:{name}" for name in STREAMS}
     for key, totals in told["streams"].items():

@@ -23,7 +23,7 @@ from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.simulator_process import SimulatedExchange
 from relay.binance.streams import Venue
 from relay.config import Config, parse_config
-from relay.control.standby_pairs import TOGETHER_LIMIT_S
+from relay.control.standby_pairs import COLOCATED_LIMIT_S
 from relay.errors import ClusterError
 from relay.model.stats import RelayStatus, StreamStats
 from tests.support.driver_processes import NODE_OPTIONS, RAY, ROOT, free_port, node
@@ -181,7 +181,7 @@ def test_warm_legs_move_to_a_second_node_and_take_over_there(head: str, tmp_path
             site.until(
                 lambda status: all(one.warm and one.warm.node not in here for one in status.streams),
                 "both warm legs on the other node",
-                within_s=TOGETHER_LIMIT_S + 60.0,
+                within_s=COLOCATED_LIMIT_S + 60.0,
             )
             for one in site.until(are_ready, "they are ready").streams:
                 os.kill(one.pid, signal.SIGKILL)

@@ -13,4 +13,6 @@ def test_the_page_in_the_repository_is_the_one_of_the_code():
 
 def test_every_metric_stands_in_it_once():
     rows = [line for line in page().splitlines() if line.startswith("| `ray_")]
-    assert sorted(row.split("`")[1] for row in rows) == sorted(metric.value.exported for metric in Metric)
+    assert sorted(row.split("`")[1] for row in rows) == sorted(
+        metric.value.exported_name for metric in Metric
+    )

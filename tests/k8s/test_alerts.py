@@ -39,7 +39,7 @@ def test_the_table_of_what_to_do_has_each_alert_and_no_other() -> None:
 
 
 def test_rules_ask_for_metrics_that_there_are() -> None:
-    known = {metric.value.exported for metric in Metric}
+    known = {metric.value.exported_name for metric in Metric}
     for rule in rules():
         asked = set(re.findall(r"ray_\w+", rule["expr"])) - {"ray_io_cluster"}
         assert asked and asked <= known, rule["alert"]

@@ -52,7 +52,7 @@ def test_backlogs_come_first_and_then_rates_latency_losses_publishers_and_the_po
     rows = [panel["title"] for panel in sluice_dashboard()["panels"] if panel["type"] == "row"]
     topics = ["backlog of each stream", "rates", "latency", "losses", "publishers", "pool"]
     assert rows == [f"Sluice: {topic}" for topic in topics]
-    assert Metric.STREAM_BACKLOG.value.exported in expressions(sluice_dashboard()["panels"])[0]
+    assert Metric.STREAM_BACKLOG.value.exported_name in expressions(sluice_dashboard()["panels"])[0]
 
 
 @pytest.mark.parametrize("dashboard", [sluice_dashboard, merged])
@@ -68,7 +68,7 @@ def test_panels_have_numbers_and_places_of_their_own(dashboard: Any) -> None:
 
 
 def test_panels_ask_for_metrics_that_there_are_by_variables_that_there_are() -> None:
-    known = {metric.value.exported for metric in Metric}
+    known = {metric.value.exported_name for metric in Metric}
     for dashboard in (sluice_dashboard(), merged()):
         variables = {one["name"] for one in dashboard["templating"]["list"]} | GRAFANAS_OWN
         for expression in expressions(ours(dashboard)):

@@ -10,7 +10,7 @@ from actors.controller.heartbeat import RETRY_S, HeartbeatSender
 from relay.config import NatsConfig, parse_config
 from relay.errors import BusError
 from relay.model.stats import RelayStatus, ScaleMode, ScaleStatus
-from relay.observability.heartbeat import EVERY_S
+from relay.observability.heartbeat import HEARTBEAT_INTERVAL_S
 from tests.support.executors import AtOnce
 
 NATS = parse_config("shards: [btcusdt@trade]\n", {"HOME": "/home/somebody"}).nats
@@ -39,10 +39,10 @@ def test_the_first_goes_out_at_once_and_then_one_every_half_minute():
     beats = Beats()
     heart = HeartbeatSender(beats, AtOnce())
     counts = []
-    for second in range(int(2.5 * EVERY_S)):
+    for second in range(int(2.5 * HEARTBEAT_INTERVAL_S)):
         heart.tick(NATS, STATUS, float(second))
         counts.append(len(beats.payloads))
-    assert counts == [1 + second // int(EVERY_S) for second in range(len(counts))]
+    assert counts == [1 + second // int(HEARTBEAT_INTERVAL_S) for second in range(len(counts))]
     assert orjson.loads(beats.payloads[0])["configuration"] == 2
 
 

@@ -57,7 +57,7 @@ class Relay:
     def run(self, seconds: float = 5.0) -> None:
         until = self.now + seconds
         while self.now < until:
-            self.now += self.loop.bring_to(self.plan, self.now)
+            self.now += self.loop.bring_towards(self.plan, self.now)
 
     def set_count(self, count: int | None) -> None:
         self.plan = replace(self.plan, scaling=Scaling(count, "test", 0))
@@ -121,7 +121,7 @@ def test_a_new_controller_takes_up_the_drain_of_its_predecessor(relay):
     relay.run(30)
     relay.set_count(1)
     while not any(stats.draining for stats in relay.cluster.publishers.values()):
-        relay.now += relay.loop.bring_to(relay.plan, relay.now)
+        relay.now += relay.loop.bring_towards(relay.plan, relay.now)
     relay.restart()
     relay.run(5)
     assert len(relay.cluster.publishers) == 1
@@ -291,7 +291,7 @@ def test_what_is_under_way_shows_until_it_is_done(relay):
     relay.run()
     assert relay.loop.report.status.pending == ()
     relay.plan = Plan(Running(2, config(*NAMES[:-1], "dogeusdt@trade")), relay.plan.scaling)
-    relay.now += relay.loop.bring_to(relay.plan, relay.now)
+    relay.now += relay.loop.bring_towards(relay.plan, relay.now)
     assert set(relay.loop.report.status.pending) == {f"stream usdm:{NAMES[-1]}", "stream usdm:dogeusdt@trade"}
     relay.run()
     assert relay.loop.report.status.pending == ()

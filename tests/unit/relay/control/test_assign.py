@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.control.assign import STAY_S, Placement, assign, keep_failed_over, publish
-from relay.control.endpoint_ring import ENDPOINTS
+from relay.control.endpoint_ring import MAX_ENDPOINTS
 from relay.model.assignment import Assignment, PublisherEndpoint, decode_assignment, encode_assignment
 
 CAPACITY = 10_000.0
@@ -248,7 +248,7 @@ def test_an_assignment_names_its_publisher_first_and_some_others():
     many = endpoints(*(f"p{number}" for number in range(100)))
     made = publish({}, {f"s{number}": Placement("p7") for number in range(200)}, many)
     assert all(assignment.endpoints[0].publisher == "p7" for assignment in made.values())
-    assert {len(set(assignment.endpoints)) for assignment in made.values()} == {ENDPOINTS}
+    assert {len(set(assignment.endpoints)) for assignment in made.values()} == {MAX_ENDPOINTS}
     seconds = Counter(assignment.endpoints[1].publisher for assignment in made.values())
     assert len(seconds) > 50
 

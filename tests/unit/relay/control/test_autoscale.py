@@ -101,7 +101,7 @@ def test_silence_shrinks_to_the_minimum_one_at_a_time():
     assert history.index(4) - history.index(5) == DOWN_AFTER_S
 
 
-@pytest.mark.parametrize("hindrance", ["unheard", "starting", "leaving"])
+@pytest.mark.parametrize("hindrance", ["unreachable", "starting", "leaving"])
 def test_no_publisher_leaves_while_the_picture_is_incomplete_or_another_moves(hindrance):
     model = Model(state=ScaleState(wanted=4, capacity_per_s=CAPACITY))
     assert set(model.play([100] * 200, **{hindrance: 1})) == {4}
@@ -110,7 +110,7 @@ def test_no_publisher_leaves_while_the_picture_is_incomplete_or_another_moves(hi
 def test_stale_reports_restart_the_quiet_period():
     model = Model(state=ScaleState(wanted=4, capacity_per_s=CAPACITY))
     model.play([100] * 50)
-    model.play([100], unheard=2)
+    model.play([100], unreachable=2)
     assert "do not answer" in model.reason
     assert set(model.play([100] * 59)) == {4}
 
@@ -151,12 +151,12 @@ def test_an_old_backlog_is_answered_in_the_same_tick():
 
 
 def test_a_short_need_waits_for_agreement():
-    model = Model(state=ScaleState(wanted=1, capacity_per_s=CAPACITY, rate_per_s=9_000, looked_at=-1.0))
+    model = Model(state=ScaleState(wanted=1, capacity_per_s=CAPACITY, rate_per_s=9_000, observed_at=-1.0))
     assert model.play([9_000] * 2) == [1, 2]
 
 
 def test_nothing_leaves_soon_after_an_up():
-    model = Model(state=ScaleState(wanted=3, capacity_per_s=CAPACITY, ample_since=-100.0, up_at=0.0))
+    model = Model(state=ScaleState(wanted=3, capacity_per_s=CAPACITY, too_many_since=-100.0, up_at=0.0))
     history = model.play([100] * 20)
     assert history.index(2) == DOWN_AFTER_UP_S
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relay.control.assign import Placement, assign, publish
 from relay.control.reconcile import (
     MUTE_LIMIT_S,
-    RETIRE_PATIENCE_S,
+    RETIRE_GRACE_S,
     Assign,
     Create,
     Desired,
@@ -46,7 +46,7 @@ def assigned(name: str, version: int = 1) -> Assignment:
 
 
 SERVED = ObservedStream(revision="r1", publisher="p0", assignment_version=1)
-STANDBY = ObservedStream(revision="r1", assignment_version=1, warm=True)
+STANDBY = ObservedStream(revision="r1", assignment_version=1, is_standby=True)
 SERVING = ObservedPublisher(revision="n1")
 
 
@@ -208,7 +208,7 @@ def test_a_retired_publisher_drains_when_nobody_uses_it_any_more():
 
 
 def test_a_retired_publisher_is_drained_in_the_end_even_if_it_is_used():
-    pool = {"p0": SERVING, "p1": replace(SERVING, retired_s=RETIRE_PATIENCE_S)}
+    pool = {"p0": SERVING, "p1": replace(SERVING, retired_s=RETIRE_GRACE_S)}
     assert steps(publishers=pool, observed_streams={"a": replace(SERVED, publisher="p1")}) == [
         Drain(publisher("p1"))
     ]
@@ -270,7 +270,7 @@ class Model:
         )
         self.placed = assign(dict.fromkeys(desired_streams, 0.0), serving, 1_000.0, self.placed, self.now)
         endpoints = {name: endpoint(name) for name in serving}
-        reported = max((leg.assignment_version for _, _, leg in self.observed().legs()), default=0)
+        reported = max((leg.assignment_version for _, _, leg in self.observed().instances()), default=0)
         self.published.update(publish(self.published, self.placed, endpoints, reported))
         self.published = {key: made for key, made in self.published.items() if key in desired_streams}
         return Desired(
@@ -341,7 +341,7 @@ observed_streams = st.dictionaries(
         stopped=st.booleans(),
         publisher=st.sampled_from(["p0", "p1", None]),
         assignment_version=st.integers(0, 3),
-        warm=st.booleans(),
+        is_standby=st.booleans(),
     ),
 )
 observed_publishers = st.dictionaries(
@@ -376,7 +376,7 @@ def test_from_anywhere_the_cluster_becomes_the_desired_one_and_then_nothing_happ
     assert unsettled(model.desired(wanted, count), model.observed()) == ()
     assert {key: found.revision for key, found in model.streams.items()} == wanted
     assert model.twins.keys() == model.critical & wanted.keys()
-    assert not any(leg.stopped or leg.silence for _, _, leg in model.observed().legs())
+    assert not any(leg.stopped or leg.silence for _, _, leg in model.observed().instances())
     assert len(model.publishers) == count
     assert {found.publisher for found in model.streams.values()} <= model.publishers.keys()
 

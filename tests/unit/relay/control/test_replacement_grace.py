@@ -6,7 +6,7 @@ import pytest
 
 from relay.control.observation import ClusterView
 from relay.control.reconcile import MUTE_LIMIT_S
-from relay.control.replacement_grace import CROWD_S, STILL_PUBLISHING_GRACE_S, excuses
+from relay.control.replacement_grace import MASS_SILENCE_GRACE_S, STILL_PUBLISHING_GRACE_S, replacement_grace
 from relay.model.actors import ActorId, Role, Silence
 from relay.ports import Observation
 from tests.support.fakes import publisher_stats, stream_stats
@@ -45,7 +45,7 @@ def test_events_of_another_incarnation_excuse_nobody() -> None:
 
 def test_where_most_are_mute_everybody_is_waited_for_somewhat_longer() -> None:
     after_s = given_up_after_s(p0=Silence.MUTE, p1=Silence.MUTE)
-    assert CROWD_S <= after_s <= CROWD_S + MUTE_LIMIT_S + 1
+    assert MASS_SILENCE_GRACE_S <= after_s <= MASS_SILENCE_GRACE_S + MUTE_LIMIT_S + 1
 
 
 def test_an_actor_that_answers_again_has_all_its_excuses_again() -> None:
@@ -63,4 +63,4 @@ def test_an_actor_that_answers_again_has_all_its_excuses_again() -> None:
 def test_a_crowd_is_more_than_half_and_more_than_two(mute: int, others: int, crowd: bool) -> None:
     looks: dict[ActorId, Observation] = {ActorId(Role.STREAM, f"m{n}"): Silence.MUTE for n in range(mute)}
     looks |= {ActorId(Role.PUBLISHER, f"p{n}"): publisher_stats(f"p{n}") for n in range(others)}
-    assert excuses(looks).crowd is crowd
+    assert replacement_grace(looks).mass_silence is crowd

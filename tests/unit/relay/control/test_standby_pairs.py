@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from relay.control.standby_pairs import (
-    TOGETHER_LIMIT_S,
+    COLOCATED_LIMIT_S,
     UNCOVERED_LIMIT_S,
     ColocatedPairs,
     UncoveredStreams,
@@ -81,8 +81,8 @@ def test_legs_that_share_a_node_part_once_there_is_another_one_for_a_while() -> 
     assert not together.update(KEY, BOTH_ON_A, frozenset({"a"}), 0.0)
     both = frozenset({"a", "b"})
     assert not together.update(KEY, BOTH_ON_A, both, 100.0)
-    assert not together.update(KEY, BOTH_ON_A, both, 100.0 + TOGETHER_LIMIT_S - 1)
-    assert together.update(KEY, BOTH_ON_A, both, 100.0 + TOGETHER_LIMIT_S)
+    assert not together.update(KEY, BOTH_ON_A, both, 100.0 + COLOCATED_LIMIT_S - 1)
+    assert together.update(KEY, BOTH_ON_A, both, 100.0 + COLOCATED_LIMIT_S)
 
 
 def test_a_node_without_room_is_tried_once_and_a_new_one_again() -> None:

@@ -11,9 +11,9 @@ import pytest
 from relay.model.stats import RelayStatus, ScaleMode, ScaleStatus, StreamState
 from relay.observability.activity import diff_status
 from relay.observability.history import (
-    ADD_UP_WITHIN_NS,
-    HAPPENINGS_KEPT,
-    SAMPLE_EVERY_NS,
+    ENTRIES_KEPT,
+    MERGE_WITHIN_NS,
+    SAMPLE_INTERVAL_NS,
     SAMPLES_KEPT,
     History,
 )
@@ -34,7 +34,7 @@ def status(*streams, publishers=(P0,), **changes) -> RelayStatus:
 
 
 def told(before: RelayStatus, after: RelayStatus) -> list[str]:
-    return [f"{one.weight} {one.about} {one}" for one in diff_status(before, after)]
+    return [f"{one.severity} {one.about} {one}" for one in diff_status(before, after)]
 
 
 def test_between_two_equal_looks_nothing_happened():
@@ -136,7 +136,7 @@ def test_samples_come_once_a_second_and_the_oldest_go():
     assert len(samples) == SAMPLES_KEPT
     gaps = {later["at_ns"] - earlier["at_ns"] for earlier, later in pairwise(samples)}
     assert gaps == {SECOND_NS}
-    assert min(gaps) >= SAMPLE_EVERY_NS
+    assert min(gaps) >= SAMPLE_INTERVAL_NS
     assert samples[-1]["streams"] == {"usdm:btcusdt@trade": [70.0, 0, 0.8, 2.1]}
     assert samples[-1]["publishers"] == {"p0": [0.05, 100.0]}
 
@@ -148,7 +148,7 @@ def test_what_goes_on_happening_is_one_line_that_grows():
     (only,) = look(history)["happenings"]
     assert only["text"].startswith("lost 8,")
     assert (only["at_ns"], only["last_ns"]) == (SECOND_NS, 4 * SECOND_NS)
-    history.update(status(replace(BTC, lost=9)), 5 * SECOND_NS + ADD_UP_WITHIN_NS)
+    history.update(status(replace(BTC, lost=9)), 5 * SECOND_NS + MERGE_WITHIN_NS)
     texts = [one["text"] for one in look(history)["happenings"]]
     assert [text.split(",")[0] for text in texts] == ["lost 8", "lost 1"]
 
@@ -182,7 +182,7 @@ def test_numbers_of_another_controller_get_everything():
 
 def test_the_list_of_happenings_is_bounded():
     history = History("run")
-    for number in range(HAPPENINGS_KEPT + 50):
+    for number in range(ENTRIES_KEPT + 50):
         changed = replace(BTC, rotations=number)
-        history.update(status(changed), number * (ADD_UP_WITHIN_NS + 1))
-    assert len(look(history)["happenings"]) == HAPPENINGS_KEPT
+        history.update(status(changed), number * (MERGE_WITHIN_NS + 1))
+    assert len(look(history)["happenings"]) == ENTRIES_KEPT

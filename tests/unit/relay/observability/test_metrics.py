@@ -135,9 +135,9 @@ def test_errors_are_of_few_kinds(code, counted):
 
 
 def test_names_are_those_that_rays_exporter_gives():
-    assert Metric.STREAM_BACKLOG.value.exported == "ray_sluice_stream_backlog_events"
-    assert Metric.STREAM_LOST.value.exported == "ray_sluice_stream_lost_events_total"
-    assert Metric.PUBLISHER_ACK.value.exported == "ray_sluice_publisher_ack_seconds_bucket_total"
+    assert Metric.STREAM_BACKLOG.value.exported_name == "ray_sluice_stream_backlog_events"
+    assert Metric.STREAM_LOST.value.exported_name == "ray_sluice_stream_lost_events_total"
+    assert Metric.PUBLISHER_ACK.value.exported_name == "ray_sluice_publisher_ack_seconds_bucket_total"
 
 
 @pytest.mark.parametrize(("mode", "fixed"), [(ScaleMode.AUTO, 0), (ScaleMode.FIXED, 1)])

@@ -21,11 +21,11 @@ from relay.observability.page_requests import (
     Show,
     StopStream,
     Unlock,
+    attributed,
     health_answer,
     page_answer,
     route,
     safe_headers,
-    signed,
     usable_token,
 )
 from tests.support.paths import ROOT
@@ -139,9 +139,9 @@ def test_health_is_503_with_its_reasons():
 
 
 def test_who_changes_something_gives_a_name_or_an_address():
-    assert signed("", "10.0.0.1") == "the page, from 10.0.0.1"
-    assert signed(" Ann ", "10.0.0.1") == "Ann on the page, from 10.0.0.1"
-    assert len(signed("x" * 4000, "10.0.0.1")) < 80
+    assert attributed("", "10.0.0.1") == "the page, from 10.0.0.1"
+    assert attributed(" Ann ", "10.0.0.1") == "Ann on the page, from 10.0.0.1"
+    assert len(attributed("x" * 4000, "10.0.0.1")) < 80
 
 
 def test_the_policy_names_the_style_and_the_script_by_their_hashes():

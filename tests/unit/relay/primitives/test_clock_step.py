@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.primitives.clock_step import LEAST_NS, ClockStepDetector
+from relay.primitives.clock_step import MIN_STEP_NS, ClockStepDetector
 
 SECOND = 1_000_000_000
 
@@ -18,5 +18,5 @@ def test_slewing_and_a_clock_set_ahead_are_nothing() -> None:
     watch = ClockStepDetector()
     wall_ns = 9000 * SECOND
     for second in range(100):
-        assert watch.set_back_ns(wall_ns - second * (LEAST_NS - 1), 0) == 0
+        assert watch.set_back_ns(wall_ns - second * (MIN_STEP_NS - 1), 0) == 0
     assert watch.set_back_ns(2 * wall_ns, 0) == 0

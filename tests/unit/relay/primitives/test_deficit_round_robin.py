@@ -18,7 +18,7 @@ def serve(scheduler: DeficitRoundRobin[str], queues: dict[str, deque[int]]) -> t
     used = 0
     while queues[key] and used + queues[key][0] <= budget:
         used += queues[key].popleft()
-    scheduler.settle(used, more=bool(queues[key]))
+    scheduler.end_turn(used, more=bool(queues[key]))
     return key, used
 
 
@@ -55,7 +55,7 @@ def test_credit_is_not_saved_up_by_leaving() -> None:
     scheduler = DeficitRoundRobin[str](QUANTUM)
     scheduler.add("a")
     scheduler.turn()
-    scheduler.settle(10, more=False)
+    scheduler.end_turn(10, more=False)
     scheduler.add("a")
     assert scheduler.turn() == ("a", QUANTUM)
 

@@ -257,6 +257,6 @@ def test_a_calm_event_waits_for_one_quantum_of_each_flooding_stream(
     while lanes[0].queued:
         lane, budget_bytes = scheduler.turn()
         used_bytes = lane.publish(budget_bytes, [], NOW)
-        scheduler.settle(used_bytes, more=lane.ready)
+        scheduler.end_turn(used_bytes, more=lane.ready)
         before_bytes += used_bytes if lane is not lanes[0] else 0
     assert before_bytes <= floods * quantum_bytes
