@@ -90,7 +90,7 @@ class RestClient:
             raise RestError(f"no answer from {self._base.netloc}: {error or 'timeout'}") from error
         if response.will_close or len(body) > MAX_ANSWER_BYTES:
             self._drop()
-        return _read(response, body)
+        return _read(response, body, query.used_weight_header)
 
     def _connect(self) -> HTTPConnection:
         host, port = self._base.hostname or "", self._base.port
@@ -109,7 +109,7 @@ class RestClient:
     def _headers(self, query: RestQuery) -> dict[str, str]:
         if not query.with_key or self._api_key_file is None:
             return {}
-        return {"X-MBX-APIKEY": _read_key(self._api_key_file)}
+        return {query.key_header: _read_key(self._api_key_file)}
 
 
 def _read_key(path: Path) -> str:
@@ -124,7 +124,7 @@ def _read_key(path: Path) -> str:
     return key
 
 
-def _read(response: HTTPResponse, body: bytes) -> Answer:
+def _read(response: HTTPResponse, body: bytes, used_weight_header: str) -> Answer:
     status = response.status
     if status in _RATE_LIMITED:
         after = response.headers.get("Retry-After", "")
@@ -134,7 +134,7 @@ def _read(response: HTTPResponse, body: bytes) -> Answer:
         raise RestError(f"REST answered HTTP {status}")
     if status != 200:
         raise RestRefusedError(f"REST refused with HTTP {status}{_complaint(body)}")
-    used = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
+    used = response.headers.get(used_weight_header, "")
     try:
         return Answer(orjson.loads(body), int(used) if used.isdecimal() else None)
     except orjson.JSONDecodeError as error:

@@ -33,12 +33,18 @@ _MAX_ID = 2**63 - 1
 
 
 class RestQuery(NamedTuple):
-    """One GET. `with_key` calls want the header X-MBX-APIKEY."""
+    """One GET.
+
+    A call `with_key` must send the API key in the header `key_header`. The header `used_weight_header` of the
+    answer says what weight the address has used in the present minute.
+    """
 
     path: str
     parameters: dict[str, str]
     weight: int
     with_key: bool
+    key_header: str = "X-MBX-APIKEY"
+    used_weight_header: str = "X-MBX-USED-WEIGHT-1M"
 
 
 class GapFill:
@@ -113,7 +119,7 @@ class GapFill:
 
     def _passed_over(self, first: int, last: int, begin: int) -> list[FillRange]:
         """Spot numbers its trades without a hole: what is not there is out of reach."""
-        if self._spec.venue is Venue.SPOT or last < begin:
+        if not self._spec.may_skip_ids or last < begin:
             return [FillRange(first, last, FillOutcome.UNREACHED)]
         if first < begin:
             return [

@@ -11,19 +11,25 @@ from collections import deque
 from relay.binance.streams import Venue
 
 WINDOW_S = 60.0
-# By address; USD-M and COIN-M count into one.
-POOL_WEIGHTS = {Venue.SPOT: 6000, Venue.USDM: 2400, Venue.COINM: 2400}
+# Binance counts the weight of an address in two pools: USD-M and COIN-M share one, spot has its own.
+_POOLS = {Venue.SPOT: "spot", Venue.USDM: "futures", Venue.COINM: "futures"}
+POOL_WEIGHTS = {"spot": 6000, "futures": 2400}
 # What all streams of a relay may use together; the rest is for whoever else is behind the address.
 SHARE = 0.5
 # For a refusal that does not say how long: Binance's window.
 REFUSED_S = 60.0
 
 
+def weight_pool(venue: Venue) -> str:
+    """Venues with the same pool share one limit on the weight of REST requests."""
+    return _POOLS[venue]
+
+
 class RequestWeight:
     """`streams` share the pool evenly. A call heavier than the share goes alone, and its window is longer."""
 
     def __init__(self, venue: Venue, streams: int) -> None:
-        self._pool = POOL_WEIGHTS[venue]
+        self._pool = POOL_WEIGHTS[weight_pool(venue)]
         self._limit = max(1, int(self._pool * SHARE) // max(1, streams))
         self._spent: deque[tuple[float, int]] = deque()
         self._closed_until = 0.0

@@ -110,6 +110,20 @@ class StreamSpec:
         """REST gives events of this kind by their ids."""
         return self.kind in (_K.TRADE, _K.AGG_TRADE)
 
+    @property
+    def counts_by_ids(self) -> bool:
+        """Each id is one event, so that the size of a gap is a count of events.
+
+        Not so for depth updates, whose ids number changes of price levels.
+        """
+        return self.kind in (_K.TRADE, _K.AGG_TRADE)
+
+    @property
+    def may_skip_ids(self) -> bool:
+        """The exchange may use ids for which it sends no event, as futures do; spot numbers trades in
+        succession."""
+        return self.venue is not Venue.SPOT
+
     def subject(self, template: str) -> str:
         """`template` has passed `relay.config.subjects.parse_template`."""
         return template.format(venue=self.venue.value, symbol=self.symbol, channel=self.channel)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from relay.binance.hosts import OFFICIAL_URLS, official_venue, rest_url_of
-from relay.binance.streams import StreamSpec, Venue, parse_stream
+from relay.binance.request_weight import weight_pool
+from relay.binance.streams import StreamSpec, parse_stream
 from relay.config.models import (
     ExchangeConfig,
     JournalConfig,
@@ -153,10 +154,9 @@ def _stored_apart(one: StreamSettings) -> StreamSettings:
 
 
 def _sharing_rest(settings: Sequence[StreamSettings]) -> list[StreamSettings]:
-    """Both futures venues count request weight together, and spot apart."""
-    sharers = Counter(one.spec.venue is Venue.SPOT for one in settings if one.heal and one.spec.healable)
+    sharers = Counter(weight_pool(one.spec.venue) for one in settings if one.heal and one.spec.healable)
     return [
-        one.model_copy(update={"rest_sharers": max(1, sharers[one.spec.venue is Venue.SPOT])})
+        one.model_copy(update={"rest_sharers": max(1, sharers[weight_pool(one.spec.venue)])})
         for one in settings
     ]
 

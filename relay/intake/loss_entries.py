@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from relay.binance.streams import StreamKind, StreamSpec, Venue
+from relay.binance.streams import StreamSpec
 from relay.losses.entry import LossEntry
 from relay.model.gap import FillOutcome, FillRange, Gap, LossCause
 from relay.primitives.range_set import Range
 
-# Each id is one event: the size of a hole is a count of events. Depth updates number price levels instead.
-_COUNTABLE = frozenset({StreamKind.TRADE, StreamKind.AGG_TRADE})
-
-
-# Where one incarnation wrote the beginning down and another one the end.
+# For a loss whose end is before its beginning: the two were dated by different incarnations.
 SET_BACK = "the clock was set back meanwhile, so these times are rough"
 
 
@@ -37,7 +33,7 @@ def lost_entry(
 ) -> LossEntry:
     """Of what nobody has; `ids` is None where the stream has none."""
     first_id, last_id = ids if ids else (None, None)
-    count = ids[1] - ids[0] + 1 if ids and spec.kind in _COUNTABLE else None
+    count = ids[1] - ids[0] + 1 if ids and spec.counts_by_ids else None
     return LossEntry(
         stream=spec.key,
         first_id=first_id,
@@ -46,6 +42,6 @@ def lost_entry(
         cause=cause,
         from_ns=min(from_ns, to_ns),
         to_ns=max(from_ns, to_ns),
-        suspect=count is not None and spec.venue is not Venue.SPOT,
+        suspect=count is not None and spec.may_skip_ids,
         reason=f"{reason}; {SET_BACK}" if to_ns < from_ns else reason,
     )
