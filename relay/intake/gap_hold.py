@@ -1,4 +1,4 @@
-"""What is held up behind a hole while REST is asked about it, and what the ledger says of the hole; pure."""
+"""The events that are held behind a gap while REST is asked about it; pure."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from typing import NamedTuple
 from relay.binance.classifier import Classification
 from relay.model.gap import FillRange, Gap
 
-# Two seconds of the busiest streams come to less.
+# The busiest streams have fewer events in two seconds, which is how long a gap holds them up.
 MAX_HELD_MESSAGES = 20_000
 MAX_HELD_BYTES = 8 * 1024 * 1024
 
 
 class HeldPayload(NamedTuple):
-    """An event that is held, or the end of a connection, which has no verdict."""
+    """An event that is held; without a classification, the end of a connection."""
 
     payload: bytes
     recv_ns: int
-    verdict: Classification | None
+    classification: Classification | None
 
 
 class GapHold:
-    """`hole` is None while it is not known yet which event is the last one stored before this incarnation.
+    """`gap` is None while it is not known yet which event is the last one stored before this incarnation.
 
-    `settled` is what became of the first ids of the hole.
+    `filled` is what REST has answered so far, from the first id of the gap on.
     """
 
-    def __init__(self, gap: Gap | None) -> None:
+    def __init__(self, gap: Gap | None, max_messages: int = MAX_HELD_MESSAGES) -> None:
         self.gap = gap
-        self.waiting: deque[HeldPayload] = deque()
-        self.settled: list[FillRange] = []
+        self.payloads: deque[HeldPayload] = deque()
+        self.filled: list[FillRange] = []
+        self._max_messages = max_messages
         self._bytes = 0
 
     @property
     def full(self) -> bool:
-        return len(self.waiting) >= MAX_HELD_MESSAGES or self._bytes >= MAX_HELD_BYTES
+        return len(self.payloads) >= self._max_messages or self._bytes >= MAX_HELD_BYTES
 
-    def hold(self, waiting: HeldPayload) -> None:
-        self.waiting.append(waiting)
-        self._bytes += len(waiting.payload)
+    def hold(self, payload: HeldPayload) -> None:
+        self.payloads.append(payload)
+        self._bytes += len(payload.payload)
 
     def disconnected(self) -> None:
         """The events that come next are from another connection."""
-        if self.waiting:
-            self.hold(HeldPayload(b"", self.waiting[-1].recv_ns, None))
+        if self.payloads:
+            self.hold(HeldPayload(b"", self.payloads[-1].recv_ns, None))

@@ -1,4 +1,4 @@
-"""What the loss ledger is told of a gap; pure."""
+"""The loss ledger's entries of a gap; pure."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from relay.losses.entry import LossEntry
 from relay.model.gap import FillOutcome, FillRange, Gap, LossCause
 from relay.primitives.range_set import Range
 
-# For a loss whose end is before its beginning: the two were dated by different incarnations.
+# For a loss that seems to end before it begins: the two times come from before and after the clock was set.
 SET_BACK = "the clock was set back meanwhile, so these times are rough"
 
 
-def settled_entry(stream: str, hole: Gap, piece: FillRange, subject: str) -> LossEntry:
-    """Of ids that REST told about; the events, if there are any, are on `subject`."""
-    absent = piece.outcome is FillOutcome.ABSENT
+def filled_entry(stream: str, gap: Gap, filled: FillRange, subject: str) -> LossEntry:
+    """For ids that REST answered for; the events, if there are any, are on `subject`."""
+    absent = filled.outcome is FillOutcome.ABSENT
     return LossEntry(
         stream=stream,
-        first_id=piece.first_id,
-        last_id=piece.last_id,
-        count=len(piece.payloads),
-        cause=hole.cause,
-        from_ns=min(hole.from_ns, hole.to_ns),
-        to_ns=max(hole.from_ns, hole.to_ns),
+        first_id=filled.first_id,
+        last_id=filled.last_id,
+        count=len(filled.payloads),
+        cause=gap.cause,
+        from_ns=min(gap.from_ns, gap.to_ns),
+        to_ns=max(gap.from_ns, gap.to_ns),
         healed=True,
         subject=None if absent else subject,
         reason="REST lists the events around these ids and none with them" if absent else "",
@@ -31,7 +31,7 @@ def settled_entry(stream: str, hole: Gap, piece: FillRange, subject: str) -> Los
 def lost_entry(
     spec: StreamSpec, ids: Range | None, cause: LossCause, from_ns: int, to_ns: int, reason: str
 ) -> LossEntry:
-    """Of what nobody has; `ids` is None where the stream has none."""
+    """For events that are lost; `ids` is None where the stream has none."""
     first_id, last_id = ids if ids else (None, None)
     count = ids[1] - ids[0] + 1 if ids and spec.counts_by_ids else None
     return LossEntry(

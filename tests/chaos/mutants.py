@@ -15,7 +15,7 @@ from actors.stream.connect_gate import ConnectGate, Permit
 from relay.adapters.nats.fencing import EventTime, SubjectState, _last, read_position
 from relay.delivery.window import SendWindow
 from relay.feed.silence import SilenceDetector
-from relay.intake.intake import Intake
+from relay.intake.gap_tracker import GapTracker
 from relay.model.position import StoredPosition
 from relay.publish.chain import Chain
 from relay.standby.election import Election
@@ -61,7 +61,7 @@ def _chain() -> None:
 
 def _gap_check() -> None:
     """A hole in the ids, or a time without a connection, is passed over."""
-    Intake._gap_before = lambda self, payload, recv_ns, verdict: None  # type: ignore[method-assign]
+    GapTracker.missing_before = lambda self, payload, recv_ns, classification: None  # type: ignore[method-assign]
 
 
 def _memory() -> None:

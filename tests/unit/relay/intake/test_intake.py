@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from relay.binance.streams import Venue, parse_stream
 from relay.delivery.window import SendWindow
-from relay.intake import gap_hold
 from relay.intake.intake import Intake, IntakeResult
 from relay.journal.damage import JournalLoss
 from relay.losses.entry import LossEntry, read_entry
@@ -375,9 +374,8 @@ def test_a_repair_comes_beside_the_stream_with_its_own_entry() -> None:
     assert (subject.lost, subject.repaired) == (3, 2)
 
 
-def test_too_much_held_ends_the_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gap_hold, "MAX_HELD_MESSAGES", 3)
-    subject = healing()
+def test_too_much_held_ends_the_hold() -> None:
+    subject, _ = intake(heals=True, last_offset=1, last_event_id=7, max_held=3)
     taken = subject.accept([trade(number) for number in (10, 11, 12, 13)], 2 * SECOND)
     assert numbers(taken.journal) == [10, 11, 12, 13]
     assert taken.gap is not None and subject.gap is None, "it is asked about all the same"
