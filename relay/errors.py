@@ -90,7 +90,7 @@ class FeedError(SluiceError):
 
 
 class HandshakeRefusedError(FeedError):
-    """The exchange answered a handshake with an HTTP status: it is reachable and accepts no connection now."""
+    """The exchange answered a handshake with an HTTP status: reachable, but accepting no connection."""
 
 
 class RestError(SluiceError):

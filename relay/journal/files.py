@@ -25,7 +25,7 @@ from relay.journal.segments import (
 )
 
 CHUNK_BYTES = 64 * 1024
-# A number and its checksum.
+# The acknowledged offset and its checksum; the file holds this twice.
 _COPY = Struct("<QI")
 
 
@@ -66,17 +66,20 @@ def sync_path(path: Path) -> None:
 
 
 def claim_segments(directory: Path, epoch: int) -> list[tuple[Segment, int]]:
-    """Rename the segments in force, so that a predecessor that still runs can remove none of them."""
+    """Make the segments in force ours by renaming them: a running predecessor can remove none of them.
+
+    Each comes with the offset from which a later one counts instead.
+    """
     named = (segment_named(path.name) for path in directory.iterdir())
-    taken = []
+    claimed = []
     for segment, limit in current_segments(segment for segment in named if segment is not None):
         path = directory / segment.name
         segment.owner = epoch
-        # Gone in between: the predecessor removed it, so it was acknowledged.
+        # If it is gone, its predecessor removed it since, so it was acknowledged.
         with suppress(FileNotFoundError):
             path.rename(directory / segment.name)
-            taken.append((segment, limit))
-    return taken
+            claimed.append((segment, limit))
+    return claimed
 
 
 def read_survey(directory: Path, segment: Segment, acknowledged: int, limit: int) -> Survey:
@@ -84,7 +87,7 @@ def read_survey(directory: Path, segment: Segment, acknowledged: int, limit: int
 
 
 def remove_others(directory: Path, epoch: int, kept: set[str]) -> None:
-    """Remove all files of epochs up to `epoch` but those named in `kept`."""
+    """Remove all files of epochs up to `epoch`, except those named in `kept`."""
     for path in directory.iterdir():
         owner = epoch_named(path.name)
         if owner is not None and owner <= epoch and path.name not in kept:
@@ -94,12 +97,11 @@ def remove_others(directory: Path, epoch: int, kept: set[str]) -> None:
 class Cursor:
     """One rising number in a mapped file: a store costs no system call and survives a kill.
 
-    It is kept twice, and the smaller intact copy counts: a kill tears one of them at most. With none intact
-    it is 0, since to deliver again is harmless and to pass over is not.
+    With no intact copy it is 0, since delivering again is harmless and skipping records is not.
     """
 
     def __init__(self, path: Path, value: int) -> None:
-        # Written before it is mapped: a store into a page without a block on a full disk is a bus error.
+        # Written before it is mapped: on a full disk a store into a page without a block would be a SIGBUS.
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             if os.write(fd, _twice(value)) < 2 * _COPY.size:
@@ -110,7 +112,7 @@ class Cursor:
 
     @staticmethod
     def read_highest(directory: Path) -> int:
-        """A kill may have left several, and one half made."""
+        """The acknowledged offset by all cursor files; a kill may have left several, and one half written."""
         found = (path.read_bytes() for path in directory.glob("*.cursor"))
         return max(map(_intact_value, found), default=0)
 
@@ -139,9 +141,9 @@ def _intact_value(data: bytes) -> int:
 
 
 class SegmentReader:
-    """Reads one segment forward from behind offset `after`, which moves on with what is handed out.
+    """Reads one segment forward from behind offset `after`, which advances with the batches returned.
 
-    Opening it raises FileNotFoundError when the segment has gone.
+    The constructor raises FileNotFoundError if the segment is gone.
     """
 
     def __init__(self, directory: Path, segment: Segment, after: int) -> None:
@@ -156,33 +158,33 @@ class SegmentReader:
         return self._at >= self.segment.end or self._reached >= self.segment.last_offset
 
     def read(self, max_bytes: int, acknowledged: int) -> tuple[list[bytes], Damage | None]:
-        """The next batches, or a damage stepped over; neither when it only came nearer to `after`."""
-        taken = self._read_chunk(max(max_bytes, CHUNK_BYTES), max_bytes)
-        if not taken.used:
-            # The chunk may only have cut a long batch off: look at all that is left.
-            taken = self._read_chunk(self.segment.end, max_bytes)
-        if not taken.used:
-            return [], self._skip_damage(taken, acknowledged)
-        self._at += taken.used
-        self._reached = taken.reached
-        if taken.batches:
-            self.after = taken.reached
-        return taken.batches, None
+        """The next batches, or the damage that was skipped; neither if it only came nearer to `after`."""
+        chunk = self._read_chunk(max(max_bytes, CHUNK_BYTES), max_bytes)
+        if not chunk.used:
+            # A batch may be longer than the chunk: read all that is left before calling it damage.
+            chunk = self._read_chunk(self.segment.end, max_bytes)
+        if not chunk.used:
+            return [], self._skip_damage(chunk, acknowledged)
+        self._at += chunk.used
+        self._reached = chunk.reached
+        if chunk.batches:
+            self.after = chunk.reached
+        return chunk.batches, None
 
     def _read_chunk(self, chunk_bytes: int, max_bytes: int) -> SegmentChunk:
         size = min(chunk_bytes, self.segment.end - self._at)
         with journal_errors(self._path, "read"):
             data = os.pread(self._fd, size, self._at)
-        # Zeros are damage, and so is what somebody cut off.
+        # Bytes that are missing at the end are damage as zeros are.
         return read_batches(data.ljust(size, b"\0"), self.segment, self._reached, self.after, max_bytes)
 
-    def _skip_damage(self, taken: SegmentChunk, acknowledged: int) -> Damage | None:
-        if taken.gap is None:
+    def _skip_damage(self, chunk: SegmentChunk, acknowledged: int) -> Damage | None:
+        if chunk.damage is None:
             self._at = self.segment.end
             return None
         held = max(self._reached, acknowledged)
-        damage = damage_of(taken.gap, self.segment, self._at, held, self.segment.last_offset + 1)
-        self._at += taken.gap.end
+        damage = damage_of(chunk.damage, self.segment, self._at, held, self.segment.last_offset + 1)
+        self._at += chunk.damage.end
         return damage
 
     def close(self) -> None:

@@ -1,8 +1,6 @@
-"""One stream's journal: which files there are, and what is written to, read from and removed of them.
+"""One stream's journal: appends to it, reads it back, acknowledges, and removes what is acknowledged.
 
-`<owner>-<first offset>-<writer>.seg` holds batches, `<owner>.cursor` the acknowledged offset, and an empty
-`<epoch>.floor` tells that this epoch is taken. An incarnation touches files of its own epoch only, after it
-has taken over what it wants to keep: a stopped predecessor that wakes up can spoil nothing, without any lock.
+The format of its files and the rules about them are in relay/journal/__init__.py.
 """
 
 from __future__ import annotations
@@ -30,24 +28,24 @@ from relay.journal.recovery import recovery_of
 from relay.journal.segments import Damage, Segment
 
 SEGMENT_BYTES = 16 * 1024 * 1024
-# A larger segment is replaced once it is all acknowledged. Most files then go before the kernel, which waits
-# 30 s by default, has written them to the disk.
+# A larger segment is replaced once it is all acknowledged.
 ROLL_BYTES = 1024 * 1024
 _first_offset = attrgetter("first_offset")
 
 
 class Journal:
-    """Append-only files of one stream's accepted records, bounded, truncated by acknowledgements.
+    """Nothing is lost by a JournalError: the journal then holds what it held before the call. Use from one
+    thread."""
 
-    What was appended survives a kill of the process; with `sync` also a loss of power. Nothing is lost by a
-    JournalError: the journal then holds what it held before the call. Use from one thread.
-    """
-
+    # Every record up to this offset is acknowledged.
     acknowledged: int
+    # Of the newest record, whether the journal still holds it or not.
     last_offset: int
-    _segments: list[Segment]
-    # What the segments take on the disk, acknowledged parts that are not removed yet included.
+    # What the segments take on the disk, including acknowledged parts that are not removed yet.
     used_bytes: int
+    # In offset order; the last one is `_tail`.
+    _segments: list[Segment]
+    # The segment that is appended to, and its file descriptor, -1 once the journal is closed.
     _tail: Segment
     _fd: int
 
@@ -64,7 +62,7 @@ class Journal:
         self.epoch = epoch
         self.max_bytes = max_bytes
         self.damages: list[Damage] = []
-        self._stepped_over = False
+        self._skipped_damage = False
         self._tail_failed = False
         self._segment_bytes = min(segment_bytes, max_bytes // 4)
         self._sync = sync
@@ -74,7 +72,7 @@ class Journal:
 
     @staticmethod
     def next_epoch(directory: Path, now_ms: int) -> int:
-        """An epoch above every earlier one of this journal, `now_ms` where that is."""
+        """`now_ms` (since 1970), or more: above every earlier epoch of this journal."""
         if not directory.exists():
             return now_ms
         with journal_errors(directory, "listed"):
@@ -82,7 +80,7 @@ class Journal:
 
     @staticmethod
     def reserve_epochs_through(directory: Path, epoch: int) -> None:
-        """Make every later incarnation choose an epoch above `epoch`; there need be no journal."""
+        """Make every later incarnation choose an epoch above `epoch`, with or without a journal."""
         path = directory / f"{epoch:020}.floor"
         with journal_errors(path, "created"):
             make_private(directory)
@@ -120,25 +118,25 @@ class Journal:
     def read_after(self, offset: int, max_bytes: int) -> list[bytes]:
         """The next batches with unacknowledged records after `offset`, encoded: at least one if there is one.
 
-        Damaged ones are left out and added to `damages`. JournalError tells, among others, that a later
-        incarnation has taken over.
+        Damaged ones are left out and added to `damages`. Raises JournalError, also when a later incarnation
+        has claimed the segments.
         """
         while reader := self._reader_after(max(offset, self.acknowledged)):
             batches, damage = reader.read(max_bytes, self.acknowledged)
             if damage is not None:
-                self._stepped_over = True
+                self._skipped_damage = True
                 self._note(damage)
             if batches:
                 return batches
         return []
 
     def take_damage_flag(self) -> bool:
-        """Whether damage lay between what the last two calls of `read_after` returned; asking forgets it."""
-        answer, self._stepped_over = self._stepped_over, False
-        return answer
+        """Whether damage lay between the batches of the last two calls of `read_after`; clears it."""
+        is_damaged, self._skipped_damage = self._skipped_damage, False
+        return is_damaged
 
     def acknowledge(self, offset: int) -> None:
-        """Everything up to `offset` is done with. Survives a kill; removes the files that are behind."""
+        """Everything up to `offset` is stored in NATS. Survives a kill; removes segments."""
         offset = min(offset, self.last_offset)
         if offset <= self.acknowledged:
             return
@@ -152,7 +150,7 @@ class Journal:
                 self._remove_oldest()
 
     def sync(self) -> None:
-        """Wait until all that was appended and acknowledged is on the disk."""
+        """Write all that was appended and acknowledged to the disk; blocks until it is there."""
         with journal_errors(self.directory, "synced"):
             for segment in self._segments:
                 with suppress(FileNotFoundError):
@@ -161,7 +159,7 @@ class Journal:
             sync_path(self.directory)
 
     def close(self) -> None:
-        """Let go of the files; they stay. Nothing but another close may follow."""
+        """Close the files, which stay. Only another `close` may follow."""
         self._drop_reader()
         if self._fd >= 0:
             os.close(self._fd)
@@ -173,16 +171,16 @@ class Journal:
         last = last_epoch(self.directory)
         if self.epoch <= last:
             raise JournalError(f"journal {self.directory} has seen epoch {last}; {self.epoch} is too low")
-        taken = claim_segments(self.directory, self.epoch)
+        claimed = claim_segments(self.directory, self.epoch)
         self.acknowledged = Cursor.read_highest(self.directory)
-        surveys = [read_survey(self.directory, each, self.acknowledged, limit) for each, limit in taken]
+        surveys = [read_survey(self.directory, each, self.acknowledged, limit) for each, limit in claimed]
         self.recovery = recovery_of(surveys, self.acknowledged, last)
         self.last_offset = self.recovery.last_offset
         self._segments = [each.segment for each in surveys if each.records]
         self.used_bytes = sum(segment.bytes for segment in self._segments)
         cursor = f"{self.epoch:020}.cursor"
         self._cursor = Cursor(self.directory / cursor, self.acknowledged)
-        # From here on nothing that a predecessor appends or creates counts any more.
+        # From here on nothing counts that a predecessor appends or creates.
         self._tail, self._fd = self._create_segment()
         remove_others(self.directory, self.epoch, {cursor, *(segment.name for segment in self._segments)})
 
@@ -193,20 +191,20 @@ class Journal:
         return segment, fd
 
     def _roll_segment(self) -> None:
-        """Go on in a new segment, unless the present one is empty."""
+        """Start a new segment, unless the present one is empty."""
         if self._tail.last_offset >= self._tail.first_offset:
             old_fd = self._fd
             self._tail, self._fd = self._create_segment()
             os.close(old_fd)
 
     def _truncate_failed_write(self) -> None:
-        """After a refused write, which may be this one file's trouble: the next goes into another."""
+        """After a failed write. Only this file may be affected, so the next write goes into a new one."""
         tail = self._tail
         self._tail_failed = True
         with suppress(OSError):
             os.ftruncate(self._fd, tail.bytes)
         with suppress(OSError):
-            # What could not be cut off stays; reading steps over it.
+            # What could not be cut off stays in the file; reading skips it as damage.
             size = os.fstat(self._fd).st_size
             self.used_bytes += size - tail.bytes
             tail.bytes = size
@@ -221,17 +219,17 @@ class Journal:
             self._drop_reader()
 
     def _reader_after(self, after: int) -> SegmentReader | None:
-        """A reader with something left to read, set to go on behind offset `after`; None at the end."""
+        """A reader that continues behind offset `after`; None if there is nothing to read."""
         reader = self._reader
         if after >= self.last_offset:
             return None
         if reader is None or reader.after != after:
-            place = max(0, bisect_right(self._segments, after + 1, key=_first_offset) - 1)
+            index = max(0, bisect_right(self._segments, after + 1, key=_first_offset) - 1)
         elif reader.exhausted:
-            place = bisect_right(self._segments, reader.segment.first_offset, key=_first_offset)
+            index = bisect_right(self._segments, reader.segment.first_offset, key=_first_offset)
         else:
             return reader
-        return self._open_reader(self._segments[place], after) if place < len(self._segments) else None
+        return self._open_reader(self._segments[index], after) if index < len(self._segments) else None
 
     def _open_reader(self, segment: Segment, after: int) -> SegmentReader:
         self._drop_reader()

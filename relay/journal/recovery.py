@@ -1,4 +1,4 @@
-"""What an incarnation finds in the segments of its predecessors. Pure: the journal does the reading."""
+"""What an incarnation finds in the segments of its predecessors; pure, the journal reads the files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, RecordBatch, head
 
 
 class Survey(NamedTuple):
-    """One segment read through. The counts leave out what is acknowledged."""
+    """What one segment holds. `events`, `records` and, in whole batches, `bytes` count what is not
+    acknowledged."""
 
     segment: Segment
     last_seq: int
@@ -45,7 +46,7 @@ class Recovery:
 
 
 def survey(segment: Segment, data: bytes, acknowledged: int, limit: int) -> Survey:
-    """Read a segment of an earlier epoch through and note in it how far it is good."""
+    """Scan a segment of an earlier epoch, and set in it how far it is intact."""
     segment.bytes = len(data)
     last_event_at = 0, 0, 0
     last_seq = events = records = unacknowledged_bytes = 0
@@ -91,5 +92,5 @@ def _has_id(event: RecordBatch) -> bool:
 
 
 def _last_events(surveys: Sequence[Survey]) -> Iterator[RecordBatch]:
-    """Of each segment that has one, the newest first."""
+    """The last event of each segment that has one, the newest segment first."""
     return (each.last_event for each in reversed(surveys) if each.last_event is not None)

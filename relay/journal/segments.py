@@ -1,9 +1,6 @@
-"""What the files of a journal say: their names, their batches and their damages. Pure: bytes in, values out.
+"""Names of journal files, and the batches and the damage in the bytes of a segment; pure.
 
-A segment holds batches of one epoch, its writer's, with rising offsets. A new incarnation takes the segments
-of its predecessor over by renaming them and then starts one of its own, at an offset of its choice. Whatever
-a stopped predecessor appends or creates when it wakes up is superseded: it lies above that offset, or in a
-segment that nobody took over.
+The format is described in relay/journal/__init__.py.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from relay.errors import DamagedBatchError
 from relay.model.record_batch import EPOCH_AT, batch_end, has_valid_checksum, head
 
 NO_LIMIT = 1 << 64
-# Looking for an offset reads this much at most.
+# The distance of marks in a segment: a search for an offset reads at most this much.
 MARK_BYTES = 64 * 1024
 _EPOCH = Struct("<Q")
 _SEGMENT_NAME = re.compile(r"(\d{20})-(\d{20})-(\d{20})\.seg")
@@ -30,9 +27,8 @@ _ANY_NAME = re.compile(r"(\d{20})(-\d{20}-\d{20}\.seg|\.cursor|\.floor)")
 class Segment:
     """One file, written by `epoch`. `end` is the byte after its last intact batch, `bytes` its size on disk.
 
-    `owner` is the epoch that wrote it or took it over. Of an empty segment `last_offset` is
-    `first_offset - 1`. `marks` are some places at which a batch begins, each with the offset of the record
-    before it.
+    `owner` is the epoch that wrote it or claimed it. Of an empty segment `last_offset` is `first_offset - 1`.
+    `marks` are `(offset, at)` pairs: a batch begins at byte `at`, behind the record with that offset.
     """
 
     owner: int
@@ -68,7 +64,7 @@ class Damage:
     """`lost_bytes` of `segment`, from byte `at` on, are no intact batches.
 
     `records_lost` counts the offsets among them that were not acknowledged. It is None when the damage
-    reaches the end of the newest segment: so looks an append that a kill cut short before it was accepted.
+    reaches the end of the newest segment, as after an append that a kill cut short.
     """
 
     segment: str
@@ -98,12 +94,13 @@ class DamagedRange(NamedTuple):
 
 
 class SegmentChunk(NamedTuple):
-    """Batches cut out of a chunk, the bytes used up, the offset reached, and the gap that stopped it."""
+    """The encoded batches of a chunk, how many of its bytes were used, the last offset in them, and the
+    damage that ended it."""
 
     batches: list[bytes]
     used: int
     reached: int
-    gap: DamagedRange | None
+    damage: DamagedRange | None
 
 
 def segment_named(name: str) -> Segment | None:
@@ -120,10 +117,10 @@ def epoch_named(name: str) -> int | None:
 
 
 def current_segments(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
-    """Segments in offset order, each with the offset from which a later one rules; no superseded ones.
+    """The segments in force, in offset order, each with the offset from which a later one counts instead.
 
-    An incarnation that was killed while it took over has written nothing yet: some segments are its own then
-    and some still its predecessor's.
+    An incarnation that was killed during its claim has written nothing yet: then some segments are its own
+    and some are still its predecessor's.
     """
     found = sorted(segments, key=lambda each: (each.epoch, each.first_offset), reverse=True)
     kept: list[tuple[Segment, int]] = []
@@ -136,7 +133,7 @@ def current_segments(segments: Iterable[Segment]) -> list[tuple[Segment, int]]:
 
 
 def scan(data: bytes, epoch: int, reached: int, limit: int) -> Iterator[Found | DamagedRange]:
-    """The intact batches of `data` with offsets above `reached` and below `limit`, and the gaps between them.
+    """The intact batches of `data` with offsets above `reached` and below `limit`, and the damage between.
 
     Ends at the batch before `limit`, whatever follows it.
     """
@@ -145,9 +142,9 @@ def scan(data: bytes, epoch: int, reached: int, limit: int) -> Iterator[Found | 
         try:
             found = _intact(data, at, reached)
         except DamagedBatchError as error:
-            gap = _gap(data, error, epoch, reached, limit)
-            yield gap
-            at = gap.end
+            damage = _damaged_range(data, error, epoch, reached, limit)
+            yield damage
+            at = damage.end
             continue
         if found.first >= limit:
             return
@@ -165,7 +162,9 @@ def _intact(data: bytes, at: int, reached: int) -> Found:
     return Found(at, end, kind, first, first + count - 1)
 
 
-def _gap(data: bytes, damage: DamagedBatchError, epoch: int, reached: int, limit: int) -> DamagedRange:
+def _damaged_range(
+    data: bytes, damage: DamagedBatchError, epoch: int, reached: int, limit: int
+) -> DamagedRange:
     found = _resync(data, damage.at + 1, epoch, reached, limit)
     if found is None:
         return DamagedRange(damage.at, len(data), damage.reason, None)
@@ -175,29 +174,29 @@ def _gap(data: bytes, damage: DamagedBatchError, epoch: int, reached: int, limit
 def _resync(data: bytes, at: int, epoch: int, reached: int, limit: int) -> Found | None:
     """The first intact batch at or after byte `at`, found by the epoch that each batch carries."""
     mark = _EPOCH.pack(epoch)
-    place = data.find(mark, at + EPOCH_AT)
-    while place >= 0:
+    found_at = data.find(mark, at + EPOCH_AT)
+    while found_at >= 0:
         try:
-            found = _intact(data, place - EPOCH_AT, reached)
+            found = _intact(data, found_at - EPOCH_AT, reached)
         except DamagedBatchError:
             found = None
         if found is not None and found.first < limit:
             return found
-        place = data.find(mark, place + 1)
+        found_at = data.find(mark, found_at + 1)
     return None
 
 
-def damage_of(gap: DamagedRange, segment: Segment, base: int, held: int, limit: int) -> Damage:
+def damage_of(damage: DamagedRange, segment: Segment, base: int, held: int, limit: int) -> Damage:
     """`base` is the byte of the segment where the scanned data began; records up to `held` are not lost."""
-    following = gap.next_offset
+    following = damage.next_offset
     if following is None and limit != NO_LIMIT:
         following = limit
     records_lost = None if following is None else max(0, following - 1 - held)
-    return Damage(segment.name, base + gap.start, gap.reason, gap.end - gap.start, records_lost)
+    return Damage(segment.name, base + damage.start, damage.reason, damage.end - damage.start, records_lost)
 
 
 def read_batches(data: bytes, segment: Segment, reached: int, after: int, max_bytes: int) -> SegmentChunk:
-    """Cut out the batches that go beyond `after`, up to `max_bytes` but at least one; stop at a gap."""
+    """Cut out the batches that go beyond `after`, up to `max_bytes` but at least one; stop at damage."""
     batches: list[bytes] = []
     used = size = 0
     for item in scan(data, segment.epoch, reached, segment.last_offset + 1):

@@ -161,11 +161,11 @@ def test_taking_stops_at_the_byte_limit_but_never_before_the_first_record():
     assert read_batches(data, segment_of(4), 0, 2, 10 * size).batches == records[2:]
 
 
-def test_taking_reports_how_far_it_came_and_the_gap_that_stopped_it():
+def test_taking_reports_how_far_it_came_and_the_damage_that_stopped_it():
     data = record(1) + record(2) + b"\xff" * 10 + record(4)
     taken = read_batches(data, segment_of(4), 0, 1, 1000)
     assert (taken.batches, taken.reached, taken.used) == ([record(2)], 2, 2 * len(record(1)))
-    assert taken.gap == DamagedRange(taken.used, taken.used + 10, "length is absurd", 4)
+    assert taken.damage == DamagedRange(taken.used, taken.used + 10, "length is absurd", 4)
 
 
 @given(st.lists(st.integers(1, 200_000), min_size=1, max_size=20), st.data())
