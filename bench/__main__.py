@@ -1,4 +1,4 @@
-"""`python -m bench`: measure every system, print the table, write the figures and the pictures."""
+"""`python -m bench`: measure every system, print the table, write the figures and the plots."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 
-from bench.climb import climb
 from bench.loads import FULL, QUICK, Plan, ramp_step, recorded
 from bench.machine import this_machine
 from bench.measure import measure
 from bench.measurement import Measurement
 from bench.plots import pictures
-from bench.report import Climb, Results, as_json, table
-from bench.stage import Stage, staged
+from bench.ramp import run_ramp
+from bench.report import RampResult, Results, as_json, table
 from bench.systems import SYSTEMS, Running
+from bench.testbed import Testbed, start_testbed
 from relay.errors import SluiceError
 from simulator.replay import load_recording
 
@@ -30,65 +30,65 @@ _START_LIMIT_S = 90.0
 
 
 class Bench:
-    """Collects what the rounds show; `directory` holds stores, journals and logs, and goes at the end."""
+    """Collects the measurements of all rounds; `directory` holds stores, journals and logs."""
 
     def __init__(self, plan: Plan, systems: tuple[str, ...], directory: Path) -> None:
         self._plan = plan
         self._systems = systems
         self._directory = directory
         self._measurements: list[Measurement] = []
-        self._climbs: list[Climb] = []
-        self._climbed_s = 0.0
+        self._ramps: list[RampResult] = []
+        self._ramps_s = 0.0
         self._starts_s: dict[str, list[float]] = {SYSTEMS[slug].name: [] for slug in systems}
 
     def run(self) -> Results:
-        """Round by round, so that a neighbour's noise falls on every system alike."""
+        """Round by round, so that other load on the machine affects all systems alike."""
         began = time.monotonic()
         round_s = 0.0
         for number in range(self._plan.rounds):
-            round_began, climbed_s = time.monotonic(), self._climbed_s
+            round_began, ramps_s = time.monotonic(), self._ramps_s
             if round_began - began + round_s > self._plan.limit_s:
                 print(f"no time for round {number + 1} of {self._plan.rounds}", file=sys.stderr)
                 break
             for slug in self._systems:
                 self._visit(slug, number)
-            round_s = time.monotonic() - round_began - (self._climbed_s - climbed_s)
+            round_s = time.monotonic() - round_began - (self._ramps_s - ramps_s)
         return Results(
             this_machine(),
             self._plan,
             tuple(self._starts_s),
             tuple(self._measurements),
-            tuple(self._climbs),
+            tuple(self._ramps),
             self._starts_s,
         )
 
     def _visit(self, slug: str, number: int) -> None:
         system = SYSTEMS[slug]
-        with staged(self._directory / f"{number}-{slug}") as stage:
+        with start_testbed(self._directory / f"{number}-{slug}") as testbed:
             began = time.monotonic()
-            with system.start(stage) as running:
-                stage.await_first_data(_START_LIMIT_S, running.check)
+            with system.start(testbed) as running:
+                testbed.await_first_data(_START_LIMIT_S, running.check)
                 self._starts_s[system.name].append(round(time.monotonic() - began, 2))
                 for load in self._plan.loads:
-                    self._take(measure(stage, running, load, number))
+                    self._take(measure(testbed, running, load, number))
                 if number == 0:
-                    self._climb(stage, running)
-                self._take(measure(stage, running, self._plan.flood, number))
+                    self._run_ramp(testbed, running)
+                self._take(measure(testbed, running, self._plan.flood, number))
 
     def _take(self, measured: Measurement) -> None:
         self._measurements.append(measured)
         _say(measured)
 
-    def _climb(self, stage: Stage, running: Running) -> None:
+    def _run_ramp(self, testbed: Testbed, running: Running) -> None:
         plan, began = self._plan, time.monotonic()
 
         def step(rate_per_s: float, seconds: float) -> Measurement:
-            measured = measure(stage, running, ramp_step(rate_per_s, seconds, plan.ramp_hold_s), 0)
+            measured = measure(testbed, running, ramp_step(rate_per_s, seconds, plan.ramp_hold_s), 0)
             _say(measured)
             return measured
 
-        self._climbs.append(climb(running.name, plan.ramp_rates, plan.ramp_step_s, plan.ramp_hold_s, step))
-        self._climbed_s += time.monotonic() - began
+        self._ramps.append(run_ramp(running.name, plan.ramp_rates, plan.ramp_step_s, plan.ramp_hold_s, step))
+        self._ramps_s += time.monotonic() - began
 
 
 def _say(of: Measurement) -> None:
@@ -133,13 +133,13 @@ def _plan(given: argparse.Namespace) -> Plan:
 
 
 def _recorded_tracks() -> list[list[float]]:
-    """When the events of each recorded stream came, busiest recording first."""
+    """The arrival times of each recorded stream, busiest recording first."""
     recordings = [load_recording(path) for path in sorted(_RECORDINGS.glob("*.gz"), reverse=True)]
     return [track.times_s for recording in recordings for track in recording.tracks.values()]
 
 
 def write(results: Results, folder: Path, *, quick: bool) -> list[Path]:
-    """The files written: figures first, then pictures."""
+    """The files written: figures first, then plots."""
     folder.mkdir(parents=True, exist_ok=True)
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     stem = f"{day}-{results.machine.slug}{'-quick' if quick else ''}"

@@ -1,7 +1,7 @@
 """The simulated exchange in a process of its own, offering exact rates on command.
 
-It never waits for a slow reader: what a system does not take at once queues in front of it. So latency counts
-from the moment at which the market would have sent, and no system can lower the rate that it is offered.
+It never waits for a slow reader: what a system does not read at once is queued. So latency counts from the
+time at which the market would have sent, and no system can lower the rate that it is offered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from bench.lines import Command, obey
+from bench.child import Command, serve_commands
 from simulator.server import ExchangeServer
 from simulator.settings import ExchangeSettings
 
@@ -62,7 +62,7 @@ async def main(streams: list[str]) -> None:
             "replay": controls.replay,
             "sent": controls.sent,
         }
-        await obey({"url": server.url}, commands)
+        await serve_commands({"url": server.url}, commands)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Baseline: a one-process forwarder, as good as one would reasonably write it.
+"""Baseline: a one-process forwarder, written as well as is reasonable.
 
 One socket per stream, one uvloop, each frame wrapped from bytes without parsing it and published with nats-py
-at once. No journal, no acknowledgement, no bound on what waits but TCP's own.
+at once. No journal, no acknowledgement, and only TCP's own bound on what waits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uvloop
 from nats.aio.client import Client
 from websockets.asyncio.client import connect
 
-from bench.lines import obey
+from bench.child import serve_commands
 from relay.binance.streams import Venue, parse_stream
 from relay.publish.envelope import Envelope
 
@@ -38,9 +38,9 @@ async def forward(exchange_url: str, stream: str, bus: Client) -> None:
 async def main(exchange_url: str, nats_url: str, streams: Sequence[str]) -> None:
     bus = await nats.connect(nats_url)
     forwarding = [asyncio.ensure_future(forward(exchange_url, stream, bus)) for stream in streams]
-    obeying = asyncio.ensure_future(obey({"ready": True}, {}))
-    # A forwarder that fails ends the process: the harness then sees it, and not a row of losses.
-    done, _ = await asyncio.wait((obeying, *forwarding), return_when=asyncio.FIRST_COMPLETED)
+    serving = asyncio.ensure_future(serve_commands({"ready": True}, {}))
+    # A failure ends the process, so that the benchmark reports it instead of a row of losses.
+    done, _ = await asyncio.wait((serving, *forwarding), return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
     for task in forwarding:

@@ -13,23 +13,23 @@ from urllib.parse import urlsplit
 from bench.consumer import SUBJECT
 from bench.nats_tap import subscribe
 from bench.sluice import RunningSluice
-from bench.stage import Stage
 from bench.tally import quantile
+from bench.testbed import Testbed
 
 _MADE = re.compile(rb'"E":(\d+)')
 _READ = re.compile(rb"Sluice-Recv-Ns: ?(\d+)")
-# What `driver.py status --json` knows of each stream, over its last ten seconds.
+# Figures of each stream in `driver.py status --json`, over its last ten seconds.
 _OWN = {"read to NATS write": "relay_latency", "read to acknowledged": "latency"}
 
 
-def hops(stage: Stage, running: RunningSluice, rates: dict[str, float]) -> Iterator[dict[str, Any]]:
-    """Quantiles of each part in microseconds; of the relay's own, the median and the worst stream."""
-    stage.offer(rates)
-    # What the relay says of itself is about its last ten seconds.
+def hops(testbed: Testbed, running: RunningSluice, rates: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """Quantiles of each part in microseconds; of the relay's own figures, the median and the worst stream."""
+    testbed.offer(rates)
+    # The relay's own figures cover its last ten seconds.
     time.sleep(12.0)
-    read_us, consumed_us, whole_us = asyncio.run(_collect(stage.nats_url, 10.0))
+    read_us, consumed_us, whole_us = asyncio.run(_collect(testbed.nats_url, 10.0))
     streams = running.status()["streams"]
-    stage.offer({})
+    testbed.offer({})
     yield _finding("exchange's stamp to socket read", read_us)
     for name, field in _OWN.items():
         p50, p99 = ([1000 * one[f"{field}_{q}_ms"] for one in streams] for q in ("p50", "p99"))

@@ -1,6 +1,7 @@
-"""`python -m bench.limits`: what Sluice costs when nothing comes, with many streams, publishers, or for long.
+"""`python -m bench.limits`: what Sluice costs when idle, with many streams or publishers, and over a long
+time.
 
-Apart from the comparison, because no other system takes part and each question needs a relay of its own.
+This is not part of the comparison: no other system takes part, and each question needs a relay of its own.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from bench.measure import measure
 from bench.measurement import Measurement
 from bench.procfs import cpu_s, memory
 from bench.sluice import RunningSluice, running_sluice
-from bench.stage import Stage, staged
+from bench.testbed import Testbed, start_testbed
 from relay.errors import SluiceError
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 _START_LIMIT_S = 240.0
 _REST_S = 5.0
-# Ray gives each actor its share of cores; here they may all be on two.
+# Ray reserves cores for each actor; here all of them share two.
 _ROOM = {"resources": {"stream_cpus": 0, "publisher_cpus": 0}}
 _JETSTREAM, _CORE = "jetstream", "core"
 Finding = dict[str, Any]
@@ -40,25 +41,25 @@ Finding = dict[str, Any]
 @contextmanager
 def relay(
     directory: Path, delivery: str = _JETSTREAM, streams: tuple[str, ...] = STREAMS, **more: Any
-) -> Iterator[tuple[Stage, RunningSluice]]:
-    """A stage and a relay on it that has delivered something on every stream and come to rest."""
+) -> Iterator[tuple[Testbed, RunningSluice]]:
+    """A testbed and a relay on it that has delivered something on every stream and is idle."""
     with (
-        staged(directory, streams) as stage,
-        running_sluice(stage, f"Sluice, {delivery}", delivery, **_ROOM, **more) as running,
+        start_testbed(directory, streams) as testbed,
+        running_sluice(testbed, f"Sluice, {delivery}", delivery, **_ROOM, **more) as running,
     ):
-        stage.await_first_data(_START_LIMIT_S, running.check)
-        stage.offer({})
+        testbed.await_first_data(_START_LIMIT_S, running.check)
+        testbed.offer({})
         time.sleep(_REST_S)
-        yield stage, running
+        yield testbed, running
 
 
 def start(directory: Path) -> Iterator[Finding]:
     """From `driver.py run` until every stream has delivered, five times."""
     for number in range(5):
-        with staged(directory / str(number)) as stage:
+        with start_testbed(directory / str(number)) as testbed:
             began = time.monotonic()
-            with running_sluice(stage, "Sluice", _JETSTREAM) as running:
-                stage.await_first_data(_START_LIMIT_S, running.check)
+            with running_sluice(testbed, "Sluice", _JETSTREAM) as running:
+                testbed.await_first_data(_START_LIMIT_S, running.check)
                 yield {"start": number + 1, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -78,10 +79,10 @@ def quiet(directory: Path, seconds: float = 20.0) -> Iterator[Finding]:
 
 
 def calm_hops(directory: Path) -> Iterator[Finding]:
-    """Where the time of an event goes at 1,000 msg/s, five times."""
-    with relay(directory) as (stage, running):
+    """The latency of each hop at 1,000 msg/s, five times."""
+    with relay(directory) as (testbed, running):
         for number in range(5):
-            for finding in hops(stage, running, dict.fromkeys(STREAMS, 100.0)):
+            for finding in hops(testbed, running, dict.fromkeys(STREAMS, 100.0)):
                 yield {"round": number + 1} | finding
 
 
@@ -89,8 +90,8 @@ def many_streams(directory: Path, rate_per_s: float = 2000.0) -> Iterator[Findin
     """The same total rate over ever more streams."""
     for count in (10, 20, 40, 80):
         streams = tuple(f"coin{number}usdt@trade" for number in range(count))
-        with relay(directory / str(count), streams=streams) as (stage, running):
-            yield {"streams": count} | _figures(stage, running, _even(streams, rate_per_s))
+        with relay(directory / str(count), streams=streams) as (testbed, running):
+            yield {"streams": count} | _figures(testbed, running, _even(streams, rate_per_s))
 
 
 def many_publishers(directory: Path) -> Iterator[Finding]:
@@ -101,9 +102,9 @@ def many_publishers(directory: Path) -> Iterator[Finding]:
     load = Load("flood of eight", 5.0, rates, groups=groups, awaited=calm)
     for count in (1, 2, 4, 8):
         scale = {"min": 1, "max": 8, "scale": count}
-        with relay(directory / str(count), publishers=scale) as (stage, running):
-            measured = measure(stage, running, load, 0)
-            on_time = sum(books.on_time for books in measured.streams.values())
+        with relay(directory / str(count), publishers=scale) as (testbed, running):
+            measured = measure(testbed, running, load, 0)
+            on_time = sum(counts.on_time for counts in measured.streams.values())
             yield {
                 "publishers": count,
                 "arrived_per_s": round(on_time / (measured.seconds + load.grace_s)),
@@ -112,31 +113,33 @@ def many_publishers(directory: Path) -> Iterator[Finding]:
 
 
 def journal(directory: Path, rate_per_s: float = 5000.0) -> Iterator[Finding]:
-    """With and without it, by turns."""
+    """With and without a journal, alternating."""
     for number in range(3):
         for state in ("on", "off"):
             section = {"directory": str(directory / f"{number}-{state}-journal"), "enabled": state == "on"}
-            with relay(directory / f"{number}-{state}", journal=section) as (stage, running):
-                yield {"journal": state} | _figures(stage, running, _even(STREAMS, rate_per_s))
+            with relay(directory / f"{number}-{state}", journal=section) as (testbed, running):
+                yield {"journal": state} | _figures(testbed, running, _even(STREAMS, rate_per_s))
 
 
 def saturated(directory: Path) -> Iterator[Finding]:
     """CPU a message where the streams' backlogs never run empty."""
     rates = {_CORE: 120_000.0, _JETSTREAM: 60_000.0}
     for delivery, rate_per_s in rates.items():
-        with relay(directory / delivery, delivery) as (stage, running):
+        with relay(directory / delivery, delivery) as (testbed, running):
             for _ in range(3):
-                yield {"delivery": delivery} | _figures(stage, running, _even(STREAMS, rate_per_s))
+                yield {"delivery": delivery} | _figures(testbed, running, _even(STREAMS, rate_per_s))
 
 
 def held_memory(directory: Path, minutes: int = 10) -> Iterator[Finding]:
-    """The largest actor of each role, after each minute: half of it floods of one stream after the other."""
+    """The largest actor of each role after each minute; one stream after the other floods for half a
+    minute.
+    """
     began = time.monotonic()
-    with relay(directory) as (stage, running):
+    with relay(directory) as (testbed, running):
         for minute in range(minutes):
-            stage.offer(dict.fromkeys(STREAMS, 100.0) | {STREAMS[minute % len(STREAMS)]: 10_000.0})
+            testbed.offer(dict.fromkeys(STREAMS, 100.0) | {STREAMS[minute % len(STREAMS)]: 10_000.0})
             time.sleep(30)
-            stage.offer(dict.fromkeys(STREAMS, 100.0))
+            testbed.offer(dict.fromkeys(STREAMS, 100.0))
             time.sleep(max(0.0, began + 60 * (minute + 1) - time.monotonic()))
             yield {"minute": minute + 1} | _most_memory(running)
 
@@ -157,8 +160,8 @@ def _even(streams: tuple[str, ...], rate_per_s: float) -> Load:
     return Load("even", 5.0, rates, groups={"all": streams}, awaited=streams)
 
 
-def _figures(stage: Stage, running: RunningSluice, load: Load) -> Finding:
-    measured = measure(stage, running, load, 0)
+def _figures(testbed: Testbed, running: RunningSluice, load: Load) -> Finding:
+    measured = measure(testbed, running, load, 0)
     return {
         "sent_per_s": round(measured.sent_per_s),
         "lost": measured.lost(load.awaited),
@@ -200,8 +203,8 @@ def main() -> int:
                 found[name] = []
                 for finding in questions[name](Path(scratch) / name):
                     found[name].append(finding)
-                    told = ", ".join(f"{key} {value}" for key, value in finding.items())
-                    print(f"{name}: {told}", flush=True)
+                    text = ", ".join(f"{key} {value}" for key, value in finding.items())
+                    print(f"{name}: {text}", flush=True)
     except SluiceError as error:
         print(f"bench.limits: {error}", file=sys.stderr)
         return 1
@@ -210,7 +213,7 @@ def main() -> int:
 
 
 def _write(found: dict[str, list[Finding]], folder: Path) -> Path:
-    """Answers of earlier runs on the same day and machine stay, unless their question was asked again."""
+    """Findings of earlier runs on the same day and machine are kept, unless measured again."""
     folder.mkdir(parents=True, exist_ok=True)
     machine = this_machine()
     path = folder / f"{datetime.now(UTC):%Y-%m-%d}-{machine.slug}-limits.json"

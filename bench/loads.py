@@ -12,7 +12,7 @@ STREAMS = tuple(f"{symbol}usdt@trade" for symbol in SYMBOLS)
 FLOODED, CALM_STREAMS = STREAMS[0], STREAMS[1:]
 CALM_RATE_PER_S = 1000
 HIGH_RATE_PER_S = 25_000
-# More than any of the systems carries, less than the exchange can send.
+# More than any of the systems can deliver, less than the exchange can send.
 FLOOD_RATE_PER_S = 80_000
 CALM_IN_FLOOD_PER_S = 100
 GRACE_S = 2.0
@@ -20,16 +20,16 @@ GRACE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`rates` are exact and even, per stream. `groups` are the streams whose latency is told apart."""
+    """`rates` are exact and even, per stream. `groups` are streams whose latency is reported together."""
 
     name: str
     seconds: float
     rates: dict[str, float]
     timed: bool = True
-    # What has not come so long after the end is late.
+    # Messages that have not arrived this long after the end are late.
     grace_s: float = GRACE_S
     groups: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"all": STREAMS})
-    # Whether the course of latency over the load is kept, for its picture.
+    # Whether the course of latency over the load is kept, for its plot.
     course: bool = False
     # Streams whose messages must all arrive for the load to be over.
     awaited: tuple[str, ...] = STREAMS
@@ -43,7 +43,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One benchmark: `loads` and `flood` are repeated in every round, the ramp is climbed in the first.
+    """One benchmark: `loads` and `flood` are repeated in every round, the ramp is run in the first.
     `recorded_s` of recorded captures come after the first load, where there are any.
 
     No round is begun that would probably not end within `limit_s` of the start.
@@ -68,7 +68,9 @@ def calm(seconds: float) -> Load:
 
 
 def recorded(seconds: float, tracks: Sequence[Sequence[float]]) -> Load:
-    """The busiest spell of recorded streams, at its own pace: each track of rising times on one of ours."""
+    """The busiest span of recorded streams, at its own pace: each track of ascending times on one of
+    STREAMS.
+    """
     times = sorted(at for track in tracks for at in track)
     begin_s = max(times, key=lambda at: bisect_left(times, at + seconds) - bisect_left(times, at))
     arrivals = {
@@ -91,7 +93,9 @@ def flood(seconds: float) -> Load:
 
 
 def ramp_step(rate_per_s: float, seconds: float, hold_s: float) -> Load:
-    """A step shorter than `hold_s` may leave less behind, in proportion: else it would pass too easily."""
+    """A step shorter than `hold_s` has proportionally less time to deliver its backlog, or it would
+    pass too easily.
+    """
     return Load("ramp", seconds, even(rate_per_s), timed=False, grace_s=GRACE_S * seconds / hold_s)
 
 

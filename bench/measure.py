@@ -1,4 +1,4 @@
-"""One load on one running system: offer it, wait for what is still under way, and draw up the books."""
+"""Measures one load on one running system: offer it, wait for what is still on its way, and count."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import time
 from collections.abc import Iterable, Mapping
 
 from bench.loads import Load
-from bench.measurement import Measurement, Usage, books_of, total
+from bench.measurement import Measurement, Usage, counts_of, total
 from bench.procfs import cpu_s, memory
-from bench.stage import Stage
 from bench.systems import Running
+from bench.testbed import Testbed
 
-# A publisher's successor has taken over by then, so what is still missing will not come.
+# By then streams have moved from a failed publisher to another, so what is still missing will not arrive.
 QUIET_S = 2.0
-# What has not come by then counts as lost; the old design's socket can be a minute behind in a flood.
-PATIENCE_S = 8.0
+# What has not arrived by then counts as lost; the old design's socket can be a minute behind in a flood.
+GIVE_UP_S = 8.0
 _SETTLE_S = 30.0
 _SPELL_S = 0.25
 
 
-def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurement:
-    stage.settle(_SETTLE_S)
-    stage.consumer.ask("reset", timed=load.timed)
+def measure(testbed: Testbed, running: Running, load: Load, number: int) -> Measurement:
+    testbed.settle(_SETTLE_S)
+    testbed.consumer.ask("reset", timed=load.timed)
     stored = running.stored()
-    used = _cpu_s(running.relay(), running.daemons(), stage.apparatus())
-    sent, seconds = _offer(stage, load)
-    on_time = _await(stage, load, sent)
+    used = _cpu_s(running.relay(), running.daemons(), testbed.apparatus())
+    sent, seconds = _offer(testbed, load)
+    on_time = _await(testbed, load, sent)
     groups = {group: list(names) for group, names in load.groups.items()}
     relay, daemons, apparatus = (
-        _usage(pids, used) for pids in (running.relay(), running.daemons(), stage.apparatus())
+        _usage(pids, used) for pids in (running.relay(), running.daemons(), testbed.apparatus())
     )
-    report = stage.consumer.ask("report", groups=groups, spell_s=_SPELL_S if load.course else None)
+    report = testbed.consumer.ask("report", groups=groups, spell_s=_SPELL_S if load.course else None)
     stored_now = running.stored()
     return Measurement(
         system=running.name,
@@ -38,7 +38,7 @@ def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurem
         round=number,
         seconds=seconds,
         offered_per_s=load.rate_per_s,
-        streams=books_of(sent, on_time, report["streams"]),
+        streams=counts_of(sent, on_time, report["streams"]),
         strange=report["strange"],
         latency_ms=report["latency_ms"],
         relay=relay,
@@ -50,30 +50,32 @@ def measure(stage: Stage, running: Running, load: Load, number: int) -> Measurem
     )
 
 
-def _offer(stage: Stage, load: Load) -> tuple[dict[str, int], float]:
+def _offer(testbed: Testbed, load: Load) -> tuple[dict[str, int], float]:
     """What was sent of each stream, and for how long."""
-    before = stage.sent()
+    before = testbed.sent()
     began = time.monotonic()
     if load.arrivals:
-        stage.replay(load.arrivals)
+        testbed.replay(load.arrivals)
     else:
-        stage.offer(load.rates)
+        testbed.offer(load.rates)
     time.sleep(load.seconds)
-    stage.offer({})
+    testbed.offer({})
     seconds = time.monotonic() - began
-    return {name: count - before[name] for name, count in stage.sent().items()}, seconds
+    return {name: count - before[name] for name, count in testbed.sent().items()}, seconds
 
 
-def _await(stage: Stage, load: Load, sent: Mapping[str, int]) -> dict[str, int]:
-    """What had arrived on time; returns when all has, when nothing comes any more, or when patience ends."""
+def _await(testbed: Testbed, load: Load, sent: Mapping[str, int]) -> dict[str, int]:
+    """What had arrived on time; returns when all has arrived, nothing arrives any more, or GIVE_UP_S is
+    over.
+    """
 
     def complete(streams: Iterable[str]) -> bool:
-        arrived = stage.arrived()
+        arrived = testbed.arrived()
         return all(arrived.get(name, 0) >= sent[name] for name in streams)
 
-    stage.wait(lambda: complete(sent), load.grace_s)
-    on_time = stage.arrived()
-    stage.wait(lambda: complete(load.awaited) or stage.quiet_s() > QUIET_S, PATIENCE_S - load.grace_s)
+    testbed.wait(lambda: complete(sent), load.grace_s)
+    on_time = testbed.arrived()
+    testbed.wait(lambda: complete(load.awaited) or testbed.quiet_s() > QUIET_S, GIVE_UP_S - load.grace_s)
     return on_time
 
 

@@ -1,4 +1,4 @@
-"""What one run of one load showed of one system, and the median over rounds. Pure."""
+"""The result of one run of one load on one system, and medians over rounds. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from bench.tally import QUANTILES
 
-# A faster exchange would have sent more: then the exchange and not the system was the limit.
+# If the exchange sent less than this share of what was offered, it was the limit and not the system.
 SENT_SHARE = 0.97
 _NO_TALLY = {"unique": 0, "duplicates": 0, "out_of_order": 0}
 
 
 @dataclass(frozen=True, slots=True)
-class StreamBooks:
-    """`on_time` had arrived when the load's grace was over, `unique` when we stopped waiting."""
+class StreamCounts:
+    """`on_time` had arrived when the load's grace was over, `unique` when waiting ended."""
 
     sent: int
     on_time: int
@@ -57,7 +57,7 @@ class Measurement:
     round: int
     seconds: float
     offered_per_s: float
-    streams: dict[str, StreamBooks]
+    streams: dict[str, StreamCounts]
     strange: int
     latency_ms: dict[str, list[float]]
     relay: dict[str, Usage]
@@ -69,11 +69,11 @@ class Measurement:
 
     @property
     def sent(self) -> int:
-        return sum(books.sent for books in self.streams.values())
+        return sum(counts.sent for counts in self.streams.values())
 
     @property
     def unique(self) -> int:
-        return sum(books.unique for books in self.streams.values())
+        return sum(counts.unique for counts in self.streams.values())
 
     @property
     def sent_per_s(self) -> float:
@@ -95,11 +95,11 @@ class Measurement:
 
     @property
     def duplicates(self) -> int:
-        return sum(books.duplicates for books in self.streams.values())
+        return sum(counts.duplicates for counts in self.streams.values())
 
     @property
     def out_of_order(self) -> int:
-        return sum(books.out_of_order for books in self.streams.values())
+        return sum(counts.out_of_order for counts in self.streams.values())
 
     @property
     def cpu_us_per_message(self) -> float:
@@ -114,11 +114,11 @@ class Measurement:
         return sum(usage.pss_bytes for usage in self.relay.values())
 
     def lost(self, streams: Iterable[str]) -> int:
-        """What had not come when we stopped waiting."""
+        """Messages that had not arrived when waiting ended."""
         return sum(self.streams[name].sent - self.streams[name].unique for name in streams)
 
     def late(self, streams: Iterable[str]) -> int:
-        """What had not come when the load's grace was over, lost or not."""
+        """Messages that had not arrived when the load's grace was over, lost or not."""
         return sum(self.streams[name].sent - self.streams[name].on_time for name in streams)
 
     def quantile_ms(self, group: str, q: float) -> float:
@@ -127,12 +127,12 @@ class Measurement:
         return values[min(range(len(QUANTILES)), key=lambda at: abs(QUANTILES[at] - q))]
 
 
-def books_of(
+def counts_of(
     sent: Mapping[str, int], on_time: Mapping[str, int], tallies: Mapping[str, Mapping[str, int]]
-) -> dict[str, StreamBooks]:
+) -> dict[str, StreamCounts]:
     """Join what the exchange sent with what the consumer saw, per stream."""
     return {
-        name: StreamBooks(count, on_time.get(name, 0), **{**_NO_TALLY, **tallies.get(name, {})})
+        name: StreamCounts(count, on_time.get(name, 0), **{**_NO_TALLY, **tallies.get(name, {})})
         for name, count in sent.items()
     }
 

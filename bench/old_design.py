@@ -3,8 +3,8 @@
 One process, asyncio's own loop, one raw socket that subscribes to every stream, one shared queue of 5,000
 that drops the newest, five coroutines that each wait for the queue with a timeout of a second, a label
 guessed from the payload, an envelope with a uuid4 and a timestamp from after the queue, one flat subject,
-nats-py without any acknowledgement. As there, the payload is parsed with json and written again with
-orjson.
+nats-py without any acknowledgement. As in the old client, the payload is parsed with json and written again
+with orjson.
 
 Left out, each in the old design's favour: its pydantic models, a log line for every hundredth message and for
 every drop, circuit breakers, trace contexts, health server and heartbeats.
@@ -25,8 +25,8 @@ from nats.aio.client import Client
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from bench.child import serve_commands
 from bench.forwarder import arguments
-from bench.lines import obey
 
 SUBJECT = "binance.websocket.data"
 MAX_QUEUE_SIZE = 5000
@@ -90,7 +90,7 @@ class OldDesign:
         await self._bus.publish(SUBJECT, orjson.dumps(message))
 
     def _label(self, data: dict[str, Any]) -> str | None:
-        """A book without a symbol is taken for the first stream's; an answer to SUBSCRIBE has no label."""
+        """An order book without a symbol gets the first stream's label; an answer to SUBSCRIBE has none."""
         symbol, event = data.get("s", "").lower(), data.get("e", "")
         if "lastUpdateId" in data:
             return f"{symbol or self._streams[0].partition('@')[0]}@depth20@100ms"
@@ -107,8 +107,8 @@ async def main(exchange_url: str, nats_url: str, streams: Sequence[str]) -> None
     client = OldDesign(bus, streams)
     working = [asyncio.ensure_future(client.process()) for _ in range(PROCESSORS)]
     working.append(asyncio.ensure_future(client.listen(f"{exchange_url}/public/ws")))
-    obeying = asyncio.ensure_future(obey({"ready": True}, {"report": client.report}))
-    done, _ = await asyncio.wait((obeying, *working), return_when=asyncio.FIRST_COMPLETED)
+    serving = asyncio.ensure_future(serve_commands({"ready": True}, {"report": client.report}))
+    done, _ = await asyncio.wait((serving, *working), return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
     for task in working:

@@ -1,4 +1,4 @@
-"""The four pictures of a benchmark, as SVG text by file name. Pure."""
+"""The four plots of a benchmark, as SVG text by file name. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from math import isfinite, log10
 
 from bench.measurement import Measurement, middle, middle_quantiles
-from bench.report import Climb, Results
+from bench.report import RampResult, Results
 from bench.svg import Axis, Series, bar_chart, line_chart, linear_axis, log_axis
 from bench.tally import QUANTILES
 
-# Okabe and Ito's colours, which nobody confuses, with dashes for print; a system keeps its look in every run.
-_LOOKS = {
+# Okabe and Ito's colour-blind-safe palette, with dashes for print; a system has the same style in every run.
+_STYLES = {
     "Sluice, JetStream": ("#0072b2", ""),
     "Sluice, core": ("#009e73", "14 6"),
     "forwarder": ("#e69f00", "4 6"),
@@ -34,8 +34,8 @@ def pictures(results: Results) -> dict[str, str]:
 
 def _series(results: Results, points: dict[str, list[tuple[float, float]]]) -> list[Series]:
     chosen = [system for system in results.systems if points.get(system)]
-    looks = {system: _LOOKS.get(system, _PLAIN) for system in chosen}
-    return [Series(system, looks[system][0], tuple(points[system]), looks[system][1]) for system in chosen]
+    styles = {system: _STYLES.get(system, _PLAIN) for system in chosen}
+    return [Series(system, styles[system][0], tuple(points[system]), styles[system][1]) for system in chosen]
 
 
 def _value_axis(title: str, series: Sequence[Series], floor: float) -> Axis:
@@ -44,7 +44,7 @@ def _value_axis(title: str, series: Sequence[Series], floor: float) -> Axis:
 
 
 def _latency(results: Results) -> str:
-    """The calm load: which share of the messages was at least so fast."""
+    """The calm load: the cumulative distribution of latency."""
     load = results.plan.loads[0]
     points = {}
     for system in results.systems:
@@ -62,7 +62,7 @@ def _latency(results: Results) -> str:
 
 
 def _ramp(results: Results) -> str:
-    points = {climb.system: _shares(climb) for climb in results.climbs}
+    points = {ramp.system: _shares(ramp) for ramp in results.ramps}
     series = _series(results, points)
     if not series:
         return ""
@@ -71,12 +71,12 @@ def _ramp(results: Results) -> str:
     return line_chart("Loss and backlog against rate", str(results.machine), x, y, series)
 
 
-def _shares(climb: Climb) -> list[tuple[float, float]]:
-    return sorted((step.offered_per_s, 100 * step.late_share) for step in climb.steps)
+def _shares(ramp: RampResult) -> list[tuple[float, float]]:
+    return sorted((step.offered_per_s, 100 * step.late_share) for step in ramp.steps)
 
 
 def _flood(results: Results) -> str:
-    """Calm streams' slowest percent in each spell, medians over the rounds."""
+    """p99 of the calm streams in each time span, medians over the rounds."""
     load = results.plan.flood
     group = next(iter(load.groups))
     points = {

@@ -36,8 +36,8 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
-    """What the ramp showed of one system: each step, and the highest rate that held for the full time."""
+class RampResult:
+    """The ramp of one system: each step, and the highest rate that held for the full time."""
 
     system: str
     steps: tuple[Measurement, ...]
@@ -52,7 +52,7 @@ class Results:
     plan: Plan
     systems: tuple[str, ...]
     measurements: tuple[Measurement, ...]
-    climbs: tuple[Climb, ...]
+    ramps: tuple[RampResult, ...]
     starts_s: dict[str, list[float]]
 
     def of(self, system: str, load: str) -> list[Measurement]:
@@ -98,11 +98,11 @@ def _row(load: Load, system: str, measured: Sequence[Measurement]) -> Row:
         load=f"{load.name}, {group}" if streams != STREAMS else load.name,
         system=system,
         sent_per_s=middle([each.sent_per_s for each in measured]),
-        sent=sum(books.sent for books in counted),
+        sent=sum(counts.sent for counts in counted),
         lost=sum(each.lost(streams) for each in measured),
         late=sum(each.late(streams) for each in measured),
-        duplicates=sum(books.duplicates for books in counted),
-        out_of_order=sum(books.out_of_order for books in counted),
+        duplicates=sum(counts.duplicates for counts in counted),
+        out_of_order=sum(counts.out_of_order for counts in counted),
         p50_ms=at[0.5],
         p99_ms=at[0.99],
         p999_ms=at[0.999],
@@ -141,11 +141,11 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _ending(results: Results) -> list[str]:
-    return [*_climb_lines(results), *_stored_lines(results), *_start_lines(results)]
+    return [*_ramp_lines(results), *_stored_lines(results), *_start_lines(results)]
 
 
 def _stored_lines(results: Results) -> list[str]:
-    """Of the loads that were waited for to their end: a flood's backlog may still be on its way."""
+    """Only for loads whose messages were all waited for: a flood's backlog may still be on its way."""
     awaited = [load.name for load in results.plan.loads]
     kept = [each for each in results.measurements if each.stored is not None and each.load in awaited]
     if not kept:
@@ -154,17 +154,17 @@ def _stored_lines(results: Results) -> list[str]:
     return [f"stored by JetStream: {stored:,} of the {sent:,} sent in {' and '.join(awaited)}"]
 
 
-def _climb_lines(results: Results) -> list[str]:
+def _ramp_lines(results: Results) -> list[str]:
     hold_s = results.plan.ramp_hold_s
     return [f"highest rate held for {hold_s:g} s, nothing lost and the backlog gone 2 s later:"] + [
-        f"  {climb.system:<20}{_held(climb)}" for climb in results.climbs
+        f"  {ramp.system:<20}{_held(ramp)}" for ramp in results.ramps
     ]
 
 
-def _held(climb: Climb) -> str:
-    if climb.held is None:
+def _held(ramp: RampResult) -> str:
+    if ramp.held is None:
         return "none of the rates offered"
-    held = climb.held
+    held = ramp.held
     return f"{held.offered_per_s:>8,.0f} msg/s at {held.cpu_us_per_message:.1f} us of CPU a message"
 
 
@@ -175,7 +175,7 @@ def _start_lines(results: Results) -> list[str]:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """All of it, so that pictures and tables can be made again."""
+    """All results, so that plots and tables can be made again."""
     return {
         "machine": asdict(results.machine),
         "rounds": len(next(iter(results.starts_s.values()), [])),
@@ -185,11 +185,11 @@ def as_json(results: Results) -> dict[str, Any]:
         "measurements": [_measurement(each) for each in results.measurements],
         "ramp": [
             {
-                "system": climb.system,
-                "held": _measurement(climb.held) if climb.held else None,
-                "steps": [_measurement(step) for step in climb.steps],
+                "system": ramp.system,
+                "held": _measurement(ramp.held) if ramp.held else None,
+                "steps": [_measurement(step) for step in ramp.steps],
             }
-            for climb in results.climbs
+            for ramp in results.ramps
         ],
     }
 

@@ -1,7 +1,7 @@
 """A relay of thousands of streams as numbers: rates over a day, publishers that fill up, fail and drain.
 
-It stands for the actors and Ray; what is decided about them is decided by the controller's own code. Time is
-what the caller says, dice are seeded.
+It replaces the actors and Ray; the controller's own code decides. The caller advances the time, and the
+random numbers are seeded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _T = TypeVar("_T", bound=Any)
 
 DAY_S = 86_400.0
 CAPACITY_PER_S = 15_000.0
-# One stream is served by one publisher, so more than it can do is another problem than scaling.
+# One publisher serves a stream, so a stream beyond a publisher's capacity is not a matter of scaling.
 MOST_PER_S = 0.8 * CAPACITY_PER_S
 START_S = 3.0
-# The busiest hours have this much more than the average, the calmest as much less.
+# The rate varies over the day by this share of the average, up and down.
 SWING = 0.6
 
 
@@ -72,7 +72,7 @@ class Publisher:
 
 @dataclass
 class Fleet:
-    """All streams and publishers. `moves` counts streams that were told to use another publisher."""
+    """All streams and publishers. `moves` counts streams that were assigned another publisher."""
 
     count: int
     mean_per_s: float
@@ -105,7 +105,7 @@ class Fleet:
             self._work(stream, elapsed_s)
 
     def _fail_over(self, stream: Stream, now: float) -> None:
-        """As streams do: to the next of the endpoints that serves, without being told."""
+        """As streams do by themselves: to the next endpoint that serves."""
         current = self.publishers.get(stream.publisher or "")
         if (current is not None and current.serves_at <= now) or stream.assignment is None:
             return
@@ -125,10 +125,10 @@ class Fleet:
             served_per_s = share * (stream.rate_per_s + stream.backlog / max(elapsed_s, 1.0))
         stream.backlog = max(0.0, stream.backlog + (stream.rate_per_s - served_per_s) * elapsed_s)
 
-    def looks(self, now: float) -> dict[ActorId, Observation]:
+    def observations(self, now: float) -> dict[ActorId, Observation]:
         found: dict[ActorId, Observation] = {}
         for key, stream in self.streams.items():
-            _tell(stream)
+            _update_stats(stream)
             found[ActorId(Role.STREAM, key)] = stream.stats
         for name, publisher in self.publishers.items():
             actor = ActorId(Role.PUBLISHER, name)
@@ -180,8 +180,8 @@ class Fleet:
         return stats
 
 
-def _tell(stream: Stream) -> None:
-    """Change the record in place: 10,000 new ones would take longer than all that is decided of them."""
+def _update_stats(stream: Stream) -> None:
+    """Change the record in place: making 10,000 new ones would take longer than the decisions."""
     stats, assignment = stream.stats, stream.assignment
     change = object.__setattr__
     change(stats, "rate_per_s", stream.rate_per_s)

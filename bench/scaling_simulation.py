@@ -1,7 +1,8 @@
 """`python -m bench.scaling_simulation`: a day of 10,000 streams and up to 1,000 publishers, in virtual time.
 
-What is measured is the controller's own deciding, from what it sees to the instructions: its cost a look, how
-closely the pool follows the demand, and how many streams it moves. Collecting what it sees is not in it.
+It measures the controller's decisions, from the observations to the instructions: their cost in each round,
+how closely the pool follows the demand, and how many streams are moved. Collecting the observations is not
+included.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ from relay.model.assignment import Assignment
 from relay.ports import Observation
 
 _RESULTS = Path(__file__).resolve().parent / "results"
-# The controller looks once a second; a calm hour needs fewer looks to be told from a lively one.
-LOOK_S, CALM_LOOK_S, LIVELY_S = 1.0, 30.0, 60.0
+# The controller observes once a second; quiet hours are simulated with fewer rounds, to save time.
+ROUND_S, QUIET_ROUND_S, ACTIVE_S = 1.0, 30.0, 60.0
 FLOOD_FACTOR = 40.0
 
 
 class Controls:
-    """Everything that the controller decides with, and remembers from look to look."""
+    """The controller's decisions, and their state between rounds."""
 
     def __init__(self, streams: int, publishers: int, start: int) -> None:
         self.state = ScaleState(wanted=start)
@@ -58,11 +59,11 @@ class Controls:
         self._published: dict[str, Assignment] = {}
         self._draining: set[ActorId] = set()
 
-    def look(
-        self, looks: dict[ActorId, Observation], drained: dict[ActorId, bool], now: float
+    def decide(
+        self, observations: dict[ActorId, Observation], drained: dict[ActorId, bool], now: float
     ) -> list[Instruction]:
         watch = self._watch
-        watch.update(looks, now)
+        watch.update(observations, now)
         loads = {stats.publisher: stats.rate_per_s for stats in watch.publishers()}
         observed = watch.observed({}, drained, loads)
         leaving = sum(found.retired_s is not None for found in observed.publishers.values())
@@ -135,7 +136,7 @@ class Controls:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: what was wanted, what served, and how many would just do."""
+    """One round: publishers wanted, serving, and the least number that suffices."""
 
     at_s: float
     wanted: int
@@ -146,7 +147,9 @@ class Sample:
 
 @dataclass
 class Course:
-    """A simulated day. `costs_ms` is what deciding took, look by look; `start_ms` the worst of the start."""
+    """A simulated day. `costs_ms` is the time of each round's decisions; `start_ms` the longest during
+    the start.
+    """
 
     streams: int
     publishers: int
@@ -232,23 +235,24 @@ def simulate(streams: int, publishers: int, hours: float, mean_per_s: float, see
     controls = Controls(streams, publishers, ceil(streams * mean_per_s / CAPACITY_PER_S))
     course = Course(streams, publishers, hours)
     events = day_of_trouble(streams, hours, dice)
-    # The fleet is no memory of the controller: its collections need not walk through it.
+    # The fleet is not part of the controller: without this, garbage collections would traverse it and count
+    # as cost.
     gc.freeze()
-    for now, elapsed_s in _looks(hours * 3600, events):
+    for now, elapsed_s in _rounds(hours * 3600, events):
         while events and events[0][0] <= now:
             events.pop(0)[1](fleet, now)
         fleet.advance(now, elapsed_s)
-        looks, drained = fleet.looks(now), fleet.drains(controls.draining)
+        observations, drained = fleet.observations(now), fleet.drains(controls.draining)
         began = time.perf_counter()
-        instructions = controls.look(looks, drained, now)
+        instructions = controls.decide(observations, drained, now)
         course.costs_ms.append(1e3 * (time.perf_counter() - began))
         for instruction in instructions:
             fleet.do(instruction, now)
         serving = sum(publisher.serves_at <= now for publisher in fleet.publishers.values())
         needed = ceil(fleet.demand_per_s() / (CAPACITY_PER_S * UP_SHARE))
         course.samples.append(Sample(now, controls.decision.wanted, serving, needed, fleet.oldest_s()))
-        if now < LIVELY_S:
-            # The start, at which every stream is placed at once, is told apart.
+        if now < ACTIVE_S:
+            # The start, when every stream is placed at once, is reported separately.
             course.start_ms = max(course.start_ms, course.costs_ms.pop())
             course.samples.clear()
             fleet.moves = 0
@@ -257,19 +261,19 @@ def simulate(streams: int, publishers: int, hours: float, mean_per_s: float, see
     return course
 
 
-def _looks(until_s: float, events: list[Event]) -> Iterator[tuple[float, float]]:
-    """Times of looks and how long after the one before: every second while something happens."""
-    now, lively_until = 0.0, 4 * LIVELY_S
+def _rounds(until_s: float, events: list[Event]) -> Iterator[tuple[float, float]]:
+    """Times of rounds and the time since the one before: every second while something happens."""
+    now, active_until = 0.0, 4 * ACTIVE_S
     while now < until_s:
-        if events and events[0][0] <= now + CALM_LOOK_S:
-            lively_until = events[0][0] + LIVELY_S
-        step_s = LOOK_S if now < lively_until else CALM_LOOK_S
+        if events and events[0][0] <= now + QUIET_ROUND_S:
+            active_until = events[0][0] + ACTIVE_S
+        step_s = ROUND_S if now < active_until else QUIET_ROUND_S
         now += step_s
         yield now, step_s
 
 
 def picture(course: Course, machine: str) -> str:
-    """The pool and the demand over the day."""
+    """A plot of the pool and the demand over the day."""
     hours = max(1, round(course.hours))
     ticks = tuple((float(hour), str(hour)) for hour in range(0, hours + 1, max(1, hours // 8)))
     every = max(1, len(course.samples) // 600)
@@ -281,7 +285,7 @@ def picture(course: Course, machine: str) -> str:
     figures = course.figures()
     title = f"Publishers for {course.streams:,} streams over a simulated day"
     text = (
-        f"deciding: p50 {figures['cost_p50_ms']:.0f} ms, p99 {figures['cost_p99_ms']:.0f} ms a look;"
+        f"deciding: p50 {figures['cost_p50_ms']:.0f} ms, p99 {figures['cost_p99_ms']:.0f} ms a round;"
         f" {course.moves:,} moves; {machine}"
     )
     most = max(max(one.serving, one.needed) for one in chosen)

@@ -17,7 +17,7 @@ import nats
 import orjson
 
 from bench.procfs import command_line, descendants
-from bench.stage import Stage
+from bench.testbed import Testbed
 from relay.adapters.local.child_process import stop_child
 from relay.binance.streams import Venue, parse_stream
 from relay.errors import ClusterError
@@ -26,37 +26,37 @@ _DRIVER = Path(__file__).resolve().parent.parent / "driver.py"
 _SUBJECT = "binance.{venue}.{symbol}.{channel}"
 # `driver.py run` drains for 10 s at most, then Ray takes some seconds to end.
 _STOP_LIMIT_S = 30.0
-# The old client's variables would overrule the file, and an address would have us join a cluster.
-_NOT_OURS = (
+# The old client's variables would override the file, and an address would make the driver join a cluster.
+_REMOVED_VARIABLES = (
     "NATS_URL", "NATS_TOPIC", "BINANCE_WS_URL", "BINANCE_STREAMS", "MAX_QUEUE_SIZE", "NUM_MESSAGE_PROCESSORS",
     "RAY_ADDRESS",
 )  # fmt: skip
 
 
-def configuration(stage: Stage, delivery: str, more: Mapping[str, Any]) -> str:
+def configuration(testbed: Testbed, delivery: str, more: Mapping[str, Any]) -> str:
     """A shards.yaml; JSON is YAML. `more` replaces sections."""
     return json.dumps(
         {
-            "exchange": {"venue": "usdm", "url": stage.exchange_url},
+            "exchange": {"venue": "usdm", "url": testbed.exchange_url},
             "nats": {
-                "servers": [stage.nats_url],
+                "servers": [testbed.nats_url],
                 "delivery": delivery,
                 "subject": _SUBJECT,
                 "stream": {"max_bytes": "768MiB"},
             },
-            "journal": {"directory": str(stage.directory / "journal")},
-            "shards": list(stage.streams),
+            "journal": {"directory": str(testbed.directory / "journal")},
+            "shards": list(testbed.streams),
             **more,
         }
     )
 
 
 class RunningSluice:
-    """A relay below its driver process; actors are told from Ray's daemons by their process titles."""
+    """A relay below its driver process; process titles distinguish actors from Ray's daemons."""
 
-    def __init__(self, name: str, stage: Stage, driver: subprocess.Popen[bytes], *, stores: bool) -> None:
+    def __init__(self, name: str, testbed: Testbed, driver: subprocess.Popen[bytes], *, stores: bool) -> None:
         self._name = name
-        self._stage = stage
+        self._testbed = testbed
         self._driver = driver
         self._stores = stores
 
@@ -75,18 +75,18 @@ class RunningSluice:
         return {f"{_plain(title)} [{pid}]": pid for pid, title in titles.items() if is_actor(title) == actors}
 
     def stored(self) -> int | None:
-        return asyncio.run(stored(self._stage.nats_url, self._stage.streams)) if self._stores else None
+        return asyncio.run(stored(self._testbed.nats_url, self._testbed.streams)) if self._stores else None
 
     def status(self) -> dict[str, Any]:
-        """What the relay says of itself."""
-        told = subprocess.run(
+        """The relay's own status."""
+        done = subprocess.run(
             [sys.executable, _DRIVER, "status", "--json"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=_environ(self._stage),
+            env=_environ(self._testbed),
             check=True,
         )
-        found: dict[str, Any] = orjson.loads(told.stdout)
+        found: dict[str, Any] = orjson.loads(done.stdout)
         return found
 
     def notes(self) -> dict[str, int]:
@@ -95,7 +95,7 @@ class RunningSluice:
     def check(self) -> None:
         if self._driver.poll() is not None:
             raise ClusterError(
-                f"driver.py run ended with {self._driver.returncode}; see {self._stage.directory}"
+                f"driver.py run ended with {self._driver.returncode}; see {self._testbed.directory}"
             )
 
 
@@ -127,27 +127,27 @@ async def stored(nats_url: str, streams: Sequence[str]) -> int:
         await bus.close()
 
 
-def _environ(stage: Stage) -> dict[str, str]:
-    """With a state folder of its own, so that it does not join a relay that runs here already."""
-    own = {"SLUICE_STATE_DIR": str(stage.directory / "state")}
-    return {key: value for key, value in os.environ.items() if key not in _NOT_OURS} | own
+def _environ(testbed: Testbed) -> dict[str, str]:
+    """With a state folder of its own, so that the driver does not join a relay that runs here already."""
+    own = {"SLUICE_STATE_DIR": str(testbed.directory / "state")}
+    return {key: value for key, value in os.environ.items() if key not in _REMOVED_VARIABLES} | own
 
 
 @contextmanager
-def running_sluice(stage: Stage, name: str, delivery: str, **more: Any) -> Iterator[RunningSluice]:
-    file = stage.directory / "shards.yaml"
-    file.write_text(configuration(stage, delivery, more), encoding="utf-8")
-    with (stage.directory / "driver.log").open("ab") as log:
+def running_sluice(testbed: Testbed, name: str, delivery: str, **more: Any) -> Iterator[RunningSluice]:
+    file = testbed.directory / "shards.yaml"
+    file.write_text(configuration(testbed, delivery, more), encoding="utf-8")
+    with (testbed.directory / "driver.log").open("ab") as log:
         driver = subprocess.Popen(
             [sys.executable, _DRIVER, "run", "-c", file],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=_environ(stage),
+            env=_environ(testbed),
             start_new_session=True,
         )
     try:
-        yield RunningSluice(name, stage, driver, stores=delivery == "jetstream")
+        yield RunningSluice(name, testbed, driver, stores=delivery == "jetstream")
     finally:
         _stop(driver)
 

@@ -1,4 +1,4 @@
-"""What is compared: each system as its users run it, in processes of its own."""
+"""The systems that are compared, each as its users run it, in processes of its own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.lines import Child
+from bench.child import Child
 from bench.loads import STREAMS
 from bench.sluice import running_sluice
-from bench.stage import Stage
+from bench.testbed import Testbed
 
 
 class Running(Protocol):
-    """A system that runs: `relay` are its own processes by name, `daemons` what they stand on."""
+    """A running system: `relay` are its own processes by name, `daemons` those that it depends on (Ray's)."""
 
     @property
     def name(self) -> str: ...
@@ -39,7 +39,7 @@ class System:
 
     name: str
     slug: str
-    start: Callable[[Stage], AbstractContextManager[Running]]
+    start: Callable[[Testbed], AbstractContextManager[Running]]
 
 
 class Baseline:
@@ -72,16 +72,16 @@ class Baseline:
 
 def _baseline(name: str, slug: str, module: str, *, reports: bool) -> System:
     @contextmanager
-    def start(stage: Stage) -> Iterator[Running]:
-        arguments = ["--exchange", stage.exchange_url, "--nats", stage.nats_url, *STREAMS]
-        with Child(module, arguments, stage.directory / "baseline.log") as child:
+    def start(testbed: Testbed) -> Iterator[Running]:
+        arguments = ["--exchange", testbed.exchange_url, "--nats", testbed.nats_url, *STREAMS]
+        with Child(module, arguments, testbed.directory / "baseline.log") as child:
             yield Baseline(name, child, reports=reports)
 
     return System(name, slug, start)
 
 
 def _sluice(name: str, slug: str, delivery: str) -> System:
-    return System(name, slug, lambda stage: running_sluice(stage, name, delivery))
+    return System(name, slug, lambda testbed: running_sluice(testbed, name, delivery))
 
 
 _ALL = (

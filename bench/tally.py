@@ -1,7 +1,7 @@
-"""The consumer's books: what arrived of each stream, how often, in which order and how late. Pure.
+"""What the consumer counts: what arrived of each stream, how often, in which order and how late. Pure.
 
-A message is known by the label in its envelope and the exchange's trade id; its age is the time since the
-exchange's own stamp. Ids of a stream are contiguous, so a byte per id shows what was seen.
+A message is identified by the label in its envelope and the exchange's trade id; its age is the time since
+the exchange's own stamp. Ids of a stream are contiguous, so a byte per id shows what was seen.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# Ids this far below the first one seen still count as late arrivals and not as strangers.
+# Ids this far below the first one seen still count as late arrivals and not as strange messages.
 _MARGIN = 1 << 16
 _LABEL_AT = len(b'{"stream":"')
 QUANTILES = (
@@ -22,7 +22,7 @@ QUANTILES = (
 
 
 class Tally:
-    """One stream's books. `late_us` and `stamp_us` are parallel, one pair for each message timed."""
+    """The counts of one stream. `late_us` and `stamp_us` are parallel, one pair for each message timed."""
 
     __slots__ = ("_base", "_last", "_seen", "duplicates", "late_us", "out_of_order", "stamp_us", "unique")
 
@@ -56,8 +56,8 @@ class Tally:
             self._last = event_id
 
 
-class Books:
-    """All streams' books. `timed` is False in the lean mode, which counts ids alone."""
+class Tallies:
+    """The counts of all streams. `timed` is False in the lean mode, which counts ids alone."""
 
     def __init__(self, *, timed: bool = True) -> None:
         self.streams: dict[bytes, Tally] = {}

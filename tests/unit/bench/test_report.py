@@ -1,4 +1,4 @@
-"""The benchmark's books, medians, table and pictures."""
+"""The benchmark's counts, medians, table and pictures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bench.climb import climb
 from bench.loads import QUICK, STREAMS, Load, flood
-from bench.measurement import Measurement, StreamBooks, Usage, books_of, middle, middle_quantiles
+from bench.measurement import Measurement, StreamCounts, Usage, counts_of, middle, middle_quantiles
 from bench.plots import pictures
-from bench.report import Climb, Machine, Results, as_json, rows, table
+from bench.ramp import run_ramp
+from bench.report import Machine, RampResult, Results, as_json, rows, table
 from bench.svg import Axis, Series, bar_chart, line_chart, linear_axis, log_axis
-from bench.tally import QUANTILES, Books, Tally, quantile, quantiles_ms, spells
+from bench.tally import QUANTILES, Tallies, Tally, quantile, quantiles_ms, spells
 
 MACHINE = Machine("AMD EPYC <7>", 2, 8 * 2**30, "Linux 6.1", "3.11.9", "v2.15.1")
 SYSTEMS = ("Sluice", "old design")
@@ -45,7 +45,7 @@ def measurement(
         seconds=load.seconds,
         offered_per_s=load.rate_per_s,
         streams={
-            name: StreamBooks(count, count - missing, count - missing, 0, 0) for name, count in sent.items()
+            name: StreamCounts(count, count - missing, count - missing, 0, 0) for name, count in sent.items()
         },
         strange=0,
         latency_ms={group: [late_ms * (1 + q) for q in QUANTILES] for group in load.groups},
@@ -65,12 +65,10 @@ def results() -> Results:
         for system, late_ms in zip(SYSTEMS, (0.5, 2.0), strict=True)
         for load in (*QUICK.loads, QUICK.flood)
     ]
-    climbs = tuple(
-        Climb(system, (measurement(system), measurement(system, missing=9)), None) for system in SYSTEMS
+    ramps = tuple(
+        RampResult(system, (measurement(system), measurement(system, missing=9)), None) for system in SYSTEMS
     )
-    return Results(
-        MACHINE, QUICK, SYSTEMS, tuple(measurements), climbs, {system: [1.5] for system in SYSTEMS}
-    )
+    return Results(MACHINE, QUICK, SYSTEMS, tuple(measurements), ramps, {system: [1.5] for system in SYSTEMS})
 
 
 class TestTally:
@@ -95,12 +93,12 @@ class TestTally:
             tally.add(5)
 
 
-class TestBooks:
+class TestTallies:
     def test_read_label_id_and_age_from_the_middle_of_a_buffer(self) -> None:
-        books = Books()
+        counts = Tallies()
         message = envelope("btcusdt@trade", 77, 1_700_000_000_000_000)
-        books.add(b"noise" + message + b"\r\n", 5, 5 + len(message), 1_700_000_000_000_250)
-        tally = books.streams[b"btcusdt@trade"]
+        counts.add(b"noise" + message + b"\r\n", 5, 5 + len(message), 1_700_000_000_000_250)
+        tally = counts.streams[b"btcusdt@trade"]
         assert (tally.unique, list(tally.late_us), list(tally.stamp_us)) == (
             1,
             [250],
@@ -108,15 +106,15 @@ class TestBooks:
         )
 
     def test_without_timing_count_ids_alone(self) -> None:
-        books = Books(timed=False)
+        counts = Tallies(timed=False)
         message = envelope("btcusdt@trade", 77, 1)
-        books.add(message, 0, len(message), 2)
-        tally = books.streams[b"btcusdt@trade"]
+        counts.add(message, 0, len(message), 2)
+        tally = counts.streams[b"btcusdt@trade"]
         assert (tally.unique, len(tally.late_us)) == (1, 0)
 
     def test_refuse_what_is_no_event(self) -> None:
         with pytest.raises(ValueError, match="not found"):
-            Books().add(b'{"stream":"btcusdt@trade","data":{}}', 0, 36, 0)
+            Tallies().add(b'{"stream":"btcusdt@trade","data":{}}', 0, 36, 0)
 
 
 class TestStatistics:
@@ -158,7 +156,7 @@ class TestMeasurement:
         assert not measurement(missing=1).held
 
     def test_counts_streams_that_never_delivered_as_lost(self) -> None:
-        streams = books_of(
+        streams = counts_of(
             {"a": 5, "b": 3}, {"a": 5}, {"a": {"unique": 5, "duplicates": 0, "out_of_order": 0}}
         )
         assert (streams["a"].unique, streams["b"].unique, streams["b"].sent) == (5, 0, 3)
@@ -177,7 +175,7 @@ class TestClimb:
             fails = rate >= 40 or (rate == 30 and seconds == 10)
             return measurement(missing=1 if fails else 0)
 
-        found = climb("Sluice", (10, 20, 30, 40, 50, 60), 2, 10, run)
+        found = run_ramp("Sluice", (10, 20, 30, 40, 50, 60), 2, 10, run)
         assert asked == [(10, 2), (20, 2), (30, 2), (40, 2), (50, 2), (30, 10), (20, 10)]
         assert len(found.steps) == 5
         assert found.held is not None
@@ -187,11 +185,11 @@ class TestClimb:
             sent = measurement()
             return replace(sent, offered_per_s=2 * sent.sent_per_s) if seconds == 10 and rate == 20 else sent
 
-        found = climb("Sluice", (10, 20), 2, 10, run)
+        found = run_ramp("Sluice", (10, 20), 2, 10, run)
         assert found.held == run(10, 10)
 
     def test_holds_nothing_where_every_step_fails(self) -> None:
-        found = climb("Sluice", (10, 20, 30), 2, 10, lambda rate, seconds: measurement(missing=1))
+        found = run_ramp("Sluice", (10, 20, 30), 2, 10, lambda rate, seconds: measurement(missing=1))
         assert found.held is None
 
 

@@ -1,4 +1,4 @@
-"""Commands to a child process and its answers: one JSON object a line, over its stdin and stdout."""
+"""A child process that is controlled over its stdin and stdout: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class Child:
-    """One `python -m` process, which is ready when it has said its first line, `hello`.
+    """One `python -m` process, which is ready when it has written its first line, `hello`.
 
-    It ends when its stdin closes, so it never outlives us. Its errors go to `log`.
+    It ends when its stdin closes, so it never outlives its parent. Its errors go to `log`.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], log: Path) -> None:
@@ -60,13 +60,13 @@ class Child:
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
         except BrokenPipeError as error:
-            raise ClusterError(self._obituary(command)) from error
+            raise ClusterError(self._exit_text(command)) from error
         return self._answer(command)
 
     def check(self) -> None:
         """Raises ClusterError if it has ended."""
         if self._process.poll() is not None:
-            raise ClusterError(self._obituary("work"))
+            raise ClusterError(self._exit_text("work"))
 
     def stop(self) -> None:
         assert self._process.stdin is not None
@@ -82,25 +82,25 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise ClusterError(self._obituary(command))
+            raise ClusterError(self._exit_text(command))
         return json.loads(line)
 
-    def _obituary(self, command: str) -> str:
+    def _exit_text(self, command: str) -> str:
         words = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return f"{self._process.args!r} ended at {command}: {words[-1] if words else 'it said nothing'}"
+        return f"{self._process.args!r} ended at {command}: {words[-1] if words else 'without a log line'}"
 
 
-async def obey(hello: Mapping[str, Any], commands: Mapping[str, Command]) -> None:
-    """Say hello, then answer command after command until stdin closes."""
+async def serve_commands(hello: Mapping[str, Any], commands: Mapping[str, Command]) -> None:
+    """Write `hello`, then answer commands until stdin closes."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(LINE_LIMIT_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    _say(hello)
+    _write_line(hello)
     while line := await reader.readline():
         arguments = json.loads(line)
-        _say(await commands[arguments.pop("command")](**arguments))
+        _write_line(await commands[arguments.pop("command")](**arguments))
 
 
-def _say(answer: Any) -> None:
+def _write_line(answer: Any) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What every system is measured on: nats-server, simulated exchange and consumer, fresh for each."""
+"""The surroundings of each measured system: a fresh nats-server, simulated exchange and consumer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.lines import Child
+from bench.child import Child
 from bench.loads import STREAMS
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.errors import ClusterError
 
-# A consumer that falls behind for a moment is to be seen as late, not cut off and seen as loss.
+# With the default limit, a consumer that falls behind for a moment would be disconnected and show as loss.
 _NATS_SETTINGS = "max_pending: 2GB"
 _TRICKLE_PER_S = 5.0
 _POLL_S = 0.05
@@ -22,7 +22,7 @@ _QUIET_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Testbed:
     nats_url: str
     exchange_url: str
     exchange: Child
@@ -36,11 +36,11 @@ class Stage:
         return {"exchange": self.exchange.pid, "nats-server": self.nats_pid, "consumer": self.consumer.pid}
 
     def offer(self, rates: Mapping[str, float]) -> None:
-        """Exact rates from now on; a stream without one falls silent."""
+        """Send at exact rates from now on; streams without a rate send nothing."""
         self.exchange.ask("offer", rates={name: rates.get(name, 0.0) for name in self.streams})
 
     def replay(self, arrivals: Mapping[str, Sequence[float]]) -> None:
-        """Events at these times, in seconds from now, and none besides."""
+        """Send events at these times, in seconds from now, and no others."""
         self.exchange.ask("replay", arrivals=arrivals)
 
     def sent(self) -> dict[str, int]:
@@ -49,7 +49,7 @@ class Stage:
         return counts
 
     def arrived(self) -> dict[str, int]:
-        """Distinct events that the consumer has seen since its last reset, per stream."""
+        """Distinct events that the consumer has received since its last reset, per stream."""
         counts: dict[str, int] = self.consumer.ask("count")["unique"]
         return counts
 
@@ -82,7 +82,7 @@ class Stage:
 
 
 @contextmanager
-def staged(directory: Path, streams: tuple[str, ...] = STREAMS) -> Iterator[Stage]:
+def start_testbed(directory: Path, streams: tuple[str, ...] = STREAMS) -> Iterator[Testbed]:
     directory.mkdir(parents=True)
     with ExitStack() as stack:
         bus = stack.enter_context(EmbeddedNats(directory / "nats", extra_config=_NATS_SETTINGS))
@@ -91,4 +91,4 @@ def staged(directory: Path, streams: tuple[str, ...] = STREAMS) -> Iterator[Stag
             Child("bench.consumer", ["--nats", bus.url], directory / "consumer.log")
         )
         hello: dict[str, Any] = exchange.hello
-        yield Stage(bus.url, hello["url"], exchange, consumer, bus.pid, directory, streams)
+        yield Testbed(bus.url, hello["url"], exchange, consumer, bus.pid, directory, streams)

@@ -1,23 +1,24 @@
-"""How the ramp is climbed. Pure: running a step is the caller's."""
+"""Finds the highest rate that a system holds. Pure: the caller runs each step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from bench.measurement import Measurement
-from bench.report import Climb
+from bench.report import RampResult
 
-# One failure may be a neighbour's doing; two end the climb, and show how loss grows beyond the limit.
-_MOST_FAILURES = 2
+# One failure may come from other load on the machine; two end the ramp, and show how loss grows beyond the
+# limit.
+_MAX_FAILURES = 2
 
 
-def climb(
+def run_ramp(
     system: str,
     rates: Sequence[int],
     step_s: float,
     hold_s: float,
     run: Callable[[float, float], Measurement],
-) -> Climb:
+) -> RampResult:
     """Short steps upwards until two have failed, then the highest rate that still holds for the full time."""
     steps: list[Measurement] = []
     passed: list[int] = []
@@ -31,10 +32,10 @@ def climb(
             passed.append(rate)
         else:
             failures += 1
-        if failures == _MOST_FAILURES:
+        if failures == _MAX_FAILURES:
             break
     for rate in reversed(passed):
         held = run(rate, hold_s)
         if held.held and held.exchange_kept_up:
-            return Climb(system, tuple(steps), held)
-    return Climb(system, tuple(steps), None)
+            return RampResult(system, tuple(steps), held)
+    return RampResult(system, tuple(steps), None)
