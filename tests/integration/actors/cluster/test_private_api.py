@@ -264,10 +264,10 @@ def test_a_counter_is_exported_from_zero_on_and_soon(session):
         return any(line.endswith(value) for line in mine)
 
     with counted_on("ray.util.metrics.Counter._record"):
-        ray.get(one.add.remote(Metric.STREAM_LOST, tags, 0.0), timeout=WAIT_S)
+        ray.get(one.add.remote(Metric.STREAM_LOST.name, tags, 0.0), timeout=WAIT_S)
         until(lambda: exported(" 0.0"))
     with counted_on("RAY_metrics_report_interval_ms"):
-        ray.get(one.add.remote(Metric.STREAM_LOST, tags, 2.0), timeout=WAIT_S)
+        ray.get(one.add.remote(Metric.STREAM_LOST.name, tags, 2.0), timeout=WAIT_S)
         until(lambda: exported(" 2.0"), 5.0)
 
 

@@ -65,8 +65,8 @@ class Counting(Plain):
         """Whether the constructor ran on the main thread, and how many polls there were so far."""
         return self.on_main_thread, self._polls
 
-    def add(self, metric: Metric, tags: tuple[str, ...], amount: float) -> None:
-        RayMetrics().add(metric, tags, amount)
+    def add(self, metric: str, tags: tuple[str, ...], amount: float) -> None:
+        RayMetrics().add(Metric[metric], tags, amount)
 
 
 def _title() -> str:
