@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from relay.control.rollout import Rollout, streams_by_key
 from relay.model.stats import StreamStats
-from relay.primitives.text import count
+from relay.primitives.text import count, utc_time_of_day
 
 
 def lines(done: Rollout) -> Iterator[str]:
@@ -29,11 +28,11 @@ def lines(done: Rollout) -> Iterator[str]:
 def subscribed_text(stats: StreamStats) -> str:
     if not stats.subscribed_at_ns:
         return "not subscribed yet"
-    subscribed = f"subscribed at {_clock(stats.subscribed_at_ns)}"
+    subscribed = f"subscribed at {utc_time_of_day(stats.subscribed_at_ns)}"
     if not stats.first_data_at_ns:
         return f"{subscribed}, no data yet"
     later_s = max(0, stats.first_data_at_ns - stats.subscribed_at_ns) / 1e9
-    return f"{subscribed}, first data at {_clock(stats.first_data_at_ns)}, {later_s:.2f} s later"
+    return f"{subscribed}, first data at {utc_time_of_day(stats.first_data_at_ns)}, {later_s:.2f} s later"
 
 
 def drained_text(stats: StreamStats | None) -> str:
@@ -42,8 +41,3 @@ def drained_text(stats: StreamStats | None) -> str:
     if stats.backlog_count:
         return f"drained; {count(stats.backlog_count)} events are left, in its journal where it has one"
     return f"drained; {count(stats.acknowledged)} events acknowledged, none left"
-
-
-def _clock(at_ns: int) -> str:
-    """UTC, as in the envelope."""
-    return f"{datetime.fromtimestamp(at_ns / 1e9, UTC):%H:%M:%S.%f}"[:-3] + "Z"

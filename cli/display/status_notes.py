@@ -5,10 +5,9 @@ status page.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from relay.model.stats import Health, PageStatus, RelayStatus, StreamStats, WarmLeg
-from relay.primitives.text import clip, count
+from relay.primitives.text import clip, count, utc_to_the_second
 
 CHANGES_SHOWN = 5
 # Commands and paths are meant to be copied, so a narrow terminal wraps these lines and does not cut them.
@@ -29,9 +28,10 @@ def _lines(status: RelayStatus) -> Iterator[str]:
     yield from _health_lines(status.health)
     yield from (_critical_line(one) for one in status.streams if one.critical)
     for one in status.stopped:
-        yield f"stopped: {one.key}, by {one.who} at {_clock(one.at_ns)}; `driver.py resume` starts it again"
+        at = utc_to_the_second(one.at_ns)
+        yield f"stopped: {one.key}, by {one.who} at {at}; `driver.py resume` starts it again"
     for change in reversed(status.changes[-CHANGES_SHOWN:]):
-        yield f"changed: {_clock(change.at_ns)} {change.what}, by {change.who}"
+        yield f"changed: {utc_to_the_second(change.at_ns)} {change.what}, by {change.who}"
     if status.page is not None:
         yield page_line(status.page)
 
@@ -66,8 +66,3 @@ def _health_lines(health: Health) -> Iterator[str]:
     for reason in health.not_ready:
         if reason not in health.unhealthy:
             yield f"not ready: {reason}"
-
-
-def _clock(at_ns: int) -> str:
-    """UTC, as in the envelope."""
-    return f"{datetime.fromtimestamp(at_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,7 +1,8 @@
 """The connect budget of one node: a small file that its streams share under a lock, so no process owns it.
 
-A lock ends with the process that holds it, and a log is replaced as a whole, so a kill at any moment leaves
-the one before or the one after.
+A lock ends with the process that holds it, and the file is replaced as a whole, so a kill at any moment
+leaves the old content or the new one. Does file I/O, of a few hundred bytes and without waiting for the lock;
+it stands here, and not under relay.adapters, because it is nothing but the storage of ConnectBudget.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from relay.binance.connect_budget import ConnectBudget
+from relay.primitives.atomic_file import replace_file
 
 
 class ConnectBudgetFile:
@@ -33,11 +35,6 @@ class ConnectBudgetFile:
             yield log
             after = log.encode()
             if after != before:
-                self._save(after)
+                replace_file(self._log, after)
         finally:
             os.close(lock)
-
-    def _save(self, encoded: bytes) -> None:
-        new = self._log.with_suffix(".new")
-        new.write_bytes(encoded)
-        new.replace(self._log)

@@ -1,10 +1,16 @@
-"""Until when the exchange wants no REST request from this address: all streams of a node share its word."""
+"""Until when the exchange refuses REST requests from this address, for all streams of a node to read.
+
+Does file I/O, of a few bytes and without waiting; it stands here, and not under relay.adapters, because what
+the file means (whose ban, for how long at most, since which boot) is a rule of Binance's limits.
+"""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
 from pathlib import Path
+
+from relay.primitives.atomic_file import replace_file
 
 # Binance's longest ban.
 MAX_S = 3 * 86400.0
@@ -33,9 +39,7 @@ class RestCooldownFile:
     def extend(self, seconds: float, now: float) -> None:
         """From `now` on; raises OSError."""
         if seconds > self.remaining_s(now):
-            new = self._path.with_suffix(".new")
-            new.write_text(f"{now + min(seconds, MAX_S)} {self._boot}", encoding="ascii")
-            new.replace(self._path)
+            replace_file(self._path, f"{now + min(seconds, MAX_S)} {self._boot}".encode("ascii"))
 
 
 def _this_boot() -> str:

@@ -13,11 +13,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from relay.delivery.buffered_batch import BATCH_BYTES, BufferedBatch
-from relay.model.position import StoredPosition
+from relay.model.position import SAME_TIME_NS, StoredPosition
 from relay.model.record_batch import NO_EVENT_ID, RecordKind, decode, head
-
-# Two sockets deliver the same event at times that differ by less.
-SAME_TIME_NS = 1_000_000_000
 
 
 class StoredEvents(NamedTuple):

@@ -1,6 +1,7 @@
-"""The holes that REST has still to fill, in a file beside the journal, for the next incarnation.
+"""The gaps that still wait for backfill, in a file beside the journal, for the next incarnation.
 
-The file is replaced as a whole, so a kill at any moment leaves the one before or the one after.
+The file is replaced as a whole, so a kill at any moment leaves the old one or the new one. Does file I/O,
+like all of relay.journal, and is not under relay.adapters for the same reason: see the package.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 
 from relay.model.gap import Gap, LossCause
+from relay.primitives.atomic_file import replace_file
 
 FILE_NAME = "open-holes.json"
 
@@ -34,9 +36,7 @@ class OpenGapsFile:
         if (not holes and not exists) or (exists and self._read()[0] > self._epoch):
             return
         fields = [asdict(hole) | {"sample": hole.sample.decode()} for hole in holes]
-        new = self._path.with_suffix(".new")
-        new.write_bytes(orjson.dumps({"epoch": self._epoch, "holes": fields}))
-        new.replace(self._path)
+        replace_file(self._path, orjson.dumps({"epoch": self._epoch, "holes": fields}))
 
     def _read(self) -> tuple[int, list[Gap]]:
         try:

@@ -12,6 +12,10 @@ from hashlib import blake2b
 
 from relay.model.record_batch import NO_EVENT_ID, RecordBatch
 
+# Two sockets deliver the same event at times, by two clocks, that differ by less than this. Event ids may be
+# compared only within it, since ids start low again after a restart of the exchange.
+SAME_TIME_NS = 1_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPosition:

@@ -37,7 +37,16 @@ def age(seconds: float) -> str:
 
 
 def utc(ns: int) -> str:
+    """ISO 8601 with milliseconds; `ns` is Unix time, here and below."""
     return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def utc_to_the_second(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def utc_time_of_day(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns / 1e9, UTC):%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def quoted(value: object, limit: int = 80) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from relay.primitives.condition import held_since
 from relay.standby.peer_status import PeerStatus
 
 # Words of a publisher without one of the leg between them.
@@ -100,8 +101,8 @@ class Election:
         self._forget(now)
         informed = any(words >= MIN_STATUSES for words in self._links.values())
         led = any(other.status.active for other in self._peers.values())
-        self._informed_at = _since(self._informed_at, informed, now)
-        self._leaderless_at = _since(self._leaderless_at, informed and not led, now)
+        self._informed_at = held_since(self._informed_at, informed, now)
+        self._leaderless_at = held_since(self._leaderless_at, informed and not led, now)
         if self._leaderless_at is None or self._informed_at is None:
             return False
         return now - self._leaderless_at >= self._delay_s(own, covers)
@@ -126,9 +127,3 @@ class Election:
 def _lose(other: _Peer, publisher: str, now: float) -> None:
     if other.witnesses.pop(publisher, None) is not None and not other.witnesses:
         other.left_at = now
-
-
-def _since(before: float | None, holds: bool, now: float) -> float | None:
-    if not holds:
-        return None
-    return now if before is None else before

@@ -17,14 +17,12 @@ from typing import NamedTuple
 
 from relay.binance.classifier import PayloadClass, PayloadClassifier
 from relay.binance.streams import StreamSpec
-from relay.model.position import StoredPosition, digest_of
+from relay.model.position import SAME_TIME_NS, StoredPosition, digest_of
 
 # Names of what is no event: a frame to be rejected, and the place where the connection was another one.
 REJECTED, DISCONTINUITY = -1, -2
 # Words in a row whose event was not found here: it is not a matter of one socket lagging any more.
 MAX_UNFOUND_STATUSES = 4
-# Two sockets read the same event at times, by two clocks, that differ by less.
-SAME_TIME_NS = 1_000_000_000
 # Evicted at once: this part of what memory may hold.
 EVICTED_FRACTION = 4
 

@@ -1,6 +1,8 @@
 """A file for what the warm leg of a critical stream remembers beyond its memory; it ends with the process.
 
-It is written only while NATS is so far behind that memory is full, and forgotten as a whole once it is not.
+It is written only while NATS is so far behind that memory is full, and emptied as a whole once it is not.
+Does file I/O; it is not under relay.adapters because the replay buffer, whose continuation it is, reads and
+writes it within one decision.
 """
 
 from __future__ import annotations
