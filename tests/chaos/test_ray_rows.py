@@ -173,6 +173,14 @@ def test_row_10_second_driver(relay: RelayOnRay, row: Row, ray_head: Head) -> No
     relay.leave(ray_head)
 
 
+def the_next_start_sends_the_rest(relay: RelayOnRay) -> None:
+    again = relay.run()
+    relay.flows(50)
+    relay.judge(relay.own_logs())
+    again.process.terminate()
+    assert again.end() == 0
+
+
 @pytest.mark.chaos(
     row=41,
     fault="SIGTERM to the driver while NATS is away",
@@ -197,11 +205,7 @@ def test_row_41_drain(relay: RelayOnRay, row: Row) -> None:
     assert run.left == set()
     relay.note_all_accepted()
     relay.nats.start()
-    again = relay.run()
-    relay.flows(20)
-    relay.judge(relay.own_logs())
-    again.process.terminate()
-    assert again.end() == 0
+    the_next_start_sends_the_rest(relay)
 
 
 @pytest.mark.chaos(
@@ -223,8 +227,4 @@ def test_row_41b_everything_told_to_end(relay: RelayOnRay, row: Row) -> None:
     row.measured("exit 0 after", time.monotonic() - began, "s", 20.0)
     assert ended(processes)
     relay.note_all_accepted()
-    again = relay.run()
-    relay.flows(50)
-    relay.judge(relay.own_logs())
-    again.process.terminate()
-    assert again.end() == 0
+    the_next_start_sends_the_rest(relay)

@@ -326,6 +326,16 @@ def test_a_handover_waits_for_what_is_in_flight_and_repeats_nothing(rig: Rig) ->
     assert actor.stats().failovers == 0
 
 
+def resumed(rig: Rig, publisher: ScriptedPublisher, first: StreamActor, seq: int) -> StreamActor:
+    """The next incarnation, to which the publisher says that `seq` of the `first` is stored last."""
+    epoch = first.stats().epoch
+    first.stop()
+    publisher.records.clear()
+    publisher.acknowledging = True
+    publisher.resume_at = (epoch, seq)
+    return rig.actor()
+
+
 def test_the_next_incarnation_resumes_from_the_journal(rig: Rig) -> None:
     publisher = rig.publisher("p0")
     publisher.acknowledging = False
@@ -333,11 +343,7 @@ def test_the_next_incarnation_resumes_from_the_journal(rig: Rig) -> None:
     rig.send(range(1, 31))
     until(lambda: len(publisher.numbers()) == 30)
     epoch = first.stats().epoch
-    first.stop()
-    publisher.records.clear()
-    publisher.acknowledging = True
-    publisher.resume_at = (epoch, 12)
-    second = rig.actor()
+    second = resumed(rig, publisher, first, 12)
     until(lambda: second.stats().acknowledged == 30)
     assert publisher.numbers() == list(range(13, 31))
     stats = second.stats()
@@ -355,12 +361,7 @@ def test_a_journal_goes_on_behind_a_part_of_it_that_was_stored_before(
     for begin in range(1, 101, 10):
         rig.send(range(begin, begin + 10))
         until(lambda begin=begin: len(publisher.numbers()) == begin + 9)
-    epoch = first.stats().epoch
-    first.stop()
-    publisher.records.clear()
-    publisher.acknowledging = True
-    publisher.resume_at = (epoch, 70)
-    second = rig.actor()
+    second = resumed(rig, publisher, first, 70)
     until(lambda: second.stats().acknowledged == 100)
     assert publisher.numbers() == list(range(71, 101))
 
