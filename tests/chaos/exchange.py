@@ -63,7 +63,7 @@ class WireExchange(SimulatedExchange):
     def report(self) -> Any:
         return self._ask("GET", "status")
 
-    def sent(self) -> dict[str, dict[str, Any]]:
+    def sent_report(self) -> dict[str, dict[str, Any]]:
         """The account so far, by stream name; see simulator.report.Sent."""
         return dict(self._ask("GET", "sent")["streams"])
 
@@ -111,7 +111,7 @@ def _serve(pipe: Connection, settings: dict[str, Any], wire: Path, log: Path, cl
             ]
             os.write(descriptor, b"".join(parts))
 
-    simulator.channel.SentTally = WireTally  # type: ignore[misc]
+    simulator.channel.SentTally = WireTally  # type: ignore[attr-defined]
 
     async def serve() -> None:
         async with ExchangeServer(ExchangeSettings(**settings)) as exchange:

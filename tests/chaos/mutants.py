@@ -36,7 +36,7 @@ def _fence() -> None:
             return state
         return replace(state, stored=StoredPosition(*last.position.epoch_seq))
 
-    actors.publisher.sessions.fence_and_read = unfenced
+    actors.publisher.sessions.fence_and_read = unfenced  # type: ignore[attr-defined]
 
 
 def _resend() -> None:
@@ -46,7 +46,7 @@ def _resend() -> None:
         if window._in_flight:
             window.acknowledge(window._in_flight[-1].offset)
 
-    SendWindow.rewind = forget  # type: ignore[method-assign]
+    SendWindow.rewind = forget  # type: ignore[method-assign, assignment]
 
 
 def _chain() -> None:
@@ -55,8 +55,8 @@ def _chain() -> None:
     async def blind(bus: Any, spec: Any, template: str, epoch: int, event_time: EventTime) -> SubjectState:
         return SubjectState((await read_position(bus, spec, template)).subject, 0)
 
-    actors.publisher.sessions.fence_and_read = blind
-    Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign]
+    actors.publisher.sessions.fence_and_read = blind  # type: ignore[attr-defined]
+    Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign, assignment]
 
 
 def _gap_check() -> None:
@@ -85,7 +85,7 @@ def _connect_budget() -> None:
     async def admit(gate: ConnectGate, *, spare: bool) -> Permit:
         return Permit(None)
 
-    ConnectGate.admit = admit  # type: ignore[method-assign]
+    ConnectGate.admit = admit  # type: ignore[method-assign, assignment]
 
 
 GUARDS: dict[str, Callable[[], None]] = {

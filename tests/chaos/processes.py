@@ -446,10 +446,10 @@ class ProcessCluster(FileFacts):
         if kept.process is None and not kept.held and now >= (kept.restart_at or 0.0):
             self._start(actor, kept)
 
-    def look(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
+    def observe(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
         asked = {actor: self._ask(actor) for actor in actors}
         deadline = time.monotonic() + deadline_s
-        return {actor: self._look(actor, found, deadline) for actor, found in asked.items()}
+        return {actor: self._outcome(actor, found, deadline) for actor, found in asked.items()}
 
     def _ask(self, actor: ActorId) -> tuple[ActorProcess, int] | None:
         """One call at a time: a stopped process does not collect calls to answer all at once."""
@@ -462,7 +462,9 @@ class ProcessCluster(FileFacts):
                 return kept.process, kept.asked
         return None
 
-    def _look(self, actor: ActorId, asked: tuple[ActorProcess, int] | None, deadline: float) -> Observation:
+    def _observed(
+        self, actor: ActorId, asked: tuple[ActorProcess, int] | None, deadline: float
+    ) -> Observation:
         if actor not in self._kept:
             return Silence.GONE
         if asked is None:

@@ -390,7 +390,8 @@ class Rig(Bench):
     def flows(self, events: int, keys: Collection[str] | None = None, within_s: float = 60.0) -> float:
         """Until each stream has this many events more acknowledged; returns how long it took."""
         wanted = set(keys or self.specs())
-        began, before = time.monotonic(), {}
+        before: dict[tuple[str, int], int] = {}
+        began = time.monotonic()
 
         def met() -> bool:
             now = self.stats(within_s=1.0)
@@ -489,7 +490,7 @@ class Rig(Bench):
             seen[:] = [*seen, received][-5:] if calm else []
             return stats if len(seen) == 5 and seen.count(received) == 5 else None
 
-        return until(met, f"a settled relay: {self._shown()}", within_s, 0.1)  # type: ignore[return-value]
+        return until(met, f"a settled relay: {self._shown()}", within_s, 0.1)
 
     def findings(self, within_s: float = 90.0) -> Findings:
         stats = self.settle(within_s)

@@ -214,7 +214,7 @@ RETARGETED = "ethusdt@bookTicker"
 
 def sockets(rig: Rig, names: Collection[str]) -> dict[str, tuple[object, ...]]:
     """What differs once one of these streams has lost its process or its socket: ours, and the exchange's."""
-    ours, theirs = rig.stats(), rig.exchange.sent()
+    ours, theirs = rig.stats(), rig.exchange.sent_report()
     return {
         name: (
             *(

@@ -73,7 +73,7 @@ class Loss(NamedTuple):
     stream: str
     first_id: int | None
     last_id: int | None
-    count: int | None
+    count: int | None  # type: ignore[assignment] # It hides tuple's method, which nobody calls.
     cause: str
     from_ns: int
     to_ns: int

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def until(
-    met: Callable[[], T], what: str = "the condition", within_s: float = 60.0, pause_s: float = 0.02
+    met: Callable[[], T | None], what: str = "the condition", within_s: float = 60.0, pause_s: float = 0.02
 ) -> T:
     """The first true value of `met`; raises AssertionError that says what never came."""
     deadline = time.monotonic() + within_s
@@ -28,7 +28,7 @@ def until(
 
 
 async def until_async(
-    met: Callable[[], T], what: str = "the condition", within_s: float = 15.0, pause_s: float = 0.005
+    met: Callable[[], T | None], what: str = "the condition", within_s: float = 15.0, pause_s: float = 0.005
 ) -> T:
     """The same on an event loop, which works on meanwhile."""
     deadline = time.monotonic() + within_s

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
 from actors.stream.actor import StreamActor
@@ -19,6 +20,8 @@ from simulator.settings import ExchangeSettings
 from tests.support.hosts import PlainHost
 from tests.support.polling import until
 
+T = TypeVar("T")
+
 
 class ExchangeThread:
     """The exchange on an event loop of its own."""
@@ -30,11 +33,11 @@ class ExchangeThread:
         self.server = ExchangeServer(settings)
         self.run(self.server.__aenter__())
 
-    def run(self, coroutine: object, timeout_s: float = 60.0) -> object:
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float = 60.0) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
 
-    def call(self, function: Callable[[], object]) -> object:
-        async def run() -> object:
+    def call(self, function: Callable[[], T]) -> T:
+        async def run() -> T:
             return function()
 
         return self.run(run())
@@ -108,8 +111,10 @@ class Relay:
         return all(one.backlog_count == 0 and one.balanced for one in self.stats())
 
     def close(self) -> None:
-        for actor in (*self.streams.values(), *self.publishers.values()):
-            actor.stop()
+        for stream in self.streams.values():
+            stream.stop()
+        for publisher in self.publishers.values():
+            publisher.stop()
         self.host.close()
 
 
