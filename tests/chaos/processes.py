@@ -462,7 +462,7 @@ class ProcessCluster(FileFacts):
                 return kept.process, kept.asked
         return None
 
-    def _observed(
+    def _outcome(
         self, actor: ActorId, asked: tuple[ActorProcess, int] | None, deadline: float
     ) -> Observation:
         if actor not in self._kept:

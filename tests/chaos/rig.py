@@ -395,9 +395,10 @@ class Rig(Bench):
 
         def met() -> bool:
             now = self.stats(within_s=1.0)
+            known = {key for key, _ in before}
             for key, one in now.items():
-                # An incarnation counts from 0.
-                before.setdefault((key, one.epoch), one.acknowledged if key not in dict(before) else 0)
+                # A later incarnation counts from 0.
+                before.setdefault((key, one.epoch), 0 if key in known else one.acknowledged)
             return all(
                 key in now and now[key].acknowledged >= before[key, now[key].epoch] + events for key in wanted
             )
