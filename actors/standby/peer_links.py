@@ -11,6 +11,7 @@ import time
 from functools import partial
 from typing import cast
 
+from actors.stream.assignment_source import AssignmentSource
 from relay.adapters.link_client import SILENCE_S, connect
 from relay.delivery import link_codec
 from relay.errors import LinkError
@@ -83,46 +84,32 @@ class PeerLinks:
 
     def __init__(self, key: str, leg: int, host: Host, election: Election) -> None:
         self.election = election
-        self.assignment: Assignment | None = None
         self._key = key
         self._instance_id = leg
         self._host = host
+        self._assignments = AssignmentSource(host, key)
         self._status = encode_status(PeerStatus(leg, active=False))
         self._links: dict[str, PeerLink] = {}
         self._keepers: dict[PublisherEndpoint, asyncio.Task[None]] = {}
         self._opened = 0
-        self._changed = asyncio.Event()
+
+    @property
+    def assignment(self) -> Assignment | None:
+        return self._assignments.current
 
     def assign(self, assignment: Assignment) -> None:
-        if self.assignment is None or assignment.version >= self.assignment.version:
-            self.assignment = assignment
-            self._changed.set()
+        self._assignments.assign(assignment)
 
     async def run(self) -> None:
         """For ever."""
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    if self.assignment is None:
-                        await self._look_up_assignment()
+                    await self._assignments.look_up()
                     self._keep(group)
-                    self._changed.clear()
-                    await self._wait_for_change()
+                    await self._assignments.wait_for_change(None if self.assignment else RETRY_S)
         finally:
             self.close()
-
-    async def _look_up_assignment(self) -> None:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(None, self._host.assignment, self._key)
-        if found is not None:
-            self.assign(found)
-
-    async def _wait_for_change(self) -> None:
-        try:
-            async with asyncio.timeout(None if self.assignment else random.uniform(*RETRY_S)):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
 
     def _keep(self, group: asyncio.TaskGroup) -> None:
         wanted = self.assignment.endpoints if self.assignment else ()

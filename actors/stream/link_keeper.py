@@ -1,16 +1,18 @@
-"""Keeps one stream linked to a publisher: chooses it, sends batches, takes acknowledgements, hands over.
+"""Keeps one stream linked to a publisher: chooses it, sends batches, accepts acknowledgements, and changes to
+another publisher.
 
-Everything unacknowledged stays in the window, so a link that ends in whatever way costs a resend, not a loss.
+Everything unacknowledged stays in the window, so a link that ends in whatever way costs a resend and no loss.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
+from actors.stream.assignment_source import AssignmentSource
 from relay.adapters.link_client import LinkClient, open_link
 from relay.config import StreamSettings
 from relay.delivery import link_codec
@@ -30,24 +32,38 @@ from relay.publish.message_ids import message_ids
 
 _log = logging.getLogger(__name__)
 
-# What goes out in one message of the link.
+# The most that one message of the link holds; one batch may exceed it.
 MAX_SENT_RECORDS = 512
 MAX_SENT_BYTES = 256 * 1024
 REFILL_BYTES = 512 * 1024
 HANDOVER_S = 1.0
 CHECK_EVERY_S = 0.25
-# A publisher without NATS for this long is left for another one: only its own path may be broken. If the next
-# has none either, NATS itself is away, and each further change waits twice as long.
-NATS_PATIENCE_S, NATS_PATIENCE_MAX_S = 0.5, 30.0
-# With the controller and every publisher gone there is nothing to do but look again.
+# A publisher whose NATS connection is down for this long is left for another one, since only its own path may
+# be broken. If the next one has no connection either, NATS itself is down, and each further change waits
+# twice as long.
+NATS_WAIT_S, MAX_NATS_WAIT_S = 0.5, 30.0
+# How long to wait before the next try, when no publisher can be reached.
 RETRY_S = (0.05, 0.25)
 
 
+class LinkKeeperListener(Protocol):
+    """What a link keeper reports. Called in its event loop, and may call it back."""
+
+    def records_left(self) -> None:
+        """Records have left the window, so that it may have room again."""
+
+    def record_refused(self, record: RecordBatch, reason: str) -> None:
+        """NATS can never store this event, which is alone in its batch."""
+
+    def predecessor_known(self, stored: StoredPosition) -> None:
+        """The last stored event is of an earlier incarnation, or NATS knows of none. Once a session."""
+
+    def journal_lost(self, loss: JournalLoss) -> None:
+        """Damage to the journal has taken events that are not stored."""
+
+
 class LinkKeeper:
-    """`on_room` is called when records left the window, `on_refused` when NATS can never take one, and
-    `on_predecessor` with a message that names the last stored event of an earlier incarnation, or none if
-    NATS knows of none. `on_torn` is called for each hole that damage made in the
-    journal."""
+    """Keeps the stream of `window` and `journal` linked, as incarnation `epoch`. Use from one event loop."""
 
     def __init__(
         self,
@@ -56,38 +72,30 @@ class LinkKeeper:
         window: SendWindow,
         journal: Journal | None,
         epoch: int,
-        *,
-        on_room: Callable[[], None],
-        on_refused: Callable[[RecordBatch, str], None],
-        on_predecessor: Callable[[StoredPosition], None],
-        on_torn: Callable[[JournalLoss], None],
+        listener: LinkKeeperListener,
     ) -> None:
         # From the socket's read to the acknowledgement, and to the write to NATS.
         self.latency = RollingHistogram(window_s=10.0)
         self.relay_latency = RollingHistogram(window_s=10.0)
-        self.assignment: Assignment | None = None
         self.failovers = 0
         self.fenced_by: int | None = None
         self.unwritten = False
         self._spec = settings.spec
         self._host = host
+        self._assignments = AssignmentSource(host, settings.spec.key)
         self._window = window
         self._journal = journal
         self._epoch = epoch
-        self._on_room = on_room
-        self._on_refused = on_refused
-        self._on_predecessor = on_predecessor
-        self._on_torn = on_torn
+        self._listener = listener
         self._journal_losses = JournalLossTracker()
         self._failover = Failover(settings.spec.key)
         self._link: LinkClient | None = None
         self._limits: link_codec.Resume | None = None
         self._tip = ""
         self._handing_over = False
-        self._wake = asyncio.Event()
-        self._again: asyncio.Handle | None = None
+        self._refill_handle: asyncio.Handle | None = None
         self._empty = asyncio.Event()
-        self._nats_patience_s = NATS_PATIENCE_S
+        self._nats_wait_s = NATS_WAIT_S
 
     @property
     def histograms(self) -> Mapping[Metric, RollingHistogram]:
@@ -102,55 +110,43 @@ class LinkKeeper:
     def linked(self) -> bool:
         return self._link is not None and self._link.session is not None
 
+    @property
+    def assignment(self) -> Assignment | None:
+        return self._assignments.current
+
     def assign(self, assignment: Assignment) -> None:
-        if self.assignment is None or assignment.version >= self.assignment.version:
-            self.assignment = assignment
-            self._wake.set()
-            if self._link is not None and self._should_hand_over(self._link, time.monotonic()):
-                self._hand_over(self._link)
+        is_newest = self._assignments.assign(assignment)
+        if is_newest and self._link is not None and self._should_hand_over(self._link, time.monotonic()):
+            self._hand_over(self._link)
 
     async def run(self) -> None:
+        """Until cancelled; raises FencedError once a later incarnation may store."""
         while True:
-            if self.assignment is None:
-                await self._look_up_assignment()
+            await self._assignments.look_up()
             endpoint = self._failover.choose(self.assignment, time.monotonic())
             if endpoint is None:
-                await self._pause()
+                await self._assignments.wait_for_change(RETRY_S)
                 continue
             try:
                 self._link = await open_link(endpoint, self._host.node, self, self._host.secret)
             except LinkError as error:
                 _log.info("%s", error)
                 self._failover.failed(endpoint.publisher, time.monotonic())
-                await self._pause()
+                await self._assignments.wait_for_change(RETRY_S)
                 continue
-            await self._attend(self._link)
+            await self._monitor(self._link)
 
-    async def _look_up_assignment(self) -> None:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(None, self._host.assignment, self._spec.key)
-        if found is not None:
-            self.assign(found)
-
-    async def _pause(self) -> None:
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(random.uniform(*RETRY_S)):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    async def _attend(self, link: LinkClient) -> None:
-        """Watch one link until it is over."""
+    async def _monitor(self, link: LinkClient) -> None:
+        """Check one link until it is closed."""
         nats_seen_at = time.monotonic()
         while not link.closed.done():
             await asyncio.wait({link.closed}, timeout=CHECK_EVERY_S)
             now = time.monotonic()
             if link.connected:
                 nats_seen_at = now
-                self._nats_patience_s = NATS_PATIENCE_S
+                self._nats_wait_s = NATS_WAIT_S
             self._check_link(link, now, nats_seen_at)
-        self._left(link)
+        self._link_ended(link)
 
     def _check_link(self, link: LinkClient, now: float, nats_seen_at: float) -> None:
         if link.closed.done():
@@ -158,8 +154,8 @@ class LinkKeeper:
         others = self.assignment is not None and len(self.assignment.endpoints) > 1
         if link.silent(now):
             link.close("the publisher is silent")
-        elif others and now - nats_seen_at > self._nats_patience_s:
-            self._nats_patience_s = min(NATS_PATIENCE_MAX_S, 2 * self._nats_patience_s)
+        elif others and now - nats_seen_at > self._nats_wait_s:
+            self._nats_wait_s = min(MAX_NATS_WAIT_S, 2 * self._nats_wait_s)
             link.close("the publisher has no NATS connection")
         elif self._should_hand_over(link, now):
             self._hand_over(link)
@@ -169,17 +165,17 @@ class LinkKeeper:
         return wanted is not None and wanted.publisher != link.publisher
 
     def _hand_over(self, link: LinkClient) -> None:
-        """Send nothing more, wait for what is in flight, leave; cut it off if that takes too long."""
+        """Send nothing more and leave once all in flight is acknowledged, or when that takes too long."""
         if not self._handing_over:
             self._handing_over = True
             asyncio.get_running_loop().call_later(HANDOVER_S, link.close, "handover took too long")
-        self._leave_if_settled()
+        self._leave_if_acknowledged()
 
-    def _leave_if_settled(self) -> None:
+    def _leave_if_acknowledged(self) -> None:
         if self._handing_over and self._link is not None and not self._window.in_flight_records:
             self._link.bye()
 
-    def _left(self, link: LinkClient) -> None:
+    def _link_ended(self, link: LinkClient) -> None:
         reason = link.closed.result()
         clean = self._handing_over and not self._window.in_flight_records
         if not clean:
@@ -204,29 +200,30 @@ class LinkKeeper:
         if stored.epoch:
             self._window.resume(stored)
         if stored.epoch < self._epoch:
-            self._on_predecessor(stored)
+            self._listener.predecessor_known(stored)
         self._limits = message
         self._failover.worked(link.publisher)
         self._journal_losses.stored(stored)
         self._report_journal_losses()
-        self._settle()
+        self._after_change()
 
     def acknowledged(self, message: link_codec.Ack) -> None:
         same_clock = self._link is not None and self._link.same_node
-        told_ns = message.sent_ns if same_clock else time.time_ns()
+        # Another node's clock may differ, so there the message counts as sent when it arrives.
+        sent_ns = message.sent_ns if same_clock else time.time_ns()
         for offset, waited_us, answered_us in message.marks:
-            acknowledged_ns = told_ns - 1000 * waited_us
+            acknowledged_ns = sent_ns - 1000 * waited_us
             published_ns = acknowledged_ns - 1000 * answered_us
             for recv_ns, count in self._window.acknowledge(offset):
                 self.latency.add_many(acknowledged_ns - recv_ns, count)
                 self.relay_latency.add_many(published_ns - recv_ns, count)
-        self._settle()
+        self._after_change()
 
     def refused(self, message: link_codec.Refused) -> None:
         record = self._window.refuse(message.offset)
         if record is not None and record.kind in EVENT_KINDS:
-            self._on_refused(record, message.reason)
-        self._settle()
+            self._listener.record_refused(record, message.reason)
+        self._after_change()
 
     def fenced(self, epoch: int) -> None:
         self.fenced_by = epoch
@@ -236,18 +233,19 @@ class LinkKeeper:
     def writable(self) -> None:
         self.pump()
 
-    def _settle(self) -> None:
+    def _after_change(self) -> None:
         if self._journal is not None:
             self._journal.acknowledge(self._window.settled_offset())
         self._remember_tip()
-        self._leave_if_settled()
+        self._leave_if_acknowledged()
         self.pump()
         if self._window.empty:
             self._empty.set()
-        self._on_room()
+        self._listener.records_left()
 
     def _remember_tip(self) -> None:
-        """With nothing in flight the last acknowledged event is the last one stored."""
+        """With nothing in flight the last acknowledged event is the last one stored: the next publisher need
+        not ask NATS."""
         self._tip = ""
         if self._handing_over and not self._window.in_flight_records:
             last = self._window.last_acknowledged
@@ -255,7 +253,7 @@ class LinkKeeper:
                 self._tip = message_ids(self._spec.key.encode(), last, 0, 1)[0].decode()
 
     def send_at_once(self, batch: BufferedBatch) -> bool:
-        """A new batch, for which the window has room, if nothing waits before it. False if it has to wait."""
+        """Send a new batch, for which the window has room, if nothing waits before it; False if it has to."""
         link, limits = self._link, self._limits
         if link is None or limits is None or not link.ready or self._handing_over:
             return False
@@ -265,13 +263,13 @@ class LinkKeeper:
         return True
 
     def pump(self) -> None:
-        """Send what is waiting, as far as the publisher's credit goes."""
+        """Send what is queued, as far as the publisher's credit allows."""
         link, limits, window = self._link, self._limits, self._window
         if window.wants_refill():
-            came = self._refill()
-            if came and window.holds_nothing and self._again is None:
-                # All of it was stored before, so no acknowledgement will ask for more.
-                self._again = asyncio.get_running_loop().call_soon(self._refill_again)
+            has_read = self._refill()
+            if has_read and window.holds_nothing and self._refill_handle is None:
+                # All of it was stored already, so no acknowledgement will come to ask for more.
+                self._refill_handle = asyncio.get_running_loop().call_soon(self._refill_again)
         if link is None or limits is None or self._handing_over:
             return
         while window.has_queued and link.ready:
@@ -286,8 +284,8 @@ class LinkKeeper:
             link.send(batches[0].done, encoded[0] if len(encoded) == 1 else b"".join(encoded))
 
     def _refill_again(self) -> None:
-        self._again = None
-        self._settle()
+        self._refill_handle = None
+        self._after_change()
 
     def _refill(self) -> bool:
         """Whether the journal had anything."""
@@ -298,28 +296,28 @@ class LinkKeeper:
             self._window.refill(encoded)
             self._report_journal_losses()
         elif not self.unwritten:
-            for tear in self._journal_losses.end():
-                self._on_torn(tear)
+            for loss in self._journal_losses.end():
+                self._listener.journal_lost(loss)
             missing = self._window.refill_ended()
             if missing:
                 _log.error("the journal lost %d events to damage; they are counted as dropped", missing)
         return bool(encoded)
 
     def _report_journal_losses(self) -> None:
-        """Not before it is known what is stored: an event may be, though its record is damaged."""
+        """Only once the stored position is known: NATS may have stored an event whose record is damaged."""
         if self.linked:
-            for tear in self._journal_losses.found():
-                self._on_torn(tear)
+            for loss in self._journal_losses.found():
+                self._listener.journal_lost(loss)
 
-    async def settled(self) -> None:
-        """Until nothing is queued, in flight or spilled."""
+    async def emptied(self) -> None:
+        """Wait until nothing is queued, in flight or spilled."""
         self._empty.clear()
         if not self._window.empty:
             await self._empty.wait()
 
     def close(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
+        if self._refill_handle is not None:
+            self._refill_handle.cancel()
         if self._link is not None:
             if self._window.in_flight_records:
                 self._link.close("draining ended")

@@ -103,17 +103,7 @@ class StreamRelay:
         )
 
     def _new_links(self) -> LinkKeeper:
-        return LinkKeeper(
-            self.settings,
-            self._host,
-            self.window,
-            self._journal,
-            self.epoch,
-            on_room=self._reconsider_reading,
-            on_refused=self._refused,
-            on_predecessor=self._position_known,
-            on_torn=self._journal_lost,
-        )
+        return LinkKeeper(self.settings, self._host, self.window, self._journal, self.epoch, self)
 
     def _new_intake(self) -> Intake:
         settings = self.settings
@@ -234,11 +224,14 @@ class StreamRelay:
         """Backfilled events would wait, or displace others; they need not come now."""
         return self.feed.paused or (self.window.full and self.window.overflow is not Overflow.SPILL)
 
-    def _refused(self, record: RecordBatch, reason: str) -> None:
+    def records_left(self) -> None:
+        self._reconsider_reading()
+
+    def record_refused(self, record: RecordBatch, reason: str) -> None:
         _log.error("NATS can never take event %d: %s", record.seq, reason)
         self._store(self.intake.refused(record.payloads[0], record.recv_ns, reason))
 
-    def _position_known(self, stored: StoredPosition) -> None:
+    def predecessor_known(self, stored: StoredPosition) -> None:
         self._start.position_known(self, stored)
 
     def preceded_by(self, stored: StoredPosition) -> None:
@@ -247,7 +240,7 @@ class StreamRelay:
         self._store(result)
         self.backfiller.gap_found(result)
 
-    def _journal_lost(self, loss: JournalLoss) -> None:
+    def journal_lost(self, loss: JournalLoss) -> None:
         result = self.intake.journal_lost(loss)
         self._store(result)
         self.backfiller.gap_found(result)
@@ -292,7 +285,7 @@ class StreamRelay:
         self.backfiller.stop()
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline_s):
-                await self.links.settled()
+                await self.links.emptied()
         except TimeoutError:
             _log.warning("%d events are left after %.0f s", self.stats().backlog_count, deadline_s)
         self.links.close()
