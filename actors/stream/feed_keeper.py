@@ -1,6 +1,7 @@
-"""Keeps one stream's WebSocket connected, for ever: its turn to connect, back-off, successors and witnesses.
+"""Keeps one stream's WebSocket connected: its turn to connect, back-off, successors and probes.
 
-A connection that is to end gets a successor first, and one that is silent a witness, before it is closed.
+Before a connection is closed that is about to end, a successor is opened beside it; beside a silent
+connection a probe is opened.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from actors.stream.connect_gate import ConnectGate
 from actors.stream.handover import HandoverRequest, HandoverRun
+from relay.adapters.waiting import wait_until_set
 from relay.adapters.websocket import FeedConnection, Sink, open_feed
 from relay.config import StreamSettings
 from relay.errors import FeedError, HandshakeRefusedError
@@ -21,25 +22,25 @@ from relay.feed.address_fallback import AddressFallback
 from relay.feed.handover import HandoverCause, HandoverOutcome, rotation_age_s
 from relay.feed.overlap import Overlap, event_key
 from relay.feed.silence import SilenceDetector
+from relay.feed.timing import DEFAULT_TIMING, FeedTiming
 from relay.primitives.backoff import Backoff
 
 _log = logging.getLogger(__name__)
 
 BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 30.0
-# A successor by age that could not be had, or gave nothing, is tried again after this long.
+# A successor by age that could not be opened, or brought nothing, is tried again after this time.
 ROTATE_AGAIN_S = 60.0
-# Whether an exchange passes events over for a reader that takes none, nobody writes: rather than not to know,
-# end the connection, and what is missing will be told.
-PAUSE_LIMIT_S = 10.0
 
 
 class FeedKeeper:
-    """`on_payloads(payloads, recv_ns)` gets every read; `on_disconnected()` is told of every change of socket
-    across which events may be missing.
+    """`on_payloads` gets every read. `on_disconnected` is called at every change of connection across which
+    events may be missing.
 
-    Only data proves a stream: `delivering` turns true, and the back-off starts anew, when the owner calls
-    `delivered`. `subscribed_at_ns` and `first_data_at_ns` are Unix times of the first connection, 0 before.
+    Binance accepts a subscription to an unknown stream and sends nothing, so only data shows that a
+    connection works: `delivering` turns true, and the back-off starts anew, when the owner calls `delivered`.
+    A `spare` keeper leaves the connect budget to others. `subscribed_at_ns` and `first_data_at_ns` are Unix
+    times, 0 before there was a connection or an event.
     """
 
     def __init__(
@@ -48,11 +49,10 @@ class FeedKeeper:
         gate: ConnectGate,
         on_payloads: Sink,
         on_disconnected: Callable[[], None],
+        timing: FeedTiming = DEFAULT_TIMING,
     ) -> None:
         self.delivering = False
         self.paused = False
-        self._lulled = False
-        # Its connections can wait: others need the connect budget more.
         self.spare = False
         self.reconnects = self.rotations = self.silences = self.unaligned = 0
         self.last_error = ""
@@ -60,18 +60,20 @@ class FeedKeeper:
         self.subscribed_at_ns = self.first_data_at_ns = 0
         self._settings = settings
         self._gate = gate
+        self._timing = timing
+        self._read_pause_runs = False
         self._on_payloads = on_payloads
         self._on_disconnected = on_disconnected
         self._backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.Random())
         self._second_backoff = Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, random.Random())
-        self._silence = SilenceDetector(settings.spec.silence_limit_s)
+        self._silence = SilenceDetector(settings.spec.silence_limit_s, timing.subscribed_s)
         self._event_key = event_key(settings.spec)
         self._rotation_age_s = rotation_age_s(settings.spec.key, settings.rotate_after_s)
         self._last_address = AddressFallback()
         self._connection: FeedConnection | None = None
-        self._change: HandoverRun | None = None
+        self._handover: HandoverRun | None = None
         self._request: HandoverRequest | None = None
-        self._stirred = asyncio.Event()
+        self._changed = asyncio.Event()
         self._needed = asyncio.Event()
         self._rotate_at = self._suspect_at = self._paused_at = 0.0
         self._resumed = asyncio.Event()
@@ -86,25 +88,24 @@ class FeedKeeper:
 
     async def _wait_or_needed(self, seconds: float) -> None:
         self._needed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._needed.wait()
+        await wait_until_set(self._needed, seconds)
 
     async def _one_connection(self) -> float:
-        """From a connection to the end of its last successor; returns how long to wait before the next."""
+        """From opening a connection to the end of its last successor; returns the seconds until the next
+        attempt."""
         try:
-            self._settle_on(await self._open(self._on_payloads, low_priority=self.spare))
+            self._use(await self._open(self._on_payloads, low_priority=self.spare))
             error = await self._attend()
-        except FeedError as refused:
-            error = refused
+        except FeedError as raised:
+            error = raised
         self.last_error = str(error)
         self._silence.stop()
         if self.delivering:
             self.delivering = False
             self._on_disconnected()
         self._connection = None
-        wish, self._request = self._request, None
-        at_once = wish is not None and wish.cause is HandoverCause.SHUTDOWN
+        request, self._request = self._request, None
+        at_once = request is not None and request.cause is HandoverCause.SHUTDOWN
         wait_s = 0.0 if at_once else max(self._backoff.next_s(), error.retry_after_s or 0.0)
         _log.warning("feed ended: %s; next attempt in %.2f s", error, wait_s)
         return wait_s
@@ -116,7 +117,7 @@ class FeedKeeper:
         except FeedError as error:
             await self._gate.settle(permit, error)
             raise
-        connection.closed.add_done_callback(lambda _: self._stirred.set())
+        connection.closed.add_done_callback(lambda _: self._changed.set())
         try:
             await self._gate.settle(permit, None)
         except asyncio.CancelledError:
@@ -138,7 +139,7 @@ class FeedKeeper:
         self._last_address.reached(connection.address)
         return connection
 
-    def _settle_on(self, connection: FeedConnection) -> None:
+    def _use(self, connection: FeedConnection) -> None:
         now = time.monotonic()
         self._connection = connection
         self._rotate_at = now + self._rotation_age_s
@@ -146,73 +147,74 @@ class FeedKeeper:
         self.subscribed_at_ns = self.subscribed_at_ns or time.time_ns()
 
     async def _attend(self) -> FeedError:
-        """Fulfils wishes until a connection ends without a successor."""
+        """Carries out requests for handovers until a connection ends without a successor; returns why."""
         while True:
             assert self._connection is not None
             if self._connection.closed.done():
                 return self._connection.closed.result()
             if self._request is not None and not self.paused:
-                await self._fulfil(self._request, self._connection)
+                await self._carry_out(self._request, self._connection)
             else:
-                self._stirred.clear()
-                await self._stirred.wait()
+                self._changed.clear()
+                await self._changed.wait()
 
-    async def _fulfil(self, wish: HandoverRequest, old: FeedConnection) -> None:
+    async def _carry_out(self, request: HandoverRequest, old: FeedConnection) -> None:
         overlap = Overlap(self._event_key, unique=bool(self._settings.spec.id_key))
         limit_s = self._silence.limit_s()
-        change = self._change = HandoverRun(wish, old, overlap, limit_s, self._on_payloads)
-        _log.info("opening a second connection: %s", wish.reason)
+        handover = HandoverRun(request, old, overlap, limit_s, self._on_payloads, self._timing)
+        self._handover = handover
+        _log.info("opening a second connection: %s", request.reason)
         try:
-            verdict = await change.run(lambda sink: self._open(sink, low_priority=wish.spare))
+            outcome = await handover.run(lambda sink: self._open(sink, low_priority=request.spare))
         except asyncio.CancelledError:
-            change.stay()
+            handover.stay()
             raise
         except FeedError as error:
-            change.stay()
-            await self._stay(wish, old, error)
+            handover.stay()
+            await self._retry_later(request, old, error)
         else:
-            self._request = self._change = None
-            self._conclude(change, verdict)
+            self._request = self._handover = None
+            self._conclude(handover, outcome)
         finally:
-            self._change = None
+            self._handover = None
 
-    def _conclude(self, change: HandoverRun, verdict: HandoverOutcome) -> None:
-        assert change.new is not None
+    def _conclude(self, handover: HandoverRun, outcome: HandoverOutcome) -> None:
+        assert handover.new is not None
         self._second_backoff.reset()
-        if verdict is HandoverOutcome.KEEP or verdict is HandoverOutcome.QUIET:
-            change.stay()
+        if outcome is HandoverOutcome.KEEP or outcome is HandoverOutcome.QUIET:
+            handover.stay()
             self._rotate_at = max(self._rotate_at, time.monotonic() + ROTATE_AGAIN_S)
-            if verdict is HandoverOutcome.QUIET:
+            if outcome is HandoverOutcome.QUIET:
                 self._silence.confirm_quiet(time.monotonic())
-            _log.info("closed the second connection again (%s): %s", change.request.reason, verdict.value)
+            _log.info("closed the second connection again (%s): %s", handover.request.reason, outcome.value)
             return
-        self._settle_on(change.new)
-        if verdict is not HandoverOutcome.JOIN:
-            self._tear(change, change.request.reason)
-        change.switch(verdict, lambda: self._tear(change, "the overlap broke off"))
-        if verdict is HandoverOutcome.JOIN:
+        self._use(handover.new)
+        if outcome is not HandoverOutcome.JOIN:
+            self._events_may_be_missing(handover, handover.request.reason)
+        handover.switch(outcome, lambda: self._events_may_be_missing(handover, "the overlap broke off"))
+        if outcome is HandoverOutcome.JOIN:
             self.rotations += 1
             _log.info(
                 "replaced the connection (%s): %d events came on both and were taken once, in %.2f s;"
-                " 0 lost, 0 repeated", change.request.reason, change.overlap.removed, change.took_s,
+                " 0 lost, 0 repeated", handover.request.reason, handover.overlap.removed, handover.took_s,
             )  # fmt: skip
 
-    def _tear(self, change: HandoverRun, reason: str) -> None:
-        """Count and announce that events may be missing; where ids tell, they say which."""
-        if change.request.cause is HandoverCause.SILENCE:
+    def _events_may_be_missing(self, handover: HandoverRun, reason: str) -> None:
+        """Count and announce it; the ids of later events show which are missing, where the stream has ids."""
+        if handover.request.cause is HandoverCause.SILENCE:
             self.silences += 1
-        elif not change.overlap.unique:
+        elif not handover.overlap.unique:
             self.unaligned += 1
         self.last_error = f"the connection was replaced without an overlap: {reason}"
-        _log.warning("%s; it took %.2f s, and events may be missing", self.last_error, change.took_s)
+        _log.warning("%s; it took %.2f s, and events may be missing", self.last_error, handover.took_s)
         self._on_disconnected()
 
-    async def _stay(self, wish: HandoverRequest, old: FeedConnection, error: FeedError) -> None:
-        """No second connection could be had: go on with the old one, and try again later."""
-        self.last_error = f"{wish.reason}, and no second connection: {error}"
+    async def _retry_later(self, request: HandoverRequest, old: FeedConnection, error: FeedError) -> None:
+        """The second connection could not be opened: continue with the old one for now."""
+        self.last_error = f"{request.reason}, and no second connection: {error}"
         _log.warning("%s", self.last_error)
         wait_s = max(self._second_backoff.next_s(), error.retry_after_s or 0.0)
-        if wish.cause is HandoverCause.SHUTDOWN:
+        if request.cause is HandoverCause.SHUTDOWN:
             await asyncio.wait({old.closed}, timeout=wait_s)
             return
         self._request = None
@@ -231,7 +233,7 @@ class FeedKeeper:
             _log.info("first data from %s", self._settings.url)
 
     def expedite(self) -> None:
-        """From now on others do not come first, and the next attempt is made at once."""
+        """Be `spare` no longer, and make the next attempt now."""
         if self.spare:
             self.spare = False
             self._needed.set()
@@ -241,10 +243,11 @@ class FeedKeeper:
         return self._connection is not None and not self._connection.closed.done()
 
     def check(self, now: float) -> None:
-        """Call about once a second."""
+        """Call about once a second with monotonic `now`."""
         self._gate.report(now)
-        if self.paused and now - self._paused_at > PAUSE_LIMIT_S:
-            self.close(f"reading has paused for {PAUSE_LIMIT_S:g} s")
+        max_pause_s = self._timing.max_pause_s
+        if self.paused and now - self._paused_at > max_pause_s:
+            self.close(f"reading has paused for {max_pause_s:g} s")
         if self._connection is None or self.paused:
             return
         self._connection.check(now)
@@ -253,18 +256,18 @@ class FeedKeeper:
         silent_s = self._silence.overdue_s(now)
         if silent_s is not None and now >= self._suspect_at:
             spare = not self._silence.is_urgent(now)
-            self._want(HandoverRequest(HandoverCause.SILENCE, f"nothing came for {silent_s:.1f} s", spare))
+            self._ask_for(HandoverRequest(HandoverCause.SILENCE, f"nothing came for {silent_s:.1f} s", spare))
         elif now >= self._rotate_at:
-            self._want(HandoverRequest(HandoverCause.AGE, f"it is {self._rotation_age_s:.0f} s old"))
+            self._ask_for(HandoverRequest(HandoverCause.AGE, f"it is {self._rotation_age_s:.0f} s old"))
 
     def renew(self, reason: str) -> None:
-        """The exchange is about to end this connection: take a new one at once."""
-        if self._change is None:
-            self._want(HandoverRequest(HandoverCause.SHUTDOWN, reason, spare=False))
+        """The exchange is about to end this connection: open its successor now."""
+        if self._handover is None:
+            self._ask_for(HandoverRequest(HandoverCause.SHUTDOWN, reason, spare=False))
 
-    def _want(self, wish: HandoverRequest) -> None:
-        self._request = wish
-        self._stirred.set()
+    def _ask_for(self, request: HandoverRequest) -> None:
+        self._request = request
+        self._changed.set()
 
     def pause(self) -> None:
         if not self.paused:
@@ -272,8 +275,8 @@ class FeedKeeper:
             self._paused_at = time.monotonic()
             self._resumed.clear()
             self._silence.stop()
-            if self._change is not None:
-                self._change.give_up()
+            if self._handover is not None:
+                self._handover.give_up()
             for connection in self._connections():
                 connection.pause()
 
@@ -281,22 +284,22 @@ class FeedKeeper:
         if self.paused:
             self.paused = False
             self._silence.begin(time.monotonic())
-            self._stirred.set()
+            self._changed.set()
             self._resumed.set()
             for connection in self._connections():
                 connection.resume()
 
-    def pause_reads_for(self, lull_s: float) -> None:
-        """Read nothing for so long; less if reading resumes meanwhile."""
-        if self.paused or self._lulled:
+    def pause_reads_for(self, seconds: float) -> None:
+        """Read nothing for so long; less if `resume` is called before."""
+        if self.paused or self._read_pause_runs:
             return
-        self._lulled = True
+        self._read_pause_runs = True
         for connection in self._connections():
             connection.pause()
-        asyncio.get_running_loop().call_later(lull_s, self._end_read_pause)
+        asyncio.get_running_loop().call_later(seconds, self._end_read_pause)
 
     def _end_read_pause(self) -> None:
-        self._lulled = False
+        self._read_pause_runs = False
         if not self.paused:
             for connection in self._connections():
                 connection.resume()
@@ -306,5 +309,5 @@ class FeedKeeper:
             connection.close(reason)
 
     def _connections(self) -> list[FeedConnection]:
-        second = self._change.new if self._change else None
+        second = self._handover.new if self._handover else None
         return [each for each in (self._connection, second) if each is not None]

@@ -1,7 +1,6 @@
-"""A second connection of one stream beside the first, until one of the two is left.
+"""Runs a stream's second connection beside the first, until one of the two is left.
 
-Which one, and with which events, `relay.feed.handover` and `relay.feed.overlap` decide; here the sockets
-are moved.
+`relay.feed.handover` decides which one stays, and `relay.feed.overlap` which of its events are new.
 """
 
 from __future__ import annotations
@@ -9,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import NamedTuple
 
+from relay.adapters.waiting import wait_until_set
 from relay.adapters.websocket import FeedConnection, Sink
 from relay.feed.handover import ConnectionHandover, HandoverCause, HandoverOutcome
 from relay.feed.overlap import Overlap, Read
+from relay.feed.timing import DEFAULT_TIMING, FeedTiming
 
 OUTCOME_INTERVAL_S = 0.1
 
@@ -28,26 +28,31 @@ class HandoverRequest(NamedTuple):
 
 
 class HandoverRun:
-    """`run` to the verdict, then `stay` or `switch`; `on_payloads` gets every read that counts."""
+    """Call `run`, then `stay` or `switch`, as its outcome says.
+
+    `on_payloads` gets every read of the connection in use. `silence_limit_s` is how long the stream may be
+    silent, None for ever.
+    """
 
     def __init__(
         self,
-        wish: HandoverRequest,
+        request: HandoverRequest,
         old: FeedConnection,
         overlap: Overlap,
         silence_limit_s: float | None,
         on_payloads: Sink,
+        timing: FeedTiming = DEFAULT_TIMING,
     ) -> None:
-        self.request = wish
+        self.request = request
         self.new: FeedConnection | None = None
         self.overlap = overlap
         self._old = old
-        self._succession = ConnectionHandover(overlap, wish.cause, silence_limit_s)
+        self._handover = ConnectionHandover(overlap, request.cause, silence_limit_s, timing)
         self._on_payloads = on_payloads
         self._began = time.monotonic()
-        self._stirred = asyncio.Event()
-        # What the new connection brought that is no event.
-        self._events_after_switch: list[Read] = []
+        self._changed = asyncio.Event()
+        # Payloads of the new connection that are no events.
+        self._other_payloads: list[Read] = []
         self._given_up = False
 
     @property
@@ -55,80 +60,81 @@ class HandoverRun:
         return time.monotonic() - self._began
 
     def give_up(self) -> None:
-        """Nobody reads for a while, so that no verdict can be found."""
+        """Reading pauses, so no outcome can be found: the old connection stays."""
         self._given_up = True
-        self._stirred.set()
+        self._changed.set()
 
     async def run(self, open_second: Callable[[Sink], Awaitable[FeedConnection]]) -> HandoverOutcome:
-        """Raises FeedError if no second connection can be had, or if it ends while the first one works."""
+        """Raises FeedError if the second connection cannot be opened, or ends while the first one works."""
         self._old.set_sink(self._from_old)
         if self.request.cause is HandoverCause.SILENCE:
             self._old.probe()
         self.new = await open_second(self._from_new)
         for connection in (self._old, self.new):
-            connection.closed.add_done_callback(lambda _: self._stirred.set())
-        self._succession.opened(time.monotonic())
-        while (verdict := self._outcome(self.new)) is None:
-            self._stirred.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(OUTCOME_INTERVAL_S):
-                    await self._stirred.wait()
-        return verdict
+            connection.closed.add_done_callback(lambda _: self._changed.set())
+        self._handover.opened(time.monotonic())
+        while (outcome := self._outcome(self.new)) is None:
+            self._changed.clear()
+            await wait_until_set(self._changed, OUTCOME_INTERVAL_S)
+        return outcome
 
     def _from_old(self, payloads: list[bytes], recv_ns: int) -> None:
-        self._succession.old_heard(payloads, time.monotonic())
+        self._handover.old_heard(payloads, time.monotonic())
         self._on_payloads(payloads, recv_ns)
-        self._stirred.set()
+        self._changed.set()
 
     def _from_new(self, payloads: list[bytes], recv_ns: int) -> None:
-        rest = self._succession.new_heard(payloads, recv_ns, time.monotonic())
+        rest = self._handover.new_heard(payloads, recv_ns, time.monotonic())
         if rest:
-            self._events_after_switch.append(Read(rest, recv_ns))
-        self._stirred.set()
+            self._other_payloads.append(Read(rest, recv_ns))
+        self._changed.set()
 
     def _outcome(self, new: FeedConnection) -> HandoverOutcome | None:
         now = time.monotonic()
-        over = self._old.closed.done()
-        if over:
-            self._succession.old_ended(now)
+        old_ended = self._old.closed.done()
+        if old_ended:
+            self._handover.old_ended(now)
         if new.closed.done():
-            if not over:
+            if not old_ended:
                 raise new.closed.result()
             return HandoverOutcome.REPLACE
-        if self._given_up and not over:
+        if self._given_up and not old_ended:
             return HandoverOutcome.KEEP
-        verdict = self._succession.outcome(now)
-        if verdict is HandoverOutcome.QUIET and self._old.heard_at < self._began:
-            # It did not answer the probe either.
+        outcome = self._handover.outcome(now)
+        if outcome is HandoverOutcome.QUIET and self._old.heard_at < self._began:
+            # The old connection did not answer our ping either: it is dead, however quiet the market is.
             return HandoverOutcome.REPLACE
-        return verdict
+        return outcome
 
     def stay(self) -> None:
-        """Go on with the old connection."""
+        """Continue with the old connection."""
         if self.new is not None:
             self.new.close("not needed")
         self._old.set_sink(self._on_payloads)
 
-    def switch(self, verdict: HandoverOutcome, on_torn: Callable[[], None]) -> None:
-        """Go on with the new connection; `on_torn` if it turns out later that the two did not fit."""
+    def switch(self, outcome: HandoverOutcome, on_misaligned: Callable[[], None]) -> None:
+        """Continue with the new connection; `on_misaligned` is called if the alignment proves wrong later."""
         assert self.new is not None
         self._old.set_sink(_discard)
         self._old.close(f"replaced: {self.request.reason}")
-        given_up = verdict is HandoverOutcome.UNALIGNED and not self.overlap.unique
-        reads = (
-            self.overlap.events_after_old() if verdict is HandoverOutcome.JOIN else self.overlap.all_events()
-        )
-        for read in (*self._events_after_switch, *([] if given_up else reads)):
+        for read in (*self._other_payloads, *self._reads_to_pass_on(outcome)):
             self._on_payloads(*read)
         self.new.set_sink(self._on_payloads)
         if self.overlap.skipping:
-            self.new.set_sink(lambda payloads, recv_ns: self._skip(on_torn, payloads, recv_ns))
+            self.new.set_sink(lambda payloads, recv_ns: self._skip(on_misaligned, payloads, recv_ns))
 
-    def _skip(self, on_torn: Callable[[], None], payloads: list[bytes], recv_ns: int) -> None:
-        """Until the new connection has brought all that the old one delivered."""
+    def _reads_to_pass_on(self, outcome: HandoverOutcome) -> list[Read]:
+        if outcome is HandoverOutcome.JOIN:
+            return self.overlap.events_after_old()
+        reads = self.overlap.all_events()
+        # Without unique ids these events cannot be told from those that the old connection delivered.
+        return [] if outcome is HandoverOutcome.UNALIGNED and not self.overlap.unique else reads
+
+    def _skip(self, on_misaligned: Callable[[], None], payloads: list[bytes], recv_ns: int) -> None:
+        """The new connection's sink until it has repeated all that the old one delivered."""
         kept = self.overlap.drop_delivered(payloads)
         if self.overlap.misaligned:
-            on_torn()
+            on_misaligned()
         if not self.overlap.skipping and self.new is not None:
             self.new.set_sink(self._on_payloads)
         if kept:
@@ -136,4 +142,4 @@ class HandoverRun:
 
 
 def _discard(payloads: list[bytes], recv_ns: int) -> None:
-    """For what a connection brings after its end."""
+    """The sink of a connection that was replaced."""

@@ -14,19 +14,20 @@ from relay.primitives.atomic_file import replace_file
 
 # Binance's longest ban.
 MAX_S = 3 * 86400.0
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class RestCooldownFile:
-    """A moment in a file of `directory`, which is private to the relay; `base_url` tells which exchange.
+    """The end of the cooldown, in a file of `directory`, which is private to the relay; one for each
+    `base_url`.
 
-    `now` is monotonic seconds, which all processes of a node share and nobody can set. They begin anew with
-    the machine, so a file of an earlier start of it says nothing.
+    `now` is monotonic seconds, which all processes of a node share and which setting the clock does not
+    change. They begin anew when the machine starts, so a file with another `boot_id` is ignored.
     """
 
-    def __init__(self, directory: Path, base_url: str) -> None:
+    def __init__(self, directory: Path, base_url: str, boot_id: Path = BOOT_ID) -> None:
         self._path = directory / f"rest-closed-{re.sub(r'[^a-z0-9]+', '-', base_url.lower())}"
-        self._boot = _this_boot()
+        self._boot = _read_boot_id(boot_id)
 
     def remaining_s(self, now: float) -> float:
         try:
@@ -42,8 +43,8 @@ class RestCooldownFile:
             replace_file(self._path, f"{now + min(seconds, MAX_S)} {self._boot}".encode("ascii"))
 
 
-def _this_boot() -> str:
-    """Of this start of the machine; empty where the system does not name it."""
+def _read_boot_id(path: Path) -> str:
+    """Identifies this start of the machine; empty where the system does not tell."""
     with suppress(OSError):
-        return _BOOT.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii").strip()
     return ""

@@ -1,11 +1,12 @@
-"""Where to connect when the exchange's name leads nowhere: to the address that it had before; pure."""
+"""Where to connect when looking up the exchange's name fails: to the address that it had before; pure."""
 
 from __future__ import annotations
 
 
 class AddressFallback:
-    """Of one stream. When nobody answers by name the next attempt is at the last address that worked, and the
-    one after that by name again, as the exchange may have moved: name servers that fail or lie end no stream.
+    """Of one stream. After an attempt by name that reached nobody, the next attempt is at the last address
+    that worked, and the one after that by name again, as the exchange may have moved. So name servers that
+    fail or answer wrongly do not stop a stream.
     """
 
     def __init__(self) -> None:
@@ -14,14 +15,14 @@ class AddressFallback:
 
     @property
     def next_address(self) -> str | None:
-        """None means by name."""
+        """An IP address; None means by name."""
         return self._known if self._by_name_failed else None
 
     def reached(self, address: str) -> None:
-        """Where `next` led is an exchange; `address` is empty if nobody knows where that was."""
+        """The attempt reached an exchange; `address` is empty if its address could not be read."""
         self._known = address or self._known
         self._by_name_failed = False
 
     def failed(self, *, answered: bool) -> None:
-        """The attempt led nowhere, though an exchange may have `answered` it."""
+        """The attempt failed; `answered` if an exchange was there and refused it."""
         self._by_name_failed = bool(self._known) and not answered and not self._by_name_failed

@@ -1,7 +1,8 @@
-"""When a second socket of a stream takes over from the first, and when it was opened for nothing; pure.
+"""When a stream's second connection replaces the first, and when it was opened for nothing; pure.
 
-Three causes: the connection is about to end by its age or by the exchange's word, and the second socket is
-its successor; or it is silent, and the second one is a witness. Nothing is closed before this says so.
+There are three causes. The connection is about to end, by its age or because the exchange announced it: then
+the second connection is its successor. Or the connection is silent: then the second one is a probe. The first
+connection is closed only after `ConnectionHandover.outcome` says so.
 """
 
 from __future__ import annotations
@@ -10,18 +11,14 @@ from enum import Enum
 from hashlib import sha256
 
 from relay.feed.overlap import Overlap
+from relay.feed.timing import DEFAULT_TIMING, FeedTiming
 
-# What one socket gets, another of the same address has within this.
+# Two connections from the same address get the same events within this time.
 GRACE_S = 0.5
-# A leaving socket may lag; after this long without what its successor got, it is dead.
+# The old connection may lag; without the events that its successor got it counts as dead after this time.
 LAG_S = 1.0
-# Without any event on the successor: the slowest periodic streams send every few seconds.
-FIRST_DATA_S = 60.0
-# From the successor's first event to the alignment, where the kind is not slower itself.
-ALIGN_S = 10.0
-# How long a witness listens before its silence counts too.
-MIN_PROBE_S, MAX_PROBE_S = 2.0, 10.0
-# Connections that were opened together are replaced apart, over the last tenth of their age.
+# Connections that were opened together are replaced at different times, spread over the last tenth of their
+# age.
 STAGGER = 0.1
 
 
@@ -33,16 +30,16 @@ class HandoverCause(Enum):
 
 class HandoverOutcome(Enum):
     JOIN = "join"
-    """The two were aligned, or there is nothing to align: go on with the new one, without a seam."""
+    """The two were aligned, or there is nothing to align: continue with the new one, without a gap."""
     REPLACE = "take over"
-    """The old one is dead: go on with all that the new one brought; what came before it may be missing."""
+    """The old one is dead: continue with all events of the new one; events before them may be missing."""
     UNALIGNED = "give up"
-    """Both send, and what they send cannot be aligned: go on with the new one, and say that it may be torn.
-    """
+    """Both send, and their events cannot be aligned: continue with the new one, and report that events may be
+    missing."""
     KEEP = "keep"
-    """The old one is alive, and the new one is not, or not needed."""
+    """The old one is alive, and the new one is not, or is not needed."""
     QUIET = "quiet"
-    """Both are silent: so is the market."""
+    """Both are silent, so the market is quiet."""
 
 
 def rotation_age_s(key: str, rotate_after_s: float) -> float:
@@ -52,14 +49,24 @@ def rotation_age_s(key: str, rotate_after_s: float) -> float:
 
 
 class ConnectionHandover:
-    """Once the new socket opened, ask `verdict` after each of the other calls, and now and then."""
+    """Call `opened` once the new connection is open, then ask `outcome` after each other call and regularly.
 
-    def __init__(self, overlap: Overlap, cause: HandoverCause, silence_limit_s: float | None) -> None:
-        limit_s = silence_limit_s or ALIGN_S
+    `now` is monotonic seconds everywhere.
+    """
+
+    def __init__(
+        self,
+        overlap: Overlap,
+        cause: HandoverCause,
+        silence_limit_s: float | None,
+        timing: FeedTiming = DEFAULT_TIMING,
+    ) -> None:
+        limit_s = silence_limit_s or timing.align_s
         self.overlap = overlap
         self._is_probe = cause is HandoverCause.SILENCE
-        self._probe_s = min(max(limit_s, MIN_PROBE_S), MAX_PROBE_S)
-        self._align_s = max(ALIGN_S, limit_s)
+        self._first_data_s = timing.successor_data_s
+        self._probe_s = min(max(limit_s, timing.min_probe_s), timing.max_probe_s)
+        self._align_s = max(timing.align_s, limit_s)
         self._opened_at = 0.0
         self._old_ended_at: float | None = None
         self._old_heard_at: float | None = None
@@ -77,7 +84,7 @@ class ConnectionHandover:
             self._old_ended_at = now
 
     def new_heard(self, payloads: list[bytes], recv_ns: int, now: float) -> list[bytes]:
-        """Returns what is no event, to be passed on now."""
+        """Returns the payloads that are no events."""
         rest = self.overlap.new(payloads, recv_ns)
         if self.overlap.holding and self._new_heard_at is None:
             self._new_heard_at = now
@@ -100,7 +107,7 @@ class ConnectionHandover:
         if self.overlap.aligned:
             return HandoverOutcome.JOIN
         if self._new_heard_at is None:
-            if now - self._opened_at < FIRST_DATA_S:
+            if now - self._opened_at < self._first_data_s:
                 return None
             return HandoverOutcome.KEEP if self._heard_since_opening else HandoverOutcome.JOIN
         waited_s = now - self._new_heard_at
@@ -114,12 +121,13 @@ class ConnectionHandover:
         return HandoverOutcome.REPLACE if silent else HandoverOutcome.UNALIGNED
 
     def _after_old_closed(self, ended_at: float, now: float) -> HandoverOutcome | None:
-        """The old one is over, so only the new one can still say where they meet."""
+        """Only the new connection can still bring events that align the two."""
         if self.overlap.matched:
             return HandoverOutcome.JOIN
-        if self._new_heard_at is None and now - self._opened_at < FIRST_DATA_S:
+        if self._new_heard_at is None and now - self._opened_at < self._first_data_s:
             return None
-        # Whoever listened beside a silent socket has missed nothing of what it would have brought.
+        # Both connections were open for a while and the old one brought nothing, so nothing was missed before
+        # it ended: the new one has had every event since.
         side_by_side = ended_at - self._opened_at >= GRACE_S and not self._heard_since_opening
         return HandoverOutcome.JOIN if side_by_side else HandoverOutcome.REPLACE
 

@@ -1,9 +1,9 @@
-"""Two sockets of one stream while one takes over from the other: which events came on both; pure.
+"""Which events came on both connections of a stream while one replaces the other; pure.
 
-The exchange sends one sequence of events. The old socket has delivered it so far, the new one gets a tail of
-it, from an event on that nobody names. So the two are aligned as sequences, not as sets: an event that the
-exchange sends twice comes out twice. That is exact for events that are unique, and for equal events in direct
-succession; where a pattern of events recurs, it waits until one alignment is left.
+The exchange sends one sequence of events. The old connection has delivered it so far; the new one brings the
+end of it, from an unknown event on. So the two are aligned as sequences, not as sets: an event that the
+exchange sends twice is kept twice. That is exact for events that are unique, and for equal events in direct
+succession; where a pattern of events recurs, the alignment waits until only one is possible.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import NamedTuple
 from relay.binance.classifier import PayloadClass, PayloadClassifier
 from relay.binance.streams import StreamSpec
 
-# Beyond these a match is not to be hoped for: seconds of the busiest stream, and a payload in endless repeat.
+# Beyond these limits no alignment is expected: seconds of the busiest stream without a match, or a payload
+# that repeats endlessly.
 MAX_EVENTS = 10_000
 MAX_STARTS = 64
 
 Key = Callable[[bytes], Hashable | None]
+"""By what an event is recognised on two connections; None for a payload that is no event."""
 
 
 class _OverlapEvent(NamedTuple):
@@ -35,23 +37,24 @@ class Read(NamedTuple):
 
 
 def event_key(spec: StreamSpec) -> Key:
-    """By what an event is known on two sockets: its id, else its bytes; None for what is no event."""
+    """The event's id, where the stream has unique ids, else the whole payload."""
     classify = PayloadClassifier(spec)
 
     def key(payload: bytes) -> Hashable | None:
-        verdict = classify(payload)
-        if verdict.payload_class is not PayloadClass.ACCEPTED:
+        classification = classify(payload)
+        if classification.payload_class is not PayloadClass.ACCEPTED:
             return None
-        return verdict.event_id if spec.id_key else payload
+        return classification.event_id if spec.id_key else payload
 
     return key
 
 
 class Overlap:
-    """Fed with what each socket brings; the old one's events count as delivered, the new one's are held.
+    """Gets the payloads of both connections; the old one's events count as delivered, the new one's are held.
 
-    With `unique` keys one match aligns the two. After `join` what the new socket brings belongs into
-    `pass_on`. `removed` events came on both; `torn` says that one that was to come again did not.
+    With `unique` keys one match aligns the two. After `events_after_old` the new connection's payloads go
+    through `drop_delivered`. `removed` counts the events that came on both; `misaligned` turns true when the
+    new connection did not repeat an event that the old one had delivered, so the alignment was wrong.
     """
 
     def __init__(self, key: Key, *, unique: bool) -> None:
@@ -61,15 +64,15 @@ class Overlap:
         self._key = key
         self._old: list[Hashable] = []
         self._held: list[_OverlapEvent] = []
-        # Places in `_old` where the new socket's sequence may begin, by all that is known.
+        # Positions in `_old` where the new connection's sequence may begin, by all events so far.
         self._starts: list[int] = []
-        # The first place in `_held` whose event differs from the first one: before it, a run of equal events
-        # fits anywhere in the old socket's run.
+        # The first position in `_held` whose event differs from the first one. Until there is one, a run of
+        # equal events fits anywhere in the old connection's run.
         self._first_change: int | None = None
         self._next = 0
 
     def old(self, payloads: list[bytes]) -> int:
-        """Returns how many of them are events."""
+        """What the old connection brought. Returns how many of the payloads are events."""
         keys = [key for payload in payloads if (key := self._key(payload)) is not None]
         for key in keys:
             at = len(self._old)
@@ -80,7 +83,7 @@ class Overlap:
         return len(keys)
 
     def new(self, payloads: list[bytes], recv_ns: int) -> list[bytes]:
-        """Holds the events; returns the rest."""
+        """What the new connection brought. Holds the events and returns the other payloads."""
         rest = []
         for payload in payloads:
             key = self._key(payload)
@@ -101,7 +104,8 @@ class Overlap:
             self._first_change = at
 
     def _fits(self, start: int, at: int) -> bool:
-        """Whether the new socket's event `at` is the one that the old socket had there, if both have come."""
+        """Whether the new connection's event `at` equals the old one's there; True while one of them is
+        unknown."""
         if at >= len(self._held) or start + at >= len(self._old):
             return True
         return self._held[at].key == self._old[start + at]
@@ -112,12 +116,12 @@ class Overlap:
 
     @property
     def matched(self) -> bool:
-        """The new socket's events fit into the old one's somewhere, be it in several places."""
+        """The new connection's events fit into the old one's sequence, in one place or in several."""
         return bool(self._starts)
 
     @property
     def aligned(self) -> bool:
-        """They fit in one place, and no event to come can change that."""
+        """They fit in exactly one place, and no later event can change that."""
         if len(self._starts) != 1:
             return False
         reach = len(self._old) - self._starts[0]
@@ -128,9 +132,9 @@ class Overlap:
         return max(len(self._old), len(self._held)) > MAX_EVENTS or len(self._starts) > MAX_STARTS
 
     def events_after_old(self) -> list[Read]:
-        """What the new socket brought beyond the old one; without a match, everything that is held.
+        """The new connection's events that the old one did not bring; without a match, all that are held.
 
-        Of several places where it fits the last one counts: rather repeat than lose.
+        Of several places where they fit the last one counts: events may then be repeated, but none is lost.
         """
         start = self._starts[-1] if self._starts else len(self._old)
         self._old = self._old[start:]
@@ -145,11 +149,11 @@ class Overlap:
 
     @property
     def skipping(self) -> bool:
-        """Events are still to come on the new socket that the old one has delivered."""
+        """The new connection has yet to repeat events that the old one delivered."""
         return self._next < len(self._old)
 
     def drop_delivered(self, payloads: list[bytes]) -> list[bytes]:
-        """The payloads without the events that the old socket has delivered."""
+        """The payloads without the events that the old connection has delivered."""
         kept = []
         for payload in payloads:
             key = self._key(payload) if self.skipping else None

@@ -1,31 +1,31 @@
-"""How long a stream that is behind reads nothing, so that its next read brings many events. Pure.
+"""How long a stream that is behind pauses reading, so that its next read brings many events; pure.
 
-What is read while earlier events still wait for NATS waits with them, so reading it at once gains nothing,
-and waking up for each event takes the cores from those who publish. A stream that keeps up never lulls
-(ADR 12).
+Events that are read while earlier ones still wait for NATS have to wait too, so reading them at once gains
+nothing, and waking up for each of them takes CPU time from the publishers. A stream that keeps up never
+pauses (ADR 12).
 """
 
 from __future__ import annotations
 
-# A stream hears of an answer so much later (ADR 6).
+# Publishers collect acknowledgements for so long before they send them (ADR 6).
 ACK_BATCHING_S = 0.02
-# What an answer may take beyond that without the stream being behind.
+# Beyond that, a stream that is less far behind counts as keeping up.
 MIN_LAG_S = 0.005
-# A lull adds to the lag by this part of it at the most.
+# A pause adds at most this share of the present lag to it.
 MAX_SHARE_OF_LAG = 0.25
-# Events of one read; more together cost hardly less each (ADR 10), and take longer at a stretch.
+# Events of one read; more together cost hardly less each (ADR 10), and hold up the event loop for longer.
 TARGET_READ_EVENTS = 32
-# A stream that fills a read in less reads many at once anyway, and if it slept the kernel would let it run
-# before the calm ones.
+# A stream that has so many events sooner gets many in each read without a pause; and a process that sleeps
+# for so short a time would be scheduled before those of calmer streams.
 MIN_FILL_S = 0.002
-# One that takes longer to fill it has little to gain.
+# A stream that needs longer to collect them has little to gain.
 MAX_FILL_S = 0.03
 
 
 def read_pause_s(events: int, backlog: int, waited_s: float) -> float:
     """Seconds until the next read, 0 for at once.
 
-    `events` were just read, `backlog` are unanswered, and the oldest of them has waited so long.
+    `events` were just read, `backlog` events are not acknowledged, and the oldest has waited `waited_s`.
     """
     lag_s = waited_s - ACK_BATCHING_S
     if lag_s < MIN_LAG_S or events >= TARGET_READ_EVENTS or not backlog:

@@ -18,13 +18,12 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from actors.stream import feed_keeper
 from actors.stream.connect_gate import ConnectGate
 from actors.stream.feed_keeper import FeedKeeper
 from relay.binance.connect_budget import AttemptOutcome, BudgetClaim
 from relay.binance.connect_budget_file import ConnectBudgetFile
 from relay.config import StreamSettings, parse_config
-from relay.feed import handover, silence
+from relay.feed.timing import DEFAULT_TIMING, FeedTiming
 from relay.primitives.backoff import Backoff
 from simulator.server import ExchangeServer
 from simulator.settings import ExchangeSettings
@@ -95,12 +94,12 @@ def test_a_pause_outlasts_the_lull_in_which_it_began(tmp_path: Path) -> None:
 class Keeper:
     """A FeedKeeper whose owner accepts every read, and looks after it more often than once a second."""
 
-    def __init__(self, settings: StreamSettings, ledger: Path) -> None:
+    def __init__(self, settings: StreamSettings, ledger: Path, timing: FeedTiming = DEFAULT_TIMING) -> None:
         self.claim = BudgetClaim(settings.spec.key, settings.connects_per_5min, settings.streams, True)
         gate = ConnectGate(ConnectBudgetFile(ledger), self.claim)
         self.payloads: list[bytes] = []
         self.torn = 0
-        self.feed = FeedKeeper(settings, gate, self._take, self._tear)
+        self.feed = FeedKeeper(settings, gate, self._take, self._tear, timing)
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
         notices = [payload for payload in payloads if b"serverShutdown" in payload]
@@ -261,15 +260,15 @@ def test_a_dead_stream_takes_the_other_half_of_the_budget_too(tmp_path: Path) ->
     run(case)
 
 
-def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(handover, "MIN_PROBE_S", 0.2)
-    monkeypatch.setattr(silence, "FIRST_DATA_S", 0.2)
+def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(tmp_path: Path) -> None:
 
     async def case() -> None:
         async with exchange(rates={STATES: 0.0}) as server:
-            keeper = Keeper(stream(server.url, STATES, silence_limit_s="300ms"), tmp_path)
+            keeper = Keeper(
+                stream(server.url, STATES, silence_limit_s="300ms"),
+                tmp_path,
+                FeedTiming(min_probe_s=0.2, subscribed_s=0.2),
+            )
             async with keeper.running():
                 await server.wait_subscribed(STATES)
                 server.emit(STATES, 5)
@@ -308,15 +307,14 @@ class Scripted:
             )
 
 
-def test_a_connection_without_first_data_is_left_for_one_that_has_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(silence, "FIRST_DATA_S", 0.3)
+def test_a_connection_without_first_data_is_left_for_one_that_has_some(tmp_path: Path) -> None:
 
     async def case() -> None:
         exchange = Scripted()
         async with exchange.serving() as url:
-            keeper = Keeper(stream(url, TRADES, silence_limit_s="100ms"), tmp_path)
+            keeper = Keeper(
+                stream(url, TRADES, silence_limit_s="100ms"), tmp_path, FeedTiming(subscribed_s=0.3)
+            )
             async with keeper.running():
                 await until_async(lambda: len(exchange.connections) == 2)
                 assert not keeper.feed.delivering
@@ -405,15 +403,14 @@ class Wire:
         writer.transport.abort()
 
 
-def test_a_half_open_connection_is_left_though_the_market_is_quiet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_half_open_connection_is_left_though_the_market_is_quiet(tmp_path: Path) -> None:
     """It does not answer a ping, and a new one opens."""
-    monkeypatch.setattr(handover, "MIN_PROBE_S", 0.2)
 
     async def case() -> None:
         async with exchange(rates={TRADES: 0.0}) as server, Wire(server.url) as wire:
-            keeper = Keeper(stream(wire.url, TRADES, silence_limit_s="300ms"), tmp_path)
+            keeper = Keeper(
+                stream(wire.url, TRADES, silence_limit_s="300ms"), tmp_path, FeedTiming(min_probe_s=0.2)
+            )
             async with keeper.running():
                 await server.wait_subscribed(TRADES)
                 server.emit(TRADES, 5)
@@ -427,11 +424,8 @@ def test_a_half_open_connection_is_left_though_the_market_is_quiet(
     run(case)
 
 
-def test_two_connections_that_cannot_be_aligned_are_replaced_with_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_connections_that_cannot_be_aligned_are_replaced_with_a_word(tmp_path: Path) -> None:
     """An exchange that stamps each socket's copy apart."""
-    monkeypatch.setattr(handover, "ALIGN_S", 0.3)
 
     async def case() -> None:
         sockets = itertools.count()
@@ -446,7 +440,7 @@ def test_two_connections_that_cannot_be_aligned_are_replaced_with_a_word(
         async with serve(handler, "127.0.0.1", 0, compression=None) as server:
             url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
             limits = {"silence_limit_s": "300ms", "rotate_after_s": "300ms"}
-            keeper = Keeper(stream(url, "btcusdt@ticker", **limits), tmp_path)
+            keeper = Keeper(stream(url, "btcusdt@ticker", **limits), tmp_path, FeedTiming(align_s=0.3))
             async with keeper.running():
                 await until_async(lambda: keeper.feed.unaligned == 2)
                 assert keeper.torn == 2
@@ -576,13 +570,12 @@ def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_
 
 
 def test_a_reader_that_pauses_for_long_gives_the_socket_up_and_comes_back_when_it_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(feed_keeper, "PAUSE_LIMIT_S", 0.1)
 
     async def case() -> None:
         async with exchange(rates={"*": 100.0}) as server:
-            keeper = Keeper(stream(server.url, TRADES), tmp_path)
+            keeper = Keeper(stream(server.url, TRADES), tmp_path, FeedTiming(max_pause_s=0.1))
             async with keeper.running():
                 await until_async(lambda: len(keeper.payloads) > 5)
                 keeper.feed.pause()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from relay.binance import rest_cooldown_file
 from relay.binance.rest_cooldown_file import MAX_S, RestCooldownFile
 
 URL = "https://fapi.binance.com"
@@ -35,15 +32,11 @@ def test_a_number_that_cannot_be_is_none(tmp_path: Path) -> None:
     assert one.remaining_s(1000.0) == 0.0
 
 
-def test_the_word_of_another_start_of_the_machine_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_word_of_another_start_of_the_machine_is_none(tmp_path: Path) -> None:
     RestCooldownFile(tmp_path, URL).extend(60.0, 1000.0)
     boot = tmp_path / "boot_id"
     boot.write_text("another\n")
-    monkeypatch.setattr(rest_cooldown_file, "_BOOT", boot)
-    assert RestCooldownFile(tmp_path, URL).remaining_s(1000.0) == 0.0
-    monkeypatch.setattr(rest_cooldown_file, "_BOOT", tmp_path / "none")
-    one = RestCooldownFile(tmp_path, URL)
+    assert RestCooldownFile(tmp_path, URL, boot).remaining_s(1000.0) == 0.0
+    one = RestCooldownFile(tmp_path, URL, tmp_path / "none")
     one.extend(60.0, 1000.0)
     assert one.remaining_s(1010.0) == 50.0

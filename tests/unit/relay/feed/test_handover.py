@@ -7,11 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.feed.handover import (
-    ALIGN_S,
-    FIRST_DATA_S,
     GRACE_S,
     LAG_S,
-    MAX_PROBE_S,
     STAGGER,
     ConnectionHandover,
     HandoverCause,
@@ -19,11 +16,12 @@ from relay.feed.handover import (
     rotation_age_s,
 )
 from relay.feed.overlap import Overlap
+from relay.feed.timing import DEFAULT_TIMING
 
 OPENED = 100.0
 
 
-def succession(
+def handover(
     cause: HandoverCause = HandoverCause.AGE, limit_s: float | None = 30.0, *, unique: bool = True
 ) -> ConnectionHandover:
     made = ConnectionHandover(Overlap(lambda payload: payload, unique=unique), cause, limit_s)
@@ -32,7 +30,7 @@ def succession(
 
 
 def test_a_successor_joins_once_both_brought_the_same_event():
-    one = succession()
+    one = handover()
     one.old_heard([b"1", b"2"], OPENED + 0.1)
     assert one.outcome(OPENED + 0.1) is None
     one.new_heard([b"2"], 1, OPENED + 0.2)
@@ -40,43 +38,43 @@ def test_a_successor_joins_once_both_brought_the_same_event():
 
 
 def test_a_deaf_successor_is_not_taken():
-    one = succession()
+    one = handover()
     one.old_heard([b"1"], OPENED + 1)
-    assert one.outcome(OPENED + FIRST_DATA_S - 1) is None
-    assert one.outcome(OPENED + FIRST_DATA_S) is HandoverOutcome.KEEP
+    assert one.outcome(OPENED + DEFAULT_TIMING.successor_data_s - 1) is None
+    assert one.outcome(OPENED + DEFAULT_TIMING.successor_data_s) is HandoverOutcome.KEEP
 
 
 def test_when_both_are_silent_there_is_nothing_to_align():
-    one = succession(limit_s=None)
+    one = handover(limit_s=None)
     one.old_heard([b"1"], OPENED - 1)
-    assert one.outcome(OPENED + FIRST_DATA_S) is HandoverOutcome.JOIN
+    assert one.outcome(OPENED + DEFAULT_TIMING.successor_data_s) is HandoverOutcome.JOIN
 
 
 def test_an_old_socket_that_fell_silent_during_a_rotation_holds_nothing_up():
-    one = succession()
+    one = handover()
     one.new_heard([b"5"], 1, OPENED + 1)
     assert one.outcome(OPENED + 1 + LAG_S / 2) is None
     assert one.outcome(OPENED + 1 + LAG_S) is HandoverOutcome.REPLACE
 
 
 def test_two_sockets_that_send_different_things_are_given_up():
-    one = succession(limit_s=2.0)
+    one = handover(limit_s=2.0)
     one.new_heard([b"a"], 1, OPENED + 1)
     one.old_heard([b"x"], OPENED + 1.5)
-    assert one.outcome(OPENED + ALIGN_S) is None
-    assert one.outcome(OPENED + 1 + ALIGN_S) is HandoverOutcome.UNALIGNED
+    assert one.outcome(OPENED + DEFAULT_TIMING.align_s) is None
+    assert one.outcome(OPENED + 1 + DEFAULT_TIMING.align_s) is HandoverOutcome.UNALIGNED
 
 
 def test_one_event_of_a_slow_stream_is_match_enough_when_no_second_comes():
-    one = succession(limit_s=2.0, unique=False)
+    one = handover(limit_s=2.0, unique=False)
     one.old_heard([b"a"], OPENED + 1)
     one.new_heard([b"a"], 1, OPENED + 1)
     assert one.outcome(OPENED + 2) is None
-    assert one.outcome(OPENED + 1 + ALIGN_S) is HandoverOutcome.JOIN
+    assert one.outcome(OPENED + 1 + DEFAULT_TIMING.align_s) is HandoverOutcome.JOIN
 
 
 def test_an_old_socket_that_ended_is_joined_where_the_successor_still_shows_it():
-    one = succession(HandoverCause.SHUTDOWN, unique=False)
+    one = handover(HandoverCause.SHUTDOWN, unique=False)
     one.old_heard([b"1", b"2"], OPENED + 0.1)
     one.old_ended(OPENED + 0.2)
     assert one.outcome(OPENED + 0.3) is None
@@ -85,7 +83,7 @@ def test_an_old_socket_that_ended_is_joined_where_the_successor_still_shows_it()
 
 
 def test_an_old_socket_that_ended_before_the_successor_opened_leaves_a_possible_hole():
-    one = succession(HandoverCause.SHUTDOWN, unique=False)
+    one = handover(HandoverCause.SHUTDOWN, unique=False)
     one.old_heard([b"1"], OPENED - 2)
     one.old_ended(OPENED - 1)
     one.new_heard([b"5"], 1, OPENED + 1)
@@ -93,7 +91,7 @@ def test_an_old_socket_that_ended_before_the_successor_opened_leaves_a_possible_
 
 
 def test_a_silence_side_by_side_leaves_no_hole():
-    one = succession(HandoverCause.SHUTDOWN, unique=False)
+    one = handover(HandoverCause.SHUTDOWN, unique=False)
     one.old_heard([b"1"], OPENED - 1)
     one.old_ended(OPENED + GRACE_S)
     one.new_heard([b"5"], 1, OPENED + 1)
@@ -101,30 +99,32 @@ def test_a_silence_side_by_side_leaves_no_hole():
 
 
 def test_an_orphan_waits_for_its_first_event_but_not_for_ever():
-    one = succession(HandoverCause.SHUTDOWN)
+    one = handover(HandoverCause.SHUTDOWN)
     one.old_heard([b"1"], OPENED + 0.1)
     one.old_ended(OPENED + 0.2)
-    assert one.outcome(OPENED + FIRST_DATA_S - 1) is None
-    assert one.outcome(OPENED + FIRST_DATA_S) is HandoverOutcome.REPLACE
+    assert one.outcome(OPENED + DEFAULT_TIMING.successor_data_s - 1) is None
+    assert one.outcome(OPENED + DEFAULT_TIMING.successor_data_s) is HandoverOutcome.REPLACE
 
 
 def test_a_witness_that_hears_what_the_old_one_does_not_takes_over():
-    one = succession(HandoverCause.SILENCE)
+    one = handover(HandoverCause.SILENCE)
     one.new_heard([b"5"], 1, OPENED + 1)
     assert one.outcome(OPENED + 1 + GRACE_S / 2) is None, "the old one may bring it in a moment"
     assert one.outcome(OPENED + 1 + GRACE_S) is HandoverOutcome.REPLACE
 
 
 def test_a_witness_is_dismissed_when_the_old_one_speaks():
-    one = succession(HandoverCause.SILENCE)
+    one = handover(HandoverCause.SILENCE)
     one.new_heard([b"5"], 1, OPENED + 1)
     one.old_heard([b"5"], OPENED + 1.1)
     assert one.outcome(OPENED + 1.1) is HandoverOutcome.KEEP
 
 
-@pytest.mark.parametrize(("limit_s", "listens_s"), [(2.0, 2.0), (5.0, 5.0), (30.0, MAX_PROBE_S)])
-def test_a_witness_that_is_silent_too_says_that_the_market_is_quiet(limit_s: float, listens_s: float):
-    one = succession(HandoverCause.SILENCE, limit_s)
+@pytest.mark.parametrize(
+    ("limit_s", "listens_s"), [(2.0, 2.0), (5.0, 5.0), (30.0, DEFAULT_TIMING.max_probe_s)]
+)
+def test_a_probe_that_is_silent_too_says_that_the_market_is_quiet(limit_s: float, listens_s: float):
+    one = handover(HandoverCause.SILENCE, limit_s)
     assert one.outcome(OPENED + listens_s - 0.1) is None
     assert one.outcome(OPENED + listens_s) is HandoverOutcome.QUIET
 
