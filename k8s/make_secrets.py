@@ -1,4 +1,4 @@
-"""Makes every secret that the manifests refer to, and writes them as Kubernetes wants them.
+"""Makes every secret that the manifests refer to, and writes them as Kubernetes manifests.
 
     .venv/bin/python -m k8s.make_secrets | kubectl create -f -
 
@@ -31,7 +31,7 @@ Secrets = Mapping[str, Mapping[str, str]]
 
 
 class Certificates(NamedTuple):
-    """PEM. The authority's own key is thrown away: it vouches for this one server."""
+    """PEM. The authority's own key is discarded: it signs only this server's certificate."""
 
     authority: str
     server: str

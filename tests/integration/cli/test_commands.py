@@ -1,4 +1,4 @@
-"""driver.py as people and scripts meet it: exit codes, one-line errors, and output that programs can read."""
+"""driver.py as operators and scripts use it: exit codes, one-line errors, and output that programs can read."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ async def store(server: EmbeddedNats, numbers: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "code", "lost"), [([1, 2, 3], 0, 0), ([1, 2, 5], 1, 2)], ids=["whole", "hole"]
+    ("numbers", "code", "lost"), [([1, 2, 3], 0, 0), ([1, 2, 5], 1, 2)], ids=["complete", "gap"]
 )
 def test_an_audit_of_what_is_stored_ends_with_1_for_a_hole(
     config: Path, nats_server: EmbeddedNats, numbers: list[int], code: int, lost: int
@@ -228,8 +228,8 @@ def test_losses_shows_open_and_healed_holes_with_totals(config: Path, nats_serve
     assert "2 gaps: 2 events lost and not healed, 2 of them unconfirmed, 1 gap whose" in done.stdout
     assert "not healed: REST did not answer" in done.stdout
     found = json.loads(losses(config, nats_server, "--json", "--stream", "btcusdt@trade").stdout)
-    (hole,) = found["holes"]
-    assert (hole["state"], hole["open"], hole["recovered"], hole["from"]) == (
+    (gap,) = found["holes"]
+    assert (gap["state"], gap["open"], gap["recovered"], gap["from"]) == (
         "partly",
         2,
         8,

@@ -1,4 +1,4 @@
-"""Payloads: every documented field, ids without holes, one price for a symbol, equal bytes by seed."""
+"""Payloads: every documented field, ids without gaps, one price for a symbol, equal bytes by seed."""
 
 from __future__ import annotations
 

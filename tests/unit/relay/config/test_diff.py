@@ -1,4 +1,4 @@
-"""What people are told about a changed configuration."""
+"""What operators are shown of a changed configuration."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_streams_change_is_no_change_of_another():
 
 
 def test_a_stream_more_makes_none_of_the_others_anew():
-    """Though each is told how many share the budget of connections."""
+    """Although the settings of each say how many streams share the connection budget."""
     more = parse("publishers: {max: 2}\n", STREAMS.replace("]", ", {stream: solusdt@trade}]"))
     assert [one.streams for one in more.streams] == [3, 3, 3]
     assert [revision(one) for one in more.streams[:2]] == [revision(one) for one in parse().streams]
