@@ -1,4 +1,4 @@
-"""driver.py as operators and scripts use it: exit codes, one-line errors, and output that programs can read."""
+"""driver.py as operators and scripts use it: exit codes, one-line errors, output that programs can read."""
 
 from __future__ import annotations
 
