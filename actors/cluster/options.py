@@ -28,7 +28,7 @@ class ActorClasses:
     """Where the classes are, as `module:name`; imported only where an actor is made."""
 
     stream: str = "actors.stream.actor:StreamActor"
-    leg: str = "actors.standby.leg:LegActor"
+    standby: str = "actors.standby.actor:StandbyActor"
     publisher: str = "actors.publisher.actor:PublisherActor"
     publisher_settings: str = "actors.publisher.actor:PublisherSettings"
     controller: str = "actors.controller.actor:Controller"

@@ -103,7 +103,7 @@ class RayCluster(KeyValues):
         self._create_leg(ActorId(Role.TWIN, settings.spec.key), settings, room)
 
     def _create_leg(self, actor: ActorId, settings: StreamSettings, room: Room) -> None:
-        self._create(actor, self._classes.leg, room, (settings, self._host, actor.role is Role.TWIN))
+        self._create(actor, self._classes.standby, room, (settings, self._host, actor.role is Role.TWIN))
 
     def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         actor = ActorId(Role.PUBLISHER, publisher)

@@ -1,6 +1,6 @@
-"""A leg's line: a connection to every publisher that its stream may use, over which it hears the other leg.
+"""An instance's connections to every publisher that its stream may use, over which it learns of its peer.
 
-It is apart from the link on which events travel, so it says who is there whoever serves the stream.
+They are apart from the link on which events travel: the peer is known whichever publisher serves the stream.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ RETRY_S = (0.05, 0.25)
 
 
 class PeerLink(asyncio.Protocol):
-    """To one publisher. `closed` is set once it is over."""
+    """A connection to one publisher. `closed` is set once it has ended."""
 
-    def __init__(self, line: PeerLinks, name: str) -> None:
+    def __init__(self, links: PeerLinks, name: str) -> None:
         self.closed = asyncio.Event()
         self.joined = False
-        self._links = line
+        self._links = links
         self._name = name
         self._received_at = time.monotonic()
-        self._splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
+        self._decoder = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,7 +43,7 @@ class PeerLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received_at = time.monotonic()
         try:
-            for kind, body in self._splitter.feed(data):
+            for kind, body in self._decoder.feed(data):
                 self._on_message(kind, body)
         except LinkError:
             self.close()
@@ -80,15 +80,16 @@ class PeerLink(asyncio.Protocol):
 
 
 class PeerLinks:
-    """Of the leg named `leg` of the stream `key`; what it hears goes to `vigil`. Use from one event loop."""
+    """Of the instance `instance_id` of the stream `key`; what is received goes to `election`. Use from one
+    event loop."""
 
-    def __init__(self, key: str, leg: int, host: Host, election: Election) -> None:
+    def __init__(self, key: str, instance_id: int, host: Host, election: Election) -> None:
         self.election = election
         self._key = key
-        self._instance_id = leg
+        self._instance_id = instance_id
         self._host = host
         self._assignments = AssignmentSource(host, key)
-        self._status = encode_status(PeerStatus(leg, active=False))
+        self._status = encode_status(PeerStatus(instance_id, active=False))
         self._links: dict[str, PeerLink] = {}
         self._keepers: dict[PublisherEndpoint, asyncio.Task[None]] = {}
         self._opened = 0
@@ -101,19 +102,19 @@ class PeerLinks:
         self._assignments.assign(assignment)
 
     async def run(self) -> None:
-        """For ever."""
+        """Until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
                     await self._assignments.look_up()
-                    self._keep(group)
+                    self._connect_to_assigned(group)
                     await self._assignments.wait_for_change(None if self.assignment else RETRY_S)
         finally:
             self.close()
 
-    def _keep(self, group: asyncio.TaskGroup) -> None:
+    def _connect_to_assigned(self, group: asyncio.TaskGroup) -> None:
         wanted = self.assignment.endpoints if self.assignment else ()
-        for endpoint in [one for one in self._keepers if one not in wanted]:
+        for endpoint in [kept for kept in self._keepers if kept not in wanted]:
             self._keepers.pop(endpoint).cancel()
         for endpoint in wanted:
             if endpoint not in self._keepers:
@@ -129,16 +130,17 @@ class PeerLinks:
                 await asyncio.sleep(random.uniform(*RETRY_S))
                 continue
             try:
-                await self._watch(link)
+                await self._wait_until_dead(link)
             finally:
                 link.close()
                 self._links.pop(name, None)
                 self.election.link_closed(name, time.monotonic())
-            # One that drains takes a connection and ends it again.
+            # A publisher that drains accepts a connection and ends it at once: without a pause this would
+            # spin.
             await asyncio.sleep(random.uniform(*RETRY_S))
 
-    async def _watch(self, link: PeerLink) -> None:
-        """Until it is over, or silent."""
+    async def _wait_until_dead(self, link: PeerLink) -> None:
+        """Until it has ended, or brings nothing for SILENCE_S."""
         while not link.closed.is_set():
             try:
                 async with asyncio.timeout(CHECK_EVERY_S):
@@ -154,8 +156,8 @@ class PeerLinks:
         self._links[name] = link
         self.election.link_opened(name)
 
-    def broadcast(self, word: PeerStatus) -> None:
-        self._status = encode_status(word)
+    def broadcast(self, status: PeerStatus) -> None:
+        self._status = encode_status(status)
         for link in tuple(self._links.values()):
             link.send(link_codec.frame(link_codec.STATUS, self._status))
 

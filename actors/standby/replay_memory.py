@@ -1,4 +1,4 @@
-"""What a warm leg remembers, in memory and beyond it in a file, and how it is read back on a takeover."""
+"""What a standby instance keeps, in memory and beyond it in a file, and how it is read back on a takeover."""
 
 from __future__ import annotations
 
@@ -30,104 +30,108 @@ CHUNK_ENTRIES = 500
 
 
 class ReplayMemory:
-    """A ring over a spool, which there is where the stream has a journal. Use from one event loop."""
+    """A replay buffer and, if the stream has a journal, a spill file for what the buffer evicts. Use from one
+    event loop."""
 
-    def __init__(self, settings: StreamSettings, spool: Path) -> None:
+    def __init__(self, settings: StreamSettings, spill_path: Path) -> None:
         queue = settings.queue
-        self._ring = ReplayBuffer(settings.spec, max_messages=queue.max_messages, max_bytes=queue.max_bytes)
-        self._spool = SpillFile(spool, settings.journal_max_bytes) if settings.journal else None
-        self._spooled = 0
+        self._buffer = ReplayBuffer(settings.spec, max_messages=queue.max_messages, max_bytes=queue.max_bytes)
+        self._spill_file = SpillFile(spill_path, settings.journal_max_bytes) if settings.journal else None
+        self._spilled = 0
 
     @property
     def covers(self) -> bool:
-        return self._ring.covers
+        return self._buffer.covers
 
     @property
     def numbered(self) -> bool:
-        return self._ring.numbered
+        return self._buffer.numbered
 
     @property
     def since_ns(self) -> int:
-        return self._ring.since_ns
+        return self._buffer.since_ns
 
     @property
     def count(self) -> int:
-        return self._spooled + len(self._ring.entries)
+        return self._spilled + len(self._buffer.entries)
 
     @property
     def memory_bytes(self) -> int:
-        return self._ring.memory_bytes
+        return self._buffer.memory_bytes
 
     def append(self, payloads: list[bytes], recv_ns: int) -> AppendResult:
-        seen = self._ring.append(payloads, recv_ns)
-        evicted = self._ring.evict()
+        result = self._buffer.append(payloads, recv_ns)
+        evicted = self._buffer.evict()
         if evicted:
-            self._keep(evicted)
-        return seen
+            self._spill(evicted)
+        return result
 
-    def _keep(self, evicted: list[Entry]) -> None:
+    def _spill(self, evicted: list[Entry]) -> None:
         try:
-            if self._spool is None:
+            if self._spill_file is None:
                 raise JournalError("there is no journal to spill to")
-            self._spool.append(evicted)
+            self._spill_file.append(evicted)
         except JournalError as error:
-            _log.warning("the warm leg does not remember all that it has read: %s", error)
-            self._ring.evicted_lost()
+            _log.warning("the standby instance does not remember all that it has read: %s", error)
+            self._buffer.evicted_lost()
             self._clear_spill_file()
         else:
-            self._spooled += len(evicted)
+            self._spilled += len(evicted)
 
     def mark_discontinuity(self) -> None:
-        self._ring.mark_discontinuity()
+        self._buffer.mark_discontinuity()
 
-    def forget_stored(self, word: PeerStatus, *, reading: bool) -> None:
-        """Of the hot leg; `reading` says that this one has a connection."""
-        if self._ring.forget_stored(word.stored, word.unacknowledged, reading=reading and word.reading):
+    def forget_stored(self, status: PeerStatus, *, reading: bool) -> None:
+        """By the active instance's `status`; `reading` says that this instance has a connection."""
+        if self._buffer.forget_stored(
+            status.stored, status.unacknowledged, reading=reading and status.reading
+        ):
             self._clear_spill_file()
 
     def _clear_spill_file(self) -> None:
-        if self._spool is not None and self._spooled:
+        if self._spill_file is not None and self._spilled:
             try:
-                self._spool.clear()
+                self._spill_file.clear()
             except JournalError as error:
                 _log.warning("%s", error)
-            self._spooled = 0
+            self._spilled = 0
 
-    async def replay_point_after(self, point: StoredPosition) -> ReplayPoint | None:
-        """Where to go on behind that event; None while it may be still to come."""
-        if not self._spooled:
-            return self._ring.replay_point_after(self._ring.entries, point)
-        place = replay_point_after(self._ring.entries, point)
-        if place is not None and place.quality is JoinQuality.EXACT:
-            return ReplayPoint(self._spooled + place.entry_index, JoinQuality.EXACT)
-        return self._ring.replay_point_after(await self._names(), point)
+    async def replay_point_after(self, position: StoredPosition) -> ReplayPoint | None:
+        """Where to go on behind the event at `position`; None while it may still be to come."""
+        if not self._spilled:
+            return self._buffer.replay_point_after(self._buffer.entries, position)
+        found = replay_point_after(self._buffer.entries, position)
+        if found is not None and found.quality is JoinQuality.EXACT:
+            return ReplayPoint(self._spilled + found.entry_index, JoinQuality.EXACT)
+        return self._buffer.replay_point_after(await self._all_names(), position)
 
-    async def replay_point_by_time(self, point: StoredPosition) -> ReplayPoint:
-        return replay_point_by_time(await self._names(), point)
+    async def replay_point_by_time(self, position: StoredPosition) -> ReplayPoint:
+        return replay_point_by_time(await self._all_names(), position)
 
-    def payload_before(self, place: ReplayPoint) -> bytes:
-        """Of the entry that it comes behind; empty if there is none, or only in the file."""
-        at = place.entry_index - 1 - self._spooled
-        return self._ring.entries[at].payload if 0 <= at < len(self._ring.entries) else b""
+    def payload_before(self, point: ReplayPoint) -> bytes:
+        """Of the entry before `point`; empty if there is none, or only in the file."""
+        index = point.entry_index - 1 - self._spilled
+        return self._buffer.entries[index].payload if 0 <= index < len(self._buffer.entries) else b""
 
-    async def _names(self) -> Sequence[Entry]:
+    async def _all_names(self) -> Sequence[Entry]:
         """All entries, those in the file without their payloads."""
-        found: list[Entry] = []
+        names: list[Entry] = []
         at = 0
         while entries := self._read(at):
-            found += [entry._replace(payload=b"") for entry in entries[0]]
+            names += [entry._replace(payload=b"") for entry in entries[0]]
             at = entries[1]
             await asyncio.sleep(0)
-        return [*found, *self._ring.entries]
+        return [*names, *self._buffer.entries]
 
     def _read(self, at: int) -> tuple[list[Entry], int] | None:
-        """The next entries of the file, and where to go on; None at its end."""
-        if self._spool is None or at >= self._spool.bytes or not self._spooled:
+        """The next entries of the file, and the byte where to go on; None at its end."""
+        if self._spill_file is None or at >= self._spill_file.bytes or not self._spilled:
             return None
-        return self._spool.read(at, CHUNK_BYTES)
+        return self._spill_file.read(at, CHUNK_BYTES)
 
     async def replay(self, index: int) -> AsyncIterator[list[Entry]]:
-        """Everything from that place on, until nothing is left that has come meanwhile."""
+        """Everything from entry `index` on, in pieces, including what is appended meanwhile; ends once none
+        is left."""
         at, skip = 0, index
         while chunk := self._next(at):
             entries, at = chunk
@@ -138,16 +142,16 @@ class ReplayMemory:
 
     def _next(self, at: int) -> tuple[list[Entry], int] | None:
         try:
-            if (spooled := self._read(at)) is not None:
-                return spooled
+            if (spilled := self._read(at)) is not None:
+                return spilled
         except JournalError as error:
-            _log.error("what the warm leg had beyond its memory is lost: %s", error)
+            _log.error("what the standby instance had spilled to its file is lost: %s", error)
             self._clear_spill_file()
             return [Entry(DISCONTINUITY, b"", 0)], at
-        ring = self._ring
-        popped = [ring.pop() for _ in range(min(CHUNK_ENTRIES, len(ring.entries)))]
+        buffer = self._buffer
+        popped = [buffer.pop() for _ in range(min(CHUNK_ENTRIES, len(buffer.entries)))]
         return (popped, at) if popped else None
 
     def close(self) -> None:
-        if self._spool is not None:
-            self._spool.close()
+        if self._spill_file is not None:
+            self._spill_file.close()

@@ -1,8 +1,9 @@
-"""How a warm leg goes on where the hot one left off: as the next incarnation, fed from what it remembers.
+"""How a standby instance goes on where the active one ended: as the next incarnation, fed from its memory.
 
 Three things have to meet: what is stored, what the journal of this node holds behind it, and what was read
-here. The last event that was accepted before is the seam. If the hot leg had its journal here, the journal
-names it, and nothing waits for NATS; else NATS does, once the fence keeps the hot leg from storing more.
+here. Everything joins behind the last event that was accepted before. If the ended instance had its journal
+on this node, the journal names that event, and nothing waits for NATS. Otherwise NATS names it, once the
+fence keeps the ended instance from storing more.
 """
 
 from __future__ import annotations
@@ -24,120 +25,126 @@ from relay.standby.replay_buffer import DISCONTINUITY, Entry, JoinQuality, Repla
 _log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.02
-# The event at the seam may still be on its way to this leg's socket. Where it has no id, another one that is
-# equal may never come; where it has one, a later one always does, unless the exchange counts anew.
+# The last accepted event may still be on its way to the socket of this instance. If it has no id, an equal
+# one may never come; if it has one, a later one always comes, unless the exchange counts anew.
 SEARCH_S, NUMBERED_SEARCH_S = 1.0, 10.0
-# NATS answers within milliseconds, if at all.
+# NATS answers within milliseconds, or not at all.
 NATS_ANSWER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _LastAccepted:
-    """The event at the seam. `event` is it itself, where the journal has it."""
+    """The last event that was accepted before; `event` is the event itself, where the journal has it."""
 
-    point: StoredPosition
+    position: StoredPosition
     event: RecordBatch | None = None
 
 
 class Takeover:
-    """`hot` is the last word of the leg that is taken over from, None if there was none.
+    """A `Start` from the replay `memory`. `active` is the last status of the instance that is taken over
+    from, None if there was none; `active_status_at` is when it came (monotonic seconds), for the log. `feed`
+    is the connection of this instance, which the task `feeding` runs.
 
-    Once it has `joined`, all that was remembered is accepted, and what is read from then on is the relay's.
-    Use from one event loop.
+    Once it has `joined`, everything in the memory is accepted, and what is read from then on goes to the
+    relay. Use from one event loop.
     """
 
     def __init__(
         self,
         epoch: int,
-        hot: PeerStatus | None,
+        active: PeerStatus | None,
         memory: ReplayMemory,
         feed: FeedKeeper,
         feeding: asyncio.Task[None],
+        *,
+        active_status_at: float,
     ) -> None:
         self.epoch = epoch
-        self._feed = feed
         self.joined = False
-        self.silent_since = time.monotonic()
-        self._active = hot
+        self._feed = feed
+        self._active = active
+        self._active_status_at = active_status_at
         self._memory = memory
         self._feeding = feeding
-        self._found: RecordBatch | None = None
-        # Set when events are accepted before NATS has told.
+        self._journal_last: RecordBatch | None = None
+        # Set when events are accepted before NATS has named the stored position.
         self._accepted_behind: StoredPosition | None = None
-        self._told: asyncio.Future[StoredPosition] = asyncio.get_running_loop().create_future()
+        self._position: asyncio.Future[StoredPosition] = asyncio.get_running_loop().create_future()
 
     @property
     def stored(self) -> StoredPosition:
         """The last event that is known to be stored, as long as this incarnation has stored none."""
-        if self._told.done():
-            return self._told.result()
+        if self._position.done():
+            return self._position.result()
         return self._active.stored if self._active else NOTHING_STORED
 
     def journal_recovered(self, last: RecordBatch | None) -> None:
         """The last event in the journal of this node."""
-        self._found = last
+        self._journal_last = last
 
     def feed_for(self, relay: StartedRelay) -> FeedKeeper:
         return self._feed
 
     def position_known(self, relay: StartedRelay, stored: StoredPosition) -> None:
-        """What NATS says is stored last. Where it cannot tell, the hot leg has told what was acknowledged."""
-        if self._told.done():
+        """Where NATS has no stored position, the last status of the ended instance says what was
+        acknowledged."""
+        if self._position.done():
             return
-        self._told.set_result(stored if stored.epoch else self.stored)
+        self._position.set_result(stored if stored.epoch else self.stored)
         before = self._accepted_behind
-        # Where events have ids, the ids say which of them are stored already.
+        # Where events have ids, the window compares those.
         if before is None or self._memory.numbered or before.epoch != stored.epoch:
             return
+        # Events that are accepted here already are stored after all, by the ended instance.
         if stored.seq > before.seq:
             relay.window.resume(StoredPosition(relay.epoch, stored.seq - before.seq))
 
     async def _last_accepted(self) -> _LastAccepted:
-        """The last event that was accepted before."""
-        found, hot = self._found, self._active
-        is_hot_legs = found is not None and hot is not None and found.epoch >= hot.epoch
-        await asyncio.wait({self._told}, timeout=NATS_ANSWER_S if is_hot_legs else None)
+        last, active = self._journal_last, self._active
+        in_journal = last is not None and active is not None and last.epoch >= active.epoch
+        await asyncio.wait({self._position}, timeout=NATS_ANSWER_S if in_journal else None)
         stored = self.stored
-        if found is not None and (found.epoch, found.seq) > stored.epoch_seq:
-            return _LastAccepted(position_of(found), found)
+        if last is not None and (last.epoch, last.seq) > stored.epoch_seq:
+            return _LastAccepted(position_of(last), last)
         return _LastAccepted(stored)
 
     async def run(self, relay: StartedRelay) -> None:
-        """Join, then read on, for ever."""
+        """Replay the memory behind the last accepted event, then read on until cancelled."""
         before = await self._last_accepted()
-        place = await self._find_replay_point(before.point)
-        self._accepted_behind = None if self._told.done() else before.point
-        self._follow(relay, before, place)
-        events = await self._replay(relay, place)
-        self._log_result(relay, events, place.quality)
+        point = await self._find_replay_point(before.position)
+        self._accepted_behind = None if self._position.done() else before.position
+        self._continue_behind(relay, before, point)
+        events = await self._replay(relay, point)
+        self._log_result(relay, events, point.quality)
         await self._feeding
 
-    async def _find_replay_point(self, point: StoredPosition) -> ReplayPoint:
-        lag_s = NUMBERED_SEARCH_S if self._memory.numbered else SEARCH_S
-        deadline = time.monotonic() + lag_s
+    async def _find_replay_point(self, position: StoredPosition) -> ReplayPoint:
+        search_s = NUMBERED_SEARCH_S if self._memory.numbered else SEARCH_S
+        deadline = time.monotonic() + search_s
         while time.monotonic() < deadline:
-            place = await self._memory.replay_point_after(point)
-            if place is not None:
-                return place
+            point = await self._memory.replay_point_after(position)
+            if point is not None:
+                return point
             await asyncio.sleep(POLL_INTERVAL_S)
-        return await self._memory.replay_point_by_time(point)
+        return await self._memory.replay_point_by_time(position)
 
-    def _follow(self, relay: StartedRelay, before: _LastAccepted, place: ReplayPoint) -> None:
-        point = before.point
-        if not point.seq:
+    def _continue_behind(self, relay: StartedRelay, before: _LastAccepted, point: ReplayPoint) -> None:
+        """Tell the intake which event comes directly before the first one that is replayed."""
+        position = before.position
+        if not position.seq:
             relay.intake.follow(NO_EVENT_ID, NO_EVENT_ID, 0, seamless=True)
             return
-        payload = before.event.payloads[0] if before.event else self._memory.payload_before(place)
-        link_id = point.event_id
-        if place.quality is JoinQuality.EXACT and payload:
-            verdict = classify(relay.settings.spec, payload)
-            link_id = max(verdict.event_id, verdict.own_link_id)
-        seamless = place.quality is JoinQuality.EXACT
-        relay.intake.follow(point.event_id, link_id, point.recv_ns, seamless=seamless)
+        exact = point.quality is JoinQuality.EXACT
+        payload = before.event.payloads[0] if before.event else self._memory.payload_before(point)
+        link_id = position.event_id
+        if exact and payload:
+            classification = classify(relay.settings.spec, payload)
+            link_id = max(classification.event_id, classification.own_link_id)
+        relay.intake.follow(position.event_id, link_id, position.recv_ns, seamless=exact)
 
-    async def _replay(self, relay: StartedRelay, place: ReplayPoint) -> int:
+    async def _replay(self, relay: StartedRelay, point: ReplayPoint) -> int:
         events = 0
-        async for entries in self._memory.replay(place.entry_index):
+        async for entries in self._memory.replay(point.entry_index):
             for read in _reads(entries):
                 events += sum(entry.is_event for entry in read)
                 if read[0].name == DISCONTINUITY:
@@ -147,32 +154,32 @@ class Takeover:
         self.joined = True
         return events
 
-    def _log_result(self, relay: StartedRelay, events: int, seam: JoinQuality) -> None:
+    def _log_result(self, relay: StartedRelay, events: int, quality: JoinQuality) -> None:
         recovered, lost = relay.window.counts.recovered, relay.intake.lost
         if self._active is None:
-            _log.info("hot, as nobody was: %d events from the journal, %d remembered", recovered, events)
+            _log.info("active from the start: %d events from the journal, %d remembered", recovered, events)
             return
-        hole = relay.intake.gap
-        torn = seam is JoinQuality.BY_TIME or relay.intake.losses > lost
+        gap = relay.intake.gap
+        uncertain = quality is JoinQuality.BY_TIME or relay.intake.losses > lost
         _log.warning(
-            "took over from epoch %d, %.2f s after its last word: %d events from its journal, %d remembered;"
-            " %d lost%s%s",
+            "took over from epoch %d, %.2f s after its last status: %d events from its journal,"
+            " %d remembered; %d lost%s%s",
             self._active.epoch,
-            time.monotonic() - self.silent_since,
+            time.monotonic() - self._active_status_at,
             recovered,
             events,
             lost,
-            f"; ids {hole.first_id} to {hole.last_id} are missing and asked for" if hole else "",
-            "; events without ids may be missing or repeated" if torn else "",
+            f"; ids {gap.first_id} to {gap.last_id} are missing and asked for" if gap else "",
+            "; events without ids may be missing or repeated" if uncertain else "",
         )
 
 
 def _reads(entries: list[Entry]) -> list[list[Entry]]:
-    """What was read together, in order; each break is alone."""
+    """The entries grouped by the read that brought them, in order; each discontinuity is alone."""
     reads: list[list[Entry]] = []
     for entry in entries:
-        fits = reads and entry.name != DISCONTINUITY and reads[-1][0].name != DISCONTINUITY
-        if fits and reads[-1][0].recv_ns == entry.recv_ns:
+        same_connection = reads and entry.name != DISCONTINUITY and reads[-1][0].name != DISCONTINUITY
+        if same_connection and reads[-1][0].recv_ns == entry.recv_ns:
             reads[-1].append(entry)
         else:
             reads.append([entry])

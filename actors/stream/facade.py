@@ -1,4 +1,4 @@
-"""What Ray sees of an actor that reads a stream, be it the only one or one leg of two."""
+"""What Ray sees of an actor that reads a stream, whether the stream has a standby instance or not."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from relay.config import StreamSettings
 from relay.model.assignment import Assignment
 from relay.model.stats import StreamStats
 
-# What `drain` may take beyond its own deadline.
+# So much longer than its deadline may a `drain` take.
 _GRACE_S = 5.0
 
 
-class Reader(Protocol):
-    """All of it happens on one event loop."""
+class Relay(Protocol):
+    """Called on one event loop."""
 
     async def run(self) -> None: ...
     def stats(self) -> StreamStats: ...
@@ -26,17 +26,18 @@ class Reader(Protocol):
 class StreamActorFacade:
     """Its methods may be called from any thread. `make` is called in the thread of the actor's loop.
 
-    None of them is a coroutine: Ray would run all of them on one loop, where a drain holds up every look.
+    None of them is a coroutine: Ray would run all of them on one loop, where a `drain` would hold up every
+    `stats`.
     """
 
-    def __init__(self, settings: StreamSettings, make: Callable[[], Reader]) -> None:
+    def __init__(self, settings: StreamSettings, make: Callable[[], Relay]) -> None:
         self._name = settings.spec.name
         self._loop = ActorLoop(f"stream {settings.spec.key}")
-        self._reader: Reader | None = None
+        self._relay: Relay | None = None
 
         async def run() -> None:
-            self._reader = make()
-            await self._reader.run()
+            self._relay = make()
+            await self._relay.run()
 
         self._loop.start(run)
 
@@ -50,7 +51,8 @@ class StreamActorFacade:
         self._loop.read(lambda: self._started().assign(assignment))
 
     def drain(self, deadline_s: float) -> StreamStats:
-        """Stop reading, flush, leave the rest in the journal; the actor stays up to answer `stats`."""
+        """Stop reading and send what is held until the deadline; the rest stays in the journal. The actor
+        stays up to answer `stats`."""
 
         async def drain() -> StreamStats:
             return await self._started().drain(deadline_s)
@@ -61,7 +63,7 @@ class StreamActorFacade:
         """For a plain instance in a test; Ray ends the process instead."""
         self._loop.stop()
 
-    def _started(self) -> Reader:
-        # The loop runs `run` before anything that was handed to it later.
-        assert self._reader is not None
-        return self._reader
+    def _started(self) -> Relay:
+        # The loop runs `run` before anything that is handed to it later.
+        assert self._relay is not None
+        return self._relay

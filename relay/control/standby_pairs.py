@@ -1,7 +1,7 @@
-"""The two legs of each critical stream, as the controller sees them: which is hot, and where they are. Pure.
+"""The two instances of each critical stream, as the controller sees them: their state, and their nodes; pure.
 
-Which of them is hot the legs settle themselves; here it is only told, and the two are kept on different nodes
-where there are several.
+Which of them is active they decide themselves (relay/standby/election.py). Here that is only reported, and
+the two are kept on different nodes where there are several.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from relay.model.actors import ActorId, Role
 from relay.model.stats import LegState, StreamStats
 
-# A leg is back within seconds, and soon remembers what is not stored.
+# An instance is back within seconds, and soon keeps everything that is not stored yet.
 UNCOVERED_LIMIT_S = 20.0
-# Nodes come one after the other when a cluster starts.
+# While a cluster starts, its nodes join one after the other.
 COLOCATED_LIMIT_S = 30.0
 
 
 def other_instance(actor: ActorId) -> ActorId | None:
-    """None for what is no leg."""
+    """None for an actor that is no instance of a stream."""
     match actor.role:
         case Role.STREAM:
             return ActorId(Role.TWIN, actor.key)
@@ -30,32 +30,31 @@ def other_instance(actor: ActorId) -> ActorId | None:
             return None
 
 
-def merged(legs: Mapping[ActorId, StreamStats], silent: Collection[ActorId]) -> list[StreamStats]:
-    """One for each stream: its hot leg, or the one that was, with its warm leg unless that is silent."""
+def merged(instances: Mapping[ActorId, StreamStats], silent: Collection[ActorId]) -> list[StreamStats]:
+    """One for each stream: its active instance, or the last one, with its standby unless that is silent."""
     by_key: dict[str, list[ActorId]] = {}
-    for actor in legs:
+    for actor in instances:
         by_key.setdefault(actor.key, []).append(actor)
-    return [_merged(actors, legs, silent) for actors in by_key.values()]
+    return [_merged(actors, instances, silent) for actors in by_key.values()]
 
 
 def _merged(
-    actors: Sequence[ActorId], legs: Mapping[ActorId, StreamStats], silent: Collection[ActorId]
+    actors: Sequence[ActorId], instances: Mapping[ActorId, StreamStats], silent: Collection[ActorId]
 ) -> StreamStats:
-    chosen = max(actors, key=lambda actor: (legs[actor].leg is LegState.HOT, legs[actor].epoch))
-    others = (legs[actor].warm for actor in actors if actor != chosen and actor not in silent)
-    warm = next((other for other in others if other is not None), None)
-    return replace(legs[chosen], warm=warm) if legs[chosen].critical else legs[chosen]
+    chosen = max(actors, key=lambda actor: (instances[actor].leg is LegState.HOT, instances[actor].epoch))
+    standbys = (instances[actor].warm for actor in actors if actor != chosen and actor not in silent)
+    warm = next((standby for standby in standbys if standby is not None), None)
+    return replace(instances[chosen], warm=warm) if instances[chosen].critical else instances[chosen]
 
 
 @dataclass(slots=True)
 class UncoveredStreams:
-    """Since when critical streams have had no warm leg that could take over without a loss."""
+    """Since when critical streams have had no standby instance that could take over without a loss."""
 
     _since: dict[str, float] = field(default_factory=dict)
 
     def update(self, streams: Iterable[StreamStats], now: float) -> None:
-        bare = (one for one in streams if one.critical and not (one.warm and one.warm.ready))
-        keys = [one.key for one in bare]
+        keys = [stats.key for stats in streams if stats.critical and not (stats.warm and stats.warm.ready)]
         self._since = {key: self._since.get(key, now) for key in keys}
 
     def problems(self, now: float) -> list[str]:
@@ -66,23 +65,24 @@ class UncoveredStreams:
         ]
 
 
-def choose_node(nodes: Collection[str], other: str | None, used: Iterable[str]) -> str | None:
-    """Where a leg goes: not where the `other` one is, if there is a choice, and to the one least `used`."""
-    legs = Counter(used)
-    apart = [node for node in nodes if node != other] or list(nodes)
-    return min(apart, key=lambda node: (legs[node], node), default=None)
+def choose_node(nodes: Collection[str], peer_node: str | None, used: Iterable[str]) -> str | None:
+    """For a new instance: not the node of its peer, if there is a choice, and of the rest the one least
+    `used`."""
+    counts = Counter(used)
+    apart = [node for node in nodes if node != peer_node] or list(nodes)
+    return min(apart, key=lambda node: (counts[node], node), default=None)
 
 
 @dataclass(slots=True)
 class ColocatedPairs:
-    """Which pairs share a node although there is another one, and for how long. A move is tried once for each
-    set of nodes: one that has no room is no better the second time."""
+    """Which pairs share a node although there is another one, and since when. A move is tried once for each
+    set of nodes: a node without room would not have any the second time."""
 
     _since: dict[str, float] = field(default_factory=dict)
     _tried: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def update(self, key: str, where: Mapping[Role, str], nodes: frozenset[str], now: float) -> bool:
-        """Whether the warm leg of this stream should be made anew, elsewhere."""
+        """Whether the standby instance of this stream should be made anew, on another node."""
         together = len(where) == 2 and len(set(where.values())) == 1
         if not together or not nodes - set(where.values()) or self._tried.get(key) == nodes:
             self._since.pop(key, None)

@@ -1,10 +1,11 @@
-"""What one leg of a critical stream knows of the other, and whether it is its turn to be hot; pure.
+"""What an instance of a critical stream knows of its peer, and whether it must become active; pure.
 
-Nobody else decides: the controller may be away. Every publisher passes on what the legs say, says that it is
-alive as often as they do, and tells when a connection of theirs has ended. So a leg that is stopped shows in
-how often a publisher was heard since the leg's last word: it is counted in words and not in seconds, so that
-a publisher that was itself stopped, or this leg, accuses nobody. Two legs that believe to be hot for a moment
-do no harm, since the later epoch fences the earlier one; the earlier one ends once it hears of the later.
+Nobody else decides, because the controller may be away. Every publisher forwards the instances' statuses,
+says that it is alive itself as often as they send one, and reports when a connection of theirs has ended. An
+instance that is stopped shows in how often a publisher has reported itself alive since the instance's last
+status. This is counted in messages and not in seconds: while a publisher, or this instance, is itself
+stopped, nothing is counted against the peer. Two instances that both believe to be active for a moment do no
+harm: the later epoch fences the earlier one, which ends once it receives the other's status.
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ from dataclasses import dataclass, field
 from relay.primitives.condition import held_since
 from relay.standby.peer_status import PeerStatus
 
-# Words of a publisher without one of the leg between them.
+# A peer is gone after so many messages of a publisher without a status of the peer between them.
 MAX_MISSED_STATUSES = 4
-# Before it is known who is there, a publisher has to have been heard so often.
+# So many messages of a publisher are needed before an instance without a status counts as absent.
 MIN_STATUSES = 4
-# A leg that has lost its connection has opened another one by then, unless it is dead.
+# An instance that has lost its last connection to a publisher opens another one within this time, unless it
+# is dead.
 RECONNECT_GRACE_S = 0.3
-# A leg that knows of no hot one leaves one that has more so much time, be it there or not.
+# When no instance was ever active, only the one with the lowest rank may start at once. Any other one waits
+# so long, even if it sees no peer: that one may have more to replay, and still be starting.
 STARTUP_DELAY_S = 3.0
-# A leg whose memory does not reach back to what is stored leaves the journal's node so much: longer than a
-# restart takes.
+# An instance whose replay buffer does not reach back to the stored position waits so long for the instance on
+# the node with the journal: longer than a restart takes.
 JOURNAL_NODE_DELAY_S = 10.0
 
 
 @dataclass(slots=True)
 class _Peer:
-    """`vouchers` are the publishers that last said that it is there, with their words since its last one."""
+    """`witnesses` are the publishers through which it is connected, each with the number of messages that the
+    publisher has sent since the last status. `left_at` is when the last one was removed."""
 
     status: PeerStatus
     witnesses: dict[str, int] = field(default_factory=dict)
@@ -42,65 +46,70 @@ class _Peer:
 
 
 class Election:
-    """Of the leg named `leg`. Times are monotonic seconds; connections to publishers go by any names."""
+    """As the instance `instance_id` sees it. Times are monotonic seconds; `publisher` names one connection to
+    a publisher, and is new for each connection."""
 
     def __init__(self, instance_id: int) -> None:
         self._instance_id = instance_id
         self._links: dict[str, int] = {}
         self._peers: dict[int, _Peer] = {}
         self._active: PeerStatus | None = None
-        # Since when nobody has been hot, and since when it has been known who is there.
+        # Since when no active instance has been known, and since when the known peers are all there are.
         self._leaderless_at: float | None = None
         self._informed_at: float | None = None
 
     @property
     def active(self) -> PeerStatus | None:
-        """The last word of the hot leg with the highest epoch that was ever heard of."""
+        """The last status of the active instance with the highest epoch ever received, gone or not."""
         return self._active
 
     def link_opened(self, publisher: str) -> None:
         self._links[publisher] = 0
 
     def link_closed(self, publisher: str, now: float) -> None:
-        """The connection to a publisher is over, which says nothing about the legs."""
+        """The connection of this instance has ended, which says nothing about the peer."""
         self._links.pop(publisher, None)
-        for other in self._peers.values():
-            _lose(other, publisher, now)
+        for peer in self._peers.values():
+            _remove_witness(peer, publisher, now)
 
     def publisher_alive(self, publisher: str) -> None:
-        """The publisher spoke for itself."""
+        """The publisher has said that it is alive."""
         if publisher in self._links:
             self._links[publisher] += 1
-            for other in self._peers.values():
-                if publisher in other.witnesses:
-                    other.witnesses[publisher] += 1
+            for peer in self._peers.values():
+                if publisher in peer.witnesses:
+                    peer.witnesses[publisher] += 1
 
-    def status_received(self, publisher: str, word: PeerStatus) -> None:
-        if word.instance_id == self._instance_id or publisher not in self._links:
+    def status_received(self, publisher: str, status: PeerStatus) -> None:
+        if status.instance_id == self._instance_id or publisher not in self._links:
             return
-        other = self._peers.setdefault(word.instance_id, _Peer(word))
-        other.status = word
-        other.witnesses[publisher] = 0
-        if word.active and (self._active is None or word.epoch >= self._active.epoch):
-            self._active = word
+        peer = self._peers.setdefault(status.instance_id, _Peer(status))
+        peer.status = status
+        peer.witnesses[publisher] = 0
+        if status.active and (self._active is None or status.epoch >= self._active.epoch):
+            self._active = status
 
-    def peer_left(self, publisher: str, leg: int, now: float) -> None:
-        other = self._peers.get(leg)
-        if other is not None:
-            _lose(other, publisher, now)
+    def peer_left(self, publisher: str, instance_id: int, now: float) -> None:
+        """The publisher has reported that the peer's connection to it has ended."""
+        peer = self._peers.get(instance_id)
+        if peer is not None:
+            _remove_witness(peer, publisher, now)
 
     def peer(self, now: float) -> PeerStatus | None:
-        """The last word of the other leg, if it is there; of several, that of the newest."""
-        self._forget(now)
-        there = [other.status for other in self._peers.values()]
-        return max(there, key=lambda word: (word.active, word.epoch, word.instance_id), default=None)
+        """The last status of the peer, None if there is none now. While a new process replaces a peer, both
+        may be known: an active one counts before a standby, then the higher epoch."""
+        self._forget_gone(now)
+        statuses = [peer.status for peer in self._peers.values()]
+        return max(
+            statuses, key=lambda status: (status.active, status.epoch, status.instance_id), default=None
+        )
 
     def must_take_over(self, own: PeerStatus, now: float, *, covers: bool) -> bool:
-        """Ask often, with this leg's `own` word. `covers` says that what it has reaches back to what is
-        stored."""
-        self._forget(now)
-        informed = any(words >= MIN_STATUSES for words in self._links.values())
-        led = any(other.status.active for other in self._peers.values())
+        """Ask every 50 ms or so, with this instance's `own` status. `covers` says that what it can replay
+        reaches back to the stored position."""
+        self._forget_gone(now)
+        informed = any(messages >= MIN_STATUSES for messages in self._links.values())
+        led = any(peer.status.active for peer in self._peers.values())
         self._informed_at = held_since(self._informed_at, informed, now)
         self._leaderless_at = held_since(self._leaderless_at, informed and not led, now)
         if self._leaderless_at is None or self._informed_at is None:
@@ -110,20 +119,20 @@ class Election:
     def _delay_s(self, own: PeerStatus, covers: bool) -> float:
         if self._active is not None:
             return 0.0 if covers else JOURNAL_NODE_DELAY_S
-        words = [other.status for other in self._peers.values()]
-        first = bool(words) and all(
-            own.election_rank < word.election_rank and not word.ready for word in words
+        statuses = [peer.status for peer in self._peers.values()]
+        first = bool(statuses) and all(
+            own.election_rank < status.election_rank and not status.ready for status in statuses
         )
         return 0.0 if first else STARTUP_DELAY_S
 
     def superseded_by(self, epoch: int) -> int | None:
-        """The epoch of another hot leg that is above this leg's own `epoch`."""
+        """The epoch of another active instance if it is above this one's own `epoch`."""
         return self._active.epoch if self._active is not None and self._active.epoch > epoch else None
 
-    def _forget(self, now: float) -> None:
-        self._peers = {leg: other for leg, other in self._peers.items() if other.alive(now)}
+    def _forget_gone(self, now: float) -> None:
+        self._peers = {name: peer for name, peer in self._peers.items() if peer.alive(now)}
 
 
-def _lose(other: _Peer, publisher: str, now: float) -> None:
-    if other.witnesses.pop(publisher, None) is not None and not other.witnesses:
-        other.left_at = now
+def _remove_witness(peer: _Peer, publisher: str, now: float) -> None:
+    if peer.witnesses.pop(publisher, None) is not None and not peer.witnesses:
+        peer.left_at = now

@@ -1,7 +1,8 @@
-"""What the two legs of a critical stream say to each other, as bytes; pure.
+"""What the two instances of a critical stream tell each other, as bytes; pure.
 
-Each leg says a word four times a second to every publisher, which passes it on as it is. It tells whether the
-leg is hot, and what is stored, so that the other one need not remember it any longer.
+Each instance sends its status four times a second to every publisher, which forwards it as it is. The status
+says whether the instance is active, and which event is stored last, so that the other one need not keep the
+events up to it any longer.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ _INSTANCE_ID = Struct("<Q")
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """`leg` names the process. Of a hot leg, `epoch` is its incarnation and `held` what it has accepted and
-    nobody acknowledged; a `ready` leg is warm and could take over without a loss. A `reading` one has a
-    connection to the exchange. `takeovers` counts those that the pair has seen. `journal` is the newest epoch
-    in the journal of the leg's node, `since_ns` when its unbroken reading began, by its own clock; both are 0
+    """`instance_id` names the process, `epoch` the incarnation of an active one. `unacknowledged` counts the
+    events that an active instance has accepted and that are not stored yet. A `ready` one is a standby that
+    could take over now without a loss. A `reading` one has a connection to the exchange, and reads from it.
+    `takeovers` counts those that the pair has seen. `journal_epoch` is the newest epoch in the journal of the
+    instance's node, `since_ns` when its unbroken reading began, by its own clock (Unix time); both are 0
     where there is none.
     """
 
@@ -40,42 +42,54 @@ class PeerStatus:
 
     @property
     def election_rank(self) -> tuple[int, int, int]:
-        """Of legs that start together the one with the lowest goes first: that which has most."""
+        """Of instances that start together, the lowest becomes active: the one with the newest journal, or
+        else the one that has read longest, since it can replay most."""
         return -self.journal_epoch, self.since_ns or 1 << 64, self.instance_id
 
 
-def encode_status(word: PeerStatus) -> bytes:
-    flags = word.active, word.ready, word.reading
+def encode_status(status: PeerStatus) -> bytes:
+    flags = status.active, status.ready, status.reading
     head = _HEAD.pack(
-        word.instance_id,
+        status.instance_id,
         *flags,
-        word.epoch,
-        word.unacknowledged,
-        word.takeovers,
-        word.journal_epoch,
-        word.since_ns,
+        status.epoch,
+        status.unacknowledged,
+        status.takeovers,
+        status.journal_epoch,
+        status.since_ns,
     )
-    point = word.stored
-    return head + _POSITION.pack(point.epoch, point.seq, point.event_id, point.recv_ns, point.digest)
+    stored = status.stored
+    return head + _POSITION.pack(stored.epoch, stored.seq, stored.event_id, stored.recv_ns, stored.digest)
 
 
 def read_status(body: bytes) -> PeerStatus:
-    """Raises LinkError unless it is one."""
+    """Raises LinkError if `body` is no status."""
     if len(body) != _HEAD.size + _POSITION.size:
-        raise LinkError(f"a word of {len(body)} bytes")
-    leg, hot, ready, reading, epoch, held, takeovers, journal, since_ns = _HEAD.unpack_from(body)
-    flags = bool(hot), bool(ready), bool(reading)
+        raise LinkError(f"a peer status of {len(body)} bytes")
+    head = _HEAD.unpack_from(body)
+    instance_id, active, ready, reading, epoch, unacknowledged, takeovers, journal_epoch, since_ns = head
     stored = StoredPosition(*_POSITION.unpack_from(body, _HEAD.size))
-    return PeerStatus(leg, *flags, epoch, held, takeovers, journal, since_ns, stored)
+    return PeerStatus(
+        instance_id,
+        bool(active),
+        bool(ready),
+        bool(reading),
+        epoch,
+        unacknowledged,
+        takeovers,
+        journal_epoch,
+        since_ns,
+        stored,
+    )
 
 
-def encode_instance_id(leg: int) -> bytes:
-    return _INSTANCE_ID.pack(leg)
+def encode_instance_id(instance_id: int) -> bytes:
+    return _INSTANCE_ID.pack(instance_id)
 
 
 def read_instance_id(body: bytes) -> int:
-    """Raises LinkError unless it is one."""
+    """Raises LinkError if `body` is no instance id."""
     if len(body) != _INSTANCE_ID.size:
-        raise LinkError(f"a leg's name of {len(body)} bytes")
-    (leg,) = _INSTANCE_ID.unpack(body)
-    return int(leg)
+        raise LinkError(f"an instance id of {len(body)} bytes")
+    (instance_id,) = _INSTANCE_ID.unpack(body)
+    return int(instance_id)

@@ -1,11 +1,12 @@
-"""What the warm leg of a critical stream has read and must remember: everything behind what is stored; pure.
+"""What a standby instance has read and must keep: everything behind the stored position; pure.
 
-Events go by a name: the exchange's id where it is unique, else a digest of the payload. The hot leg's word
-names the last event that is stored, and all before that is forgotten. On a takeover NATS names it, and
-`place_after` says which event comes next.
+An event is recognised by its name: the exchange's id where that is unique, else a digest of the payload. The
+active instance's status names the last event that is stored, and all before that is forgotten. On a takeover
+NATS names it, and `replay_point_after` says which event comes next.
 
-Two sockets of the same stream need not be equal byte for byte where there are no ids. Where the stored event
-is not found, the time of reading has to do, and whoever takes over says so.
+Two sockets of the same stream need not bring the same bytes where there are no ids. Where the stored event is
+not found, the replay point is chosen by the time of reading, and the log says that events may be missing or
+repeated.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from relay.binance.classifier import PayloadClass, PayloadClassifier
 from relay.binance.streams import StreamSpec
 from relay.model.position import SAME_TIME_NS, StoredPosition, digest_of
 
-# Names of what is no event: a frame to be rejected, and the place where the connection was another one.
+# Names of entries that are no events: a payload to be rejected, and the end of a connection.
 REJECTED, DISCONTINUITY = -1, -2
-# Words in a row whose event was not found here: it is not a matter of one socket lagging any more.
+# After so many statuses in a row whose event is not found here, that socket is not merely late.
 MAX_UNFOUND_STATUSES = 4
-# Evicted at once: this part of what memory may hold.
+# A quarter of what memory may hold is evicted at once, so that it is written to the file in large pieces.
 EVICTED_FRACTION = 4
 
 
@@ -38,17 +39,17 @@ class Entry(NamedTuple):
 
 
 class JoinQuality(Enum):
-    """How what a leg remembers joins what is stored."""
+    """How the entries of a standby instance join the last event that was accepted before."""
 
     EXACT = "exact"
     BY_ID = "by id"
-    """The event itself is not remembered, but ids tell whether one is missing behind it."""
+    """The event itself is not among the entries, but ids tell whether one is missing behind it."""
     BY_TIME = "by time"
-    """Events may be missing or come again."""
+    """Events may be missing or repeated."""
 
 
 class ReplayPoint(NamedTuple):
-    """Go on with entry number `at`, from 0."""
+    """Replay from the entry `entry_index` on, counted from 0."""
 
     entry_index: int
     quality: JoinQuality
@@ -60,9 +61,11 @@ class AppendResult(NamedTuple):
 
 
 class ReplayBuffer:
-    """The newest entries, oldest first; what `evict` gives came before them. Call `evict` after `take`.
+    """The newest entries, oldest first; what `evict` has returned came before them. Call `evict` after each
+    `append`.
 
-    Of what was read since `since_ns`, everything is remembered or stored; 0 while nothing was read.
+    `since_ns` (Unix time, 0 while nothing was read) is when the reading began of which every event is here,
+    evicted, or stored.
     """
 
     def __init__(self, spec: StreamSpec, *, max_messages: int, max_bytes: int) -> None:
@@ -73,18 +76,19 @@ class ReplayBuffer:
         self._classify = PayloadClassifier(spec)
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        # Nothing was read between this event and the first entry.
+        # The stored event that directly precedes the first entry, where it is known and not an entry itself.
         self._preceding: StoredPosition | None = None
-        # The last event that is stored is remembered, or is the base, and everything since then.
+        # Everything behind the stored position is here: its event is an entry, or `_preceding`, and no
+        # connection has ended since.
         self._anchored = False
         self._stored = StoredPosition()
         self._unfound = 0
-        # What was evicted is kept, and begins where memory once did.
+        # Evicted entries are kept elsewhere, so the stored event may be among them.
         self._reaches_evicted = False
 
     @property
     def covers(self) -> bool:
-        """It reaches back to what is stored, as far as this is known."""
+        """Whether it reaches back to the stored position, as far as this is known."""
         return self._anchored or (not self.numbered and self._covers_by_time)
 
     @property
@@ -103,14 +107,14 @@ class ReplayBuffer:
     def _append_slow(self, payloads: Sequence[bytes], recv_ns: int) -> AppendResult:
         events, shutdown = 0, False
         for payload in payloads:
-            verdict = self._classify(payload)
-            if verdict.payload_class is PayloadClass.ACCEPTED:
+            found = self._classify(payload)
+            if found.payload_class is PayloadClass.ACCEPTED:
                 events += 1
-                name = verdict.event_id if self.numbered else digest_of(payload)
+                name = found.event_id if self.numbered else digest_of(payload)
                 self._append_entry(Entry(name, payload, recv_ns))
-            elif verdict.payload_class is PayloadClass.REJECTED:
+            elif found.payload_class is PayloadClass.REJECTED:
                 self._append_entry(Entry(REJECTED, payload, recv_ns))
-            elif verdict.payload_class is PayloadClass.SHUTDOWN:
+            elif found.payload_class is PayloadClass.SHUTDOWN:
                 shutdown = True
         return AppendResult(events, shutdown)
 
@@ -120,14 +124,15 @@ class ReplayBuffer:
         self.since_ns = self.since_ns or entry.recv_ns
 
     def mark_discontinuity(self) -> None:
-        """Events may be missing between those that were read and those that will be."""
+        """A connection has ended: events may be missing between what was read and what will be."""
         if self.entries and self.entries[-1].name != DISCONTINUITY:
             self.entries.append(Entry(DISCONTINUITY, b"", self.entries[-1].recv_ns))
         self._anchored = False
         self.since_ns = 0
 
     def evict(self) -> list[Entry]:
-        """The oldest, once there is more than memory may hold: keep them elsewhere, or call `lost`."""
+        """The oldest entries, once there are more than memory may hold: keep them elsewhere, or call
+        `evicted_lost`."""
         if len(self.entries) <= self._max_messages and self.memory_bytes <= self._max_bytes:
             return []
         messages = self._max_messages - self._max_messages // EVICTED_FRACTION
@@ -144,35 +149,37 @@ class ReplayBuffer:
         return entry
 
     def evicted_lost(self) -> None:
-        """What was evicted is not to be had any more."""
+        """The evicted entries could not be kept."""
         self._anchored = self._reaches_evicted = False
         self._preceding = None
         self.since_ns = next((entry.recv_ns for entry in self._events_since_discontinuity()), 0)
 
-    def forget_stored(self, point: StoredPosition, held: int, *, reading: bool) -> bool:
-        """The hot leg's word: this event is stored, and `held` are on their way behind it. `reading` says
-        whether both legs have a connection.
+    def forget_stored(self, position: StoredPosition, unacknowledged: int, *, reading: bool) -> bool:
+        """The active instance has sent its status: the event at `position` is stored last, and
+        `unacknowledged` events behind it are not stored yet. `reading` says whether both instances have a
+        connection.
 
-        Returns whether everything that was evicted may be forgotten.
+        Returns whether all evicted entries may be forgotten.
         """
-        repeated, self._stored = point == self._stored, point
-        place = replay_point_after(self.entries, point) if point.seq else None
-        if place is not None and place.quality is JoinQuality.EXACT:
-            # The event itself stays: it may be the last one for long.
-            self._forget(place.entry_index - 1)
+        repeated, self._stored = position == self._stored, position
+        found = replay_point_after(self.entries, position) if position.seq else None
+        if found is not None and found.quality is JoinQuality.EXACT:
+            # The event itself stays: it may be the last one for long, and the next status names it again.
+            self._forget(found.entry_index - 1)
             self._preceding = None
         elif (
-            held == 0
+            unacknowledged == 0
             and repeated
             and reading
             and not self._reaches_evicted
             and not self._events_since_discontinuity()
         ):
-            # A calm: the event came before this leg began to read, and whatever comes now, both legs read.
+            # A quiet stream: the stored event came before this instance began to read, and whatever comes
+            # from now on, both instances read.
             self._forget(len(self.entries))
-            self._preceding = point
+            self._preceding = position
         else:
-            # It may be among what was evicted.
+            # The event may be among the evicted entries, which are not searched here.
             self._unfound += not self._reaches_evicted
             self._anchored = self._anchored and self._unfound <= MAX_UNFOUND_STATUSES
             return False
@@ -186,7 +193,7 @@ class ReplayBuffer:
             self.pop()
 
     def _events_since_discontinuity(self) -> list[Entry]:
-        """The events that were read since then."""
+        """All events, if no connection has ended."""
         found: list[Entry] = []
         for entry in self.entries:
             if entry.name == DISCONTINUITY:
@@ -195,26 +202,27 @@ class ReplayBuffer:
                 found.append(entry)
         return found
 
-    def replay_point_after(self, entries: Iterable[Entry], point: StoredPosition) -> ReplayPoint | None:
-        """Which of these comes behind that event; None while it may be still to come."""
-        if not point.seq:
+    def replay_point_after(self, entries: Iterable[Entry], position: StoredPosition) -> ReplayPoint | None:
+        """The entry that comes behind the event at `position`; None while that event may still be to come."""
+        if not position.seq:
             return ReplayPoint(0, JoinQuality.EXACT)
-        place = replay_point_after(entries, point)
-        exact = place is not None and place.quality is JoinQuality.EXACT
-        known = self._preceding is not None and self._preceding.epoch_seq == point.epoch_seq
-        return ReplayPoint(0, JoinQuality.EXACT) if known and not exact else place
+        found = replay_point_after(entries, position)
+        exact = found is not None and found.quality is JoinQuality.EXACT
+        known = self._preceding is not None and self._preceding.epoch_seq == position.epoch_seq
+        return ReplayPoint(0, JoinQuality.EXACT) if known and not exact else found
 
 
-def replay_point_after(entries: Iterable[Entry], point: StoredPosition) -> ReplayPoint | None:
-    """Behind the event itself; if it is not there and has an id, before the first one with a higher id."""
-    numbered = point.event_id >= 0
-    name = point.event_id if numbered else point.digest
+def replay_point_after(entries: Iterable[Entry], position: StoredPosition) -> ReplayPoint | None:
+    """Behind the event itself; if it is not among them and has an id, before the first one with a higher
+    id."""
+    numbered = position.event_id >= 0
+    name = position.event_id if numbered else position.digest
     best: tuple[int, int] | None = None
     above: int | None = None
     for at, entry in enumerate(entries):
         if entry.name == name:
-            # Of equal events the one that was read at about that time.
-            best = min(best or (1 << 64, 0), (abs(entry.recv_ns - point.recv_ns), at + 1))
+            # Equal payloads have the same digest: the one that was read closest to that time counts.
+            best = min(best or (1 << 64, 0), (abs(entry.recv_ns - position.recv_ns), at + 1))
         elif numbered and above is None and entry.name > name:
             above = at
     if best is not None:
@@ -222,7 +230,7 @@ def replay_point_after(entries: Iterable[Entry], point: StoredPosition) -> Repla
     return None if above is None else ReplayPoint(above, JoinQuality.BY_ID)
 
 
-def replay_point_by_time(entries: Sequence[Entry], point: StoredPosition) -> ReplayPoint:
-    """Before the first one that was read later: rather a repeat than a loss."""
-    later = (at for at, entry in enumerate(entries) if entry.is_event and entry.recv_ns > point.recv_ns)
+def replay_point_by_time(entries: Sequence[Entry], position: StoredPosition) -> ReplayPoint:
+    """Before the first event that was read later: this rather repeats an event than loses one."""
+    later = (at for at, entry in enumerate(entries) if entry.is_event and entry.recv_ns > position.recv_ns)
     return ReplayPoint(next(later, len(entries)), JoinQuality.BY_TIME)

@@ -1,8 +1,8 @@
-"""A file for what the warm leg of a critical stream remembers beyond its memory; it ends with the process.
+"""A file for what a standby instance keeps beyond its memory; it ends with the process.
 
-It is written only while NATS is so far behind that memory is full, and emptied as a whole once it is not.
-Does file I/O; it is not under relay.adapters because the replay buffer, whose continuation it is, reads and
-writes it within one decision.
+It is written only while NATS is so far behind that memory is full, and cleared as a whole once it is not.
+Does file I/O; it is not under relay.adapters because the replay buffer, which it continues, reads and writes
+it within one decision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SpillFile:
         self._max_bytes = max_bytes
         self._fd = -1
         with suppress(OSError):
-            # What a predecessor left is of no use to anybody.
+            # A predecessor's entries end where its connection did: none of this process may follow them.
             path.unlink(missing_ok=True)
 
     def append(self, entries: list[Entry]) -> None:
@@ -48,7 +48,7 @@ class SpillFile:
         self.bytes += written
 
     def _open(self) -> None:
-        """A stopped predecessor may still have a file of this name: it keeps that one for itself."""
+        """A stopped predecessor may still write to the file of this name, so a new file is made."""
         make_private(self._path.parent)
         self._path.unlink(missing_ok=True)
         self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)

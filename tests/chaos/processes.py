@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
-from actors.standby.leg import LegActor
+from actors.standby.actor import StandbyActor
 from actors.stream.actor import StreamActor
 from relay.config import NatsConfig, StreamSettings
 from relay.control.store import assignment_name
@@ -311,8 +311,8 @@ class _MakeLeg:
     host: ProcessHost
     twin: bool
 
-    def __call__(self) -> LegActor:
-        return LegActor(self.settings, self.host, self.twin)
+    def __call__(self) -> StandbyActor:
+        return StandbyActor(self.settings, self.host, self.twin)
 
 
 @dataclass(frozen=True)

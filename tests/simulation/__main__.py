@@ -1,6 +1,6 @@
 """`python -m tests.simulation SEED [pair|leg|MUTANT]` plays one seed and tells what happened in it.
 
-With `pair` the streams have two legs; with `leg` one of these fails, once.
+With `pair` the streams have two instances; with `leg` one of these fails, once.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import sys
 
-from tests.simulation.faults import FAULTS, LEG_FAULTS, PAIR_FAULTS
+from tests.simulation.faults import FAULTS, ONE_INSTANCE_FAULTS, PAIR_FAULTS
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scene import play
 
-FAULTS_OF = {"": FAULTS, "pair": PAIR_FAULTS, "leg": LEG_FAULTS}
+FAULTS_OF = {"": FAULTS, "pair": PAIR_FAULTS, "leg": ONE_INSTANCE_FAULTS}
 
 
 def main() -> None:

@@ -19,24 +19,24 @@ def kill_stream(scene: Scene) -> None:
     scene.a_stream().newest.process.kill()
 
 
-def kill_warm_leg(scene: Scene) -> None:
-    scene.a_stream().warm.process.kill()
+def kill_standby_instance(scene: Scene) -> None:
+    scene.a_stream().standby.process.kill()
 
 
-def kill_both_legs(scene: Scene) -> None:
+def kill_both_instances(scene: Scene) -> None:
     stream = scene.a_stream()
-    for one in (stream.newest, stream.warm):
+    for one in (stream.newest, stream.standby):
         one.process.kill()
 
 
-def stop_warm_leg(scene: Scene) -> None:
-    scene.pause(scene.a_stream().warm.process, scene.dice.uniform(0.2, 6.0))
+def stop_standby_instance(scene: Scene) -> None:
+    scene.pause(scene.a_stream().standby.process, scene.dice.uniform(0.2, 6.0))
 
 
 def cut_one_socket(scene: Scene) -> None:
-    """Of one leg alone: the other one reads on."""
+    """Of one instance alone: the other one reads on."""
     stream = scene.a_stream()
-    one = scene.dice.choice((stream.newest, stream.warm))
+    one = scene.dice.choice((stream.newest, stream.standby))
     scene.world.network.reset(one.process.name, "exchange")
 
 
@@ -185,15 +185,21 @@ FAULTS: tuple[Fault, ...] = (
     forget_ids,
     move,
 )
-# Streams with two legs know these as well.
-PAIR_FAULTS: tuple[Fault, ...] = (*FAULTS, kill_warm_leg, kill_both_legs, stop_warm_leg, cut_one_socket)
-# Of these, those that one leg makes good for the other.
-LEG_FAULTS: tuple[Fault, ...] = (
+# Streams with two instances know these as well.
+PAIR_FAULTS: tuple[Fault, ...] = (
+    *FAULTS,
+    kill_standby_instance,
+    kill_both_instances,
+    stop_standby_instance,
+    cut_one_socket,
+)
+# Of these, those that one instance makes good for the other.
+ONE_INSTANCE_FAULTS: tuple[Fault, ...] = (
     kill_stream,
     kill_stream_in_a_write,
-    kill_warm_leg,
+    kill_standby_instance,
     stop_stream,
-    stop_warm_leg,
+    stop_standby_instance,
     replace_a_stopped_stream,
     part_stream_and_publisher,
     break_link,

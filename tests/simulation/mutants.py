@@ -60,14 +60,14 @@ def watchdog_off(scene: Scene) -> AbstractContextManager[object]:
 
 
 def memory_off(scene: Scene) -> AbstractContextManager[object]:
-    """The warm leg believes to remember, and has nothing."""
+    """The standby instance believes to remember, and has nothing."""
     return mock.patch.multiple(
         ReplayMemory, append=lambda self, payloads, recv_ns: AppendResult(len(payloads), False), covers=True
     )
 
 
-def vigil_off(scene: Scene) -> AbstractContextManager[object]:
-    """No leg ever follows a hot one."""
+def election_off(scene: Scene) -> AbstractContextManager[object]:
+    """No instance ever follows an active one."""
     must = Election.must_take_over
 
     def must_not(self: Election, *told: object, covers: bool) -> bool:
@@ -76,8 +76,8 @@ def vigil_off(scene: Scene) -> AbstractContextManager[object]:
     return mock.patch.object(Election, "must_take_over", must_not)
 
 
-# What keeps a stream with two legs whole, against the faults of one of them.
-LEG_MUTANTS: tuple[Mutant, ...] = (memory_off, vigil_off)
+# What keeps a stream with two instances whole, against the faults of one of them.
+STANDBY_MUTANTS: tuple[Mutant, ...] = (memory_off, election_off)
 
 # Each with the faults that it guards against.
 MUTANTS: dict[Mutant, tuple[Fault, ...]] = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from actors.publisher.actor import Publisher
 from actors.publisher.dispatcher import DispatcherLimits
 from actors.publisher.sessions import PublisherSettings
-from actors.standby.leg import StandbyRelay
+from actors.standby.relay import StandbyRelay
 from actors.stream.relay import StreamRelay
 from actors.stream.start import FreshStart
 from relay.config import Config, StreamSettings
@@ -39,11 +39,11 @@ class SimulatedHost(PlainHost):
 
 @dataclass
 class Incarnation:
-    """`relay` is None until its journal is open, and as long as its `leg` is warm."""
+    """`relay` is None until its journal is open, and while its `standby` is not active."""
 
     process: Process
     relay: StreamRelay | None = None
-    leg: StandbyRelay | None = None
+    standby: StandbyRelay | None = None
 
     @property
     def epoch(self) -> int:
@@ -52,30 +52,31 @@ class Incarnation:
     @property
     def ready(self) -> bool:
         """It could take over without a loss."""
-        return self.process.alive and self.leg is not None and self.leg._own_status().ready
+        return self.process.alive and self.standby is not None and self.standby._own_status().ready
 
 
 @dataclass
 class StreamActors:
-    """All incarnations of one stream, the newest last; of a critical one, `legs` are the present ones."""
+    """All incarnations of one stream, the newest last; of a critical one, `instances` are the present
+    ones."""
 
     settings: StreamSettings
     publisher: str
     incarnations: list[Incarnation] = field(default_factory=list)
     # The processes that took the journal over, in which turn of the world, and their epochs.
     owners: list[tuple[str, int, int]] = field(default_factory=list)
-    legs: dict[bool, Incarnation] = field(default_factory=dict)
+    instances: dict[bool, Incarnation] = field(default_factory=dict)
 
     @property
     def newest(self) -> Incarnation:
-        """Of two legs the hot one."""
-        if not self.legs:
+        """Of two instances the active one."""
+        if not self.instances:
             return self.incarnations[-1]
         return max(self.incarnations, key=lambda one: (one.process.alive, one.epoch))
 
     @property
-    def warm(self) -> Incarnation:
-        others = (one for one in self.legs.values() if one is not self.newest)
+    def standby(self) -> Incarnation:
+        others = (one for one in self.instances.values() if one is not self.newest)
         return max(others, key=lambda one: one.process.alive)
 
     @property
@@ -83,15 +84,15 @@ class StreamActors:
         return self.settings.spec.key
 
 
-class SimulatedLeg(StandbyRelay):
-    """Tells when it becomes hot."""
+class SimulatedStandby(StandbyRelay):
+    """Tells when it becomes active."""
 
-    on_hot: Callable[[StreamRelay], None]
+    on_active: Callable[[StreamRelay], None]
 
     def _take_over(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
         super()._take_over(group, feeding)
         assert self.relay is not None
-        self.on_hot(self.relay)
+        self.on_active(self.relay)
 
 
 class RelayModel:
@@ -137,36 +138,36 @@ class RelayModel:
         stream = self.streams[settings.spec.key] = StreamActors(settings, publisher)
         if settings.critical:
             for twin in (False, True):
-                self.start_leg(stream, twin)
+                self.start_instance(stream, twin)
         else:
             self.start_incarnation(stream)
         return stream
 
     def replace(self, stream: StreamActors) -> None:
         """Whichever of its processes stands still, or the present one."""
-        paused = [twin for twin, leg in stream.legs.items() if leg.process.paused]
+        paused = [twin for twin, instance in stream.instances.items() if instance.process.paused]
         if paused:
-            self.start_leg(stream, paused[0])
-        elif not stream.legs:
+            self.start_instance(stream, paused[0])
+        elif not stream.instances:
             self.start_incarnation(stream)
 
-    def start_leg(self, stream: StreamActors, twin: bool) -> None:
+    def start_instance(self, stream: StreamActors, twin: bool) -> None:
         process = self.world.process(f"{stream.settings.spec.name}#{len(stream.incarnations) + 1}")
-        incarnation = stream.legs[twin] = Incarnation(process)
+        incarnation = stream.instances[twin] = Incarnation(process)
         stream.incarnations.append(incarnation)
 
-        def on_hot(relay: StreamRelay) -> None:
+        def on_active(relay: StreamRelay) -> None:
             stream.owners.append((process.name, self.world.turns, relay.epoch))
             incarnation.relay = self.by_process[process] = relay
 
         async def main() -> None:
-            incarnation.leg = SimulatedLeg(stream.settings, self.host, twin=twin)
-            incarnation.leg.on_hot = on_hot
-            await incarnation.leg.run()
+            incarnation.standby = SimulatedStandby(stream.settings, self.host, twin=twin)
+            incarnation.standby.on_active = on_active
+            await incarnation.standby.run()
 
         def again() -> None:
-            if stream.legs[twin] is incarnation:
-                self._again(lambda: self.start_leg(stream, twin))
+            if stream.instances[twin] is incarnation:
+                self._again(lambda: self.start_instance(stream, twin))
 
         process.start(main())
         process.on_end.append(again)
@@ -199,8 +200,8 @@ class RelayModel:
             for one in stream.incarnations:
                 if one.relay is not None and one.relay._journal is not None:
                     one.relay._journal.close()
-                if one.leg is not None:
-                    one.leg.memory.close()
+                if one.standby is not None:
+                    one.standby.memory.close()
 
     def move(self, stream: StreamActors) -> None:
         stream.publisher = self.world.rng.choice(sorted(self.publishers))
@@ -215,11 +216,11 @@ class RelayModel:
                 version=self._version, publisher=stream.publisher if known else None, endpoints=endpoints
             )
             self.host.assignments[stream.key] = assignment
-            for leg in stream.legs.values():
-                if leg.leg is not None and leg.process.alive:
-                    leg.process.call_soon(leg.leg.assign, assignment)
+            for one in stream.instances.values():
+                if one.standby is not None and one.process.alive:
+                    one.process.call_soon(one.standby.assign, assignment)
             newest = stream.newest
-            if not stream.legs and newest.relay is not None and newest.process.alive:
+            if not stream.instances and newest.relay is not None and newest.process.alive:
                 newest.process.call_soon(newest.relay.assign, assignment)
 
     @property
@@ -229,5 +230,5 @@ class RelayModel:
         return [
             one.relay
             for one in newest
-            if one.relay is not None and one.process.alive and (one.leg is None or one.leg._accepting)
+            if one.relay is not None and one.process.alive and (one.standby is None or one.standby._accepting)
         ]

@@ -43,7 +43,7 @@ class Outcome:
 
 
 class Scene:
-    """Faults reach into it; `play` runs it. With `critical` each stream has two legs."""
+    """Faults reach into it; `play` runs it. With `critical` each stream has two instances."""
 
     def __init__(
         self, seed: int, folder: Path, faults: Sequence[Fault] = FAULTS, *, critical: bool = False
@@ -113,12 +113,14 @@ class Scene:
         self._play()
 
     def play_one_fault(self) -> None:
-        """Not before every stream has a second leg that could take over."""
+        """Not before every stream has a second instance that could take over."""
         if not self.world.run(STEADY_S, self._all_ready):
-            self.problems.append(f"not every stream has a warm leg after {STEADY_S:g} s: {self._state()}")
+            self.problems.append(
+                f"not every stream has a standby instance after {STEADY_S:g} s: {self._state()}"
+            )
         self._plan()
         self._play()
-        # The exchange's last events may still be on their way to a leg.
+        # The exchange's last events may still be on their way to an instance.
         self.world.run(self.world.now + LAST_S, lambda: not self._missing())
 
     def _missing(self) -> int:
@@ -172,7 +174,7 @@ class Scene:
 
     def _all_ready(self) -> bool:
         pairs = self.relay.streams.values()
-        return self._all_deliver(0.0) and all(one.legs and one.warm.ready for one in pairs)
+        return self._all_deliver(0.0) and all(one.instances and one.standby.ready for one in pairs)
 
     def _all_settled(self) -> bool:
         relays = self.relay.current
@@ -227,7 +229,7 @@ def play(
     only_one: bool = False,
 ) -> Outcome:
     """Run one seed, to its end; with `mutant`, which switches something off. With `only_one` there is a
-    single fault, to critical streams whose legs are ready."""
+    single fault, to critical streams whose instances are ready."""
     with tempfile.TemporaryDirectory(dir=_memory()) as folder, _small_segments():
         scene = Scene(seed, Path(folder), faults, critical=critical)
         broken = nullcontext() if mutant is None else mutant(scene)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.faults import FAULTS, LEG_FAULTS, PAIR_FAULTS
-from tests.simulation.mutants import LEG_MUTANTS, MUTANTS, Mutant
+from tests.simulation.faults import FAULTS, ONE_INSTANCE_FAULTS, PAIR_FAULTS
+from tests.simulation.mutants import MUTANTS, STANDBY_MUTANTS, Mutant
 from tests.simulation.scene import Outcome, play
 
 SEEDS = range(1_000)
 PARTS = 10
-# How many of the parts every run plays; two legs take twice as long.
+# How many of the parts every run plays; two instances take twice as long.
 SHORT_PARTS, SHORT_PARTS_OF_LEGS = 6, 2
 ONE_FAULT_SEEDS = range(300)
 # Several times what the mutant that is missed most rarely takes.
@@ -56,7 +56,7 @@ def test_everything_holds_whatever_fails(part: int) -> None:
 
 
 @pytest.mark.parametrize("part", parts(SHORT_PARTS_OF_LEGS))
-def test_everything_holds_of_two_legs_whatever_fails(part: int) -> None:
+def test_everything_holds_of_two_instances_whatever_fails(part: int) -> None:
     happened: set[str] = set()
     for seed in SEEDS[part::PARTS]:
         outcome = play(seed, None, PAIR_FAULTS, critical=True)
@@ -65,18 +65,22 @@ def test_everything_holds_of_two_legs_whatever_fails(part: int) -> None:
     assert happened >= {fault.__name__ for fault in PAIR_FAULTS}, "a fault that never happens proves nothing"
 
 
-def test_what_fails_one_leg_costs_no_event() -> None:
+def test_what_fails_one_instance_costs_no_event() -> None:
     happened: set[str] = set()
     for seed in ONE_FAULT_SEEDS:
-        outcome = play(seed, None, LEG_FAULTS, critical=True, only_one=True)
+        outcome = play(seed, None, ONE_INSTANCE_FAULTS, critical=True, only_one=True)
         assert (outcome.missing, outcome.problems) == (0, ()), report(outcome)
         happened.update(line.split()[-1] for line in outcome.trace)
-    assert happened >= {fault.__name__ for fault in LEG_FAULTS}, "a fault that never happens proves nothing"
+    assert happened >= {fault.__name__ for fault in ONE_INSTANCE_FAULTS}, (
+        "a fault that never happens proves nothing"
+    )
 
 
-@pytest.mark.parametrize("mutant", LEG_MUTANTS, ids=lambda mutant: mutant.__name__)
-def test_a_leg_that_forgets_or_sleeps_is_missed(mutant: Mutant) -> None:
-    outcomes = (play(seed, mutant, LEG_FAULTS, critical=True, only_one=True) for seed in ONE_FAULT_SEEDS)
+@pytest.mark.parametrize("mutant", STANDBY_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_an_instance_that_forgets_or_sleeps_is_missed(mutant: Mutant) -> None:
+    outcomes = (
+        play(seed, mutant, ONE_INSTANCE_FAULTS, critical=True, only_one=True) for seed in ONE_FAULT_SEEDS
+    )
     assert any(one.missing or one.problems for one in outcomes)
 
 

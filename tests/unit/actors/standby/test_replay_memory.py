@@ -1,4 +1,5 @@
-"""A warm leg's memory over its file: everything from a place on, in order, though more comes meanwhile."""
+"""A standby instance's memory over its file: everything from a place on, in order, though more comes
+meanwhile."""
 
 from __future__ import annotations
 
@@ -41,9 +42,9 @@ def read(one: ReplayMemory, name: str, first: int, last: int) -> None:
         one.append([payload(name, number)], number * MS)
 
 
-async def recalled(one: ReplayMemory, place: ReplayPoint) -> list[int]:
+async def recalled(one: ReplayMemory, found: ReplayPoint) -> list[int]:
     numbers = []
-    async for entries in one.replay(place.entry_index):
+    async for entries in one.replay(found.entry_index):
         numbers += [entry.recv_ns // MS for entry in entries]
     return numbers
 
@@ -58,9 +59,9 @@ def test_everything_behind_the_stored_event_is_recalled(
     read(one, name, 1, count)
 
     async def play() -> None:
-        place = await one.replay_point_after(point(name, stored))
-        assert place is not None and place.quality is JoinQuality.EXACT
-        assert await recalled(one, place) == list(range(stored + 1, count + 1))
+        found = await one.replay_point_after(point(name, stored))
+        assert found is not None and found.quality is JoinQuality.EXACT
+        assert await recalled(one, found) == list(range(stored + 1, count + 1))
 
     asyncio.run(play())
     assert list(tmp_path.iterdir()) == []
@@ -90,9 +91,9 @@ def test_an_event_that_nobody_remembers_is_waited_for_and_placed_by_time_in_the_
 
     async def play() -> None:
         assert await one.replay_point_after(absent) is None
-        place = await one.replay_point_by_time(absent)
-        assert place == ReplayPoint(250, JoinQuality.BY_TIME)
-        assert await recalled(one, place) == list(range(251, 301))
+        found = await one.replay_point_by_time(absent)
+        assert found == ReplayPoint(250, JoinQuality.BY_TIME)
+        assert await recalled(one, found) == list(range(251, 301))
 
     asyncio.run(play())
 
@@ -100,11 +101,11 @@ def test_an_event_that_nobody_remembers_is_waited_for_and_placed_by_time_in_the_
 def test_ids_say_where_to_go_on_though_the_event_is_not_there(tmp_path: Path) -> None:
     one = memory(TRADES, tmp_path)
     read(one, TRADES, 51, 300)
-    place = asyncio.run(one.replay_point_after(point(TRADES, 40)))
-    assert place == ReplayPoint(0, JoinQuality.BY_ID)
+    found = asyncio.run(one.replay_point_after(point(TRADES, 40)))
+    assert found == ReplayPoint(0, JoinQuality.BY_ID)
 
 
-def test_the_file_is_cut_once_the_hot_leg_has_caught_up(tmp_path: Path) -> None:
+def test_the_file_is_cut_once_the_active_instance_has_caught_up(tmp_path: Path) -> None:
     one = memory(TRADES, tmp_path)
     read(one, TRADES, 1, 1000)
     (file,) = tmp_path.iterdir()

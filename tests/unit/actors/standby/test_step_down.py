@@ -1,4 +1,4 @@
-"""What a leg reads while it waits to see whether to step aside."""
+"""What an instance reads while it waits to see whether to step down."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ class Relay:
 
     def __init__(self) -> None:
         self.got: list[Any] = []
-        self.intake = SimpleNamespace(disconnected=lambda: self.got.append("hole"))
+        self.intake = SimpleNamespace(disconnected=lambda: self.got.append("gap"))
         self.settings = SimpleNamespace(spec=SimpleNamespace(key="usdm:btcusdt@trade"))
 
     def accept(self, payloads: list[bytes], recv_ns: int) -> None:
         self.got.append((payloads, recv_ns))
 
 
-def aside(relay: Relay) -> StepDown:
+def step_down(relay: Relay) -> StepDown:
     return StepDown(cast(StreamRelay, relay))
 
 
-def test_who_stays_takes_all_that_was_read_behind_the_holes_it_was_read_behind() -> None:
+def test_who_stays_takes_all_that_was_read_behind_the_gaps_it_was_read_behind() -> None:
     relay = Relay()
-    waiting = aside(relay)
+    waiting = step_down(relay)
     waiting.hold([b"1", b"2"], 10)
     waiting.mark_discontinuity()
     waiting.hold([b"3"], 20)
     assert relay.got == []
     waiting.resume()
-    assert relay.got == ["hole", ([b"1", b"2"], 10), "hole", ([b"3"], 20)]
+    assert relay.got == ["gap", ([b"1", b"2"], 10), "gap", ([b"3"], 20)]
 
 
 def test_who_leaves_takes_nothing() -> None:
     relay = Relay()
-    waiting = aside(relay)
+    waiting = step_down(relay)
     waiting.hold([b"1"], 10)
     with pytest.raises(SteppedDown, match="goes on with its other leg"):
         waiting.step_down()
     assert relay.got == []
 
 
-def test_it_is_settled_once_the_other_leg_has_said_a_word_since() -> None:
-    waiting, now = aside(Relay()), time.monotonic()
-    assert not waiting.settled(now)
-    assert waiting.settled(now + DECISION_DELAY_S + 1.0)
+def test_it_is_settled_once_the_other_instance_has_sent_a_status_since() -> None:
+    waiting, now = step_down(Relay()), time.monotonic()
+    assert not waiting.is_due(now)
+    assert waiting.is_due(now + DECISION_DELAY_S + 1.0)

@@ -1,4 +1,4 @@
-"""The legs of critical streams as the controller shows and places them."""
+"""The instances of critical streams as the controller shows and places them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ HOT = stream_stats(KEY, critical=True, epoch=8)
 WARM = warm_stats(KEY)
 
 
-@pytest.mark.parametrize("hot_actor", [STREAM, TWIN])
-def test_a_stream_is_shown_as_its_hot_leg_with_the_warm_one_beside_it(hot_actor: ActorId) -> None:
-    (shown,) = merged({hot_actor: HOT, other_instance(hot_actor): WARM}, silent=())
+@pytest.mark.parametrize("active_actor", [STREAM, TWIN])
+def test_a_stream_is_shown_as_its_active_instance_with_the_standby_beside_it(active_actor: ActorId) -> None:
+    (shown,) = merged({active_actor: HOT, other_instance(active_actor): WARM}, silent=())
     assert shown == replace(HOT, warm=WARM.warm)
 
 
-def test_a_leg_that_does_not_answer_does_not_stand_by() -> None:
+def test_an_instance_that_does_not_answer_does_not_stand_by() -> None:
     (shown,) = merged({STREAM: HOT, TWIN: WARM}, silent={TWIN})
     assert shown.warm is None
 
 
-def test_while_nobody_is_hot_the_last_one_is_shown() -> None:
+def test_while_nobody_is_active_the_last_one_is_shown() -> None:
     (shown,) = merged({STREAM: HOT, TWIN: WARM}, silent={STREAM})
     assert (shown.epoch, shown.warm) == (8, WARM.warm)
     later = replace(HOT, epoch=9)
@@ -48,13 +48,15 @@ def test_other_streams_are_shown_as_they_are() -> None:
     assert other in found and len(found) == 2
 
 
-def test_a_publisher_has_no_other_leg() -> None:
+def test_a_publisher_has_no_other_instance() -> None:
     assert other_instance(ActorId(Role.PUBLISHER, "p0")) is None
 
 
-@pytest.mark.parametrize("warm", [None, replace(WARM.warm, ready=False)])
-def test_a_critical_stream_without_a_ready_warm_leg_is_a_problem_after_a_while(warm: object) -> None:
-    watch, bare = UncoveredStreams(), replace(HOT, warm=warm)
+@pytest.mark.parametrize("standby", [None, replace(WARM.warm, ready=False)])
+def test_a_critical_stream_without_a_ready_standby_instance_is_a_problem_after_a_while(
+    standby: object,
+) -> None:
+    watch, bare = UncoveredStreams(), replace(HOT, warm=standby)
     watch.update([bare], 100.0)
     watch.update([bare, stream_stats("usdm:ethusdt@trade")], 100.0 + UNCOVERED_LIMIT_S)
     assert watch.problems(100.0 + UNCOVERED_LIMIT_S - 1) == []
@@ -65,7 +67,7 @@ def test_a_critical_stream_without_a_ready_warm_leg_is_a_problem_after_a_while(w
     assert watch.problems(1000.0) == []
 
 
-def test_a_leg_goes_where_the_other_one_is_not_and_where_the_fewest_are() -> None:
+def test_an_instance_goes_where_the_other_one_is_not_and_where_the_fewest_are() -> None:
     assert choose_node({"a", "b", "c"}, "a", ["b", "b", "c"]) == "c"
     assert choose_node({"a", "b"}, "a", ["b", "b", "b"]) == "b"
     assert choose_node({"a"}, "a", []) == "a"
@@ -76,7 +78,7 @@ def test_a_leg_goes_where_the_other_one_is_not_and_where_the_fewest_are() -> Non
 BOTH_ON_A = {Role.STREAM: "a", Role.TWIN: "a"}
 
 
-def test_legs_that_share_a_node_part_once_there_is_another_one_for_a_while() -> None:
+def test_instances_that_share_a_node_part_once_there_is_another_one_for_a_while() -> None:
     together = ColocatedPairs()
     assert not together.update(KEY, BOTH_ON_A, frozenset({"a"}), 0.0)
     both = frozenset({"a", "b"})
@@ -93,7 +95,7 @@ def test_a_node_without_room_is_tried_once_and_a_new_one_again() -> None:
 
 
 @pytest.mark.parametrize("where", [{Role.STREAM: "a", Role.TWIN: "b"}, {Role.STREAM: "a"}, {}])
-def test_legs_that_are_apart_or_not_there_stay(where: dict[Role, str]) -> None:
+def test_instances_that_are_apart_or_not_there_stay(where: dict[Role, str]) -> None:
     together = ColocatedPairs()
     nodes = frozenset({"a", "b"})
     assert not any(together.update(KEY, where, nodes, at * 100.0) for at in range(5))

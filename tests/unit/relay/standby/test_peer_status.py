@@ -1,4 +1,4 @@
-"""What legs say to each other: what one writes the other reads, and nothing else is believed."""
+"""What instances tell each other: what one writes the other reads, and nothing else is believed."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from relay.standby.peer_status import (
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 points = st.builds(StoredPosition, u64, u64, st.integers(-1, 2**63 - 1), u64, st.integers(0, 2**63 - 1))
-words = st.builds(
+statuses = st.builds(
     PeerStatus, u64, st.booleans(), st.booleans(), st.booleans(), u64, u32, u64, u64, u64, points
 )
 
 
-@given(words)
-def test_a_word_arrives_as_it_was_said(word: PeerStatus) -> None:
-    assert read_status(encode_status(word)) == word
+@given(statuses)
+def test_a_status_arrives_as_it_was_sent(status: PeerStatus) -> None:
+    assert read_status(encode_status(status)) == status
 
 
 @given(u64)
-def test_a_name_arrives(leg: int) -> None:
-    assert read_instance_id(encode_instance_id(leg)) == leg
+def test_a_name_arrives(instance: int) -> None:
+    assert read_instance_id(encode_instance_id(instance)) == instance
 
 
 @given(
     st.binary(max_size=200).filter(lambda body: len(body) != len(encode_status(PeerStatus(1, active=True))))
 )
-def test_what_is_no_word_is_refused(body: bytes) -> None:
+def test_what_is_no_status_is_refused(body: bytes) -> None:
     with pytest.raises(LinkError):
         read_status(body)
 
@@ -59,11 +59,11 @@ def test_a_digest_fits_where_an_id_does(payload: bytes) -> None:
 
 
 def test_who_has_a_newer_journal_or_has_read_for_longer_goes_first() -> None:
-    legs = [
+    instances = [
         PeerStatus(5, active=False, journal_epoch=9, since_ns=0),
         PeerStatus(4, active=False, journal_epoch=8, since_ns=1),
         PeerStatus(3, active=False, journal_epoch=8, since_ns=2),
         PeerStatus(1, active=False, journal_epoch=8, since_ns=0),
         PeerStatus(2, active=False, journal_epoch=8, since_ns=0),
     ]
-    assert sorted(legs, key=lambda word: word.election_rank) == legs
+    assert sorted(instances, key=lambda status: status.election_rank) == instances

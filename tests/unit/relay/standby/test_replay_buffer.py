@@ -1,4 +1,5 @@
-"""What a warm leg remembers, and where it goes on: every event behind what is stored, once, in order."""
+"""What a standby instance remembers, and where it goes on: every event behind what is stored, once, in
+order."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from tests.support.payloads import BOOKS, MS, TRADES, book, payload, trade
 both_kinds = pytest.mark.parametrize("name", [TRADES, BOOKS])
 
 
-def ring(name: str = TRADES, max_messages: int = 100) -> ReplayBuffer:
+def buffer(name: str = TRADES, max_messages: int = 100) -> ReplayBuffer:
     return ReplayBuffer(parse_stream(Venue.USDM, name), max_messages=max_messages, max_bytes=1 << 20)
 
 
@@ -49,7 +50,7 @@ def names(one: ReplayBuffer) -> list[int]:
 
 @both_kinds
 def test_what_is_stored_is_forgotten_but_for_the_last_event(name: str) -> None:
-    one = ring(name)
+    one = buffer(name)
     read(one, name, *range(1, 10))
     assert told(one, name, 6)
     assert names(one) == [6, 7, 8, 9]
@@ -60,7 +61,7 @@ def test_what_is_stored_is_forgotten_but_for_the_last_event(name: str) -> None:
 
 @both_kinds
 def test_an_event_that_is_yet_to_come_is_waited_for(name: str) -> None:
-    one = ring(name)
+    one = buffer(name)
     read(one, name, 1, 2, 3)
     told(one, name, 2)
     assert one.replay_point_after(one.entries, point(name, 5)) is None
@@ -69,7 +70,7 @@ def test_an_event_that_is_yet_to_come_is_waited_for(name: str) -> None:
 
 
 def test_without_the_event_itself_its_id_tells_what_comes_next() -> None:
-    one = ring()
+    one = buffer()
     read(one, TRADES, 5, 6)
     assert one.replay_point_after(one.entries, point(TRADES, 3)) == ReplayPoint(0, JoinQuality.BY_ID)
     assert not one.covers
@@ -77,17 +78,17 @@ def test_without_the_event_itself_its_id_tells_what_comes_next() -> None:
 
 @both_kinds
 def test_with_nothing_stored_all_of_it_comes_next(name: str) -> None:
-    one = ring(name)
+    one = buffer(name)
     read(one, name, 5, 6)
     assert one.replay_point_after(one.entries, StoredPosition()) == ReplayPoint(0, JoinQuality.EXACT)
 
 
 @both_kinds
 def test_after_a_calm_everything_that_comes_is_new(name: str) -> None:
-    """The last stored event came before this leg began to read, and nothing is on its way any more."""
-    one = ring(name)
+    """The last stored event came before this instance began to read, and nothing is on its way any more."""
+    one = buffer(name)
     told(one, name, 3, held=0)
-    assert not one.covers, "said once, it may be on its way to this leg"
+    assert not one.covers, "said once, it may be on its way to this instance"
     told(one, name, 3, held=0)
     assert one.covers
     read(one, name, 4, 5)
@@ -96,8 +97,10 @@ def test_after_a_calm_everything_that_comes_is_new(name: str) -> None:
 
 @both_kinds
 @pytest.mark.parametrize(("held", "reading"), [(1, True), (0, False)])
-def test_no_calm_while_something_is_held_or_a_leg_reads_nothing(name: str, held: int, reading: bool) -> None:
-    one = ring(name)
+def test_no_calm_while_something_is_held_or_an_instance_reads_nothing(
+    name: str, held: int, reading: bool
+) -> None:
+    one = buffer(name)
     for _ in range(3):
         told(one, name, 3, held=held, reading=reading)
     assert not one.covers
@@ -105,9 +108,9 @@ def test_no_calm_while_something_is_held_or_a_leg_reads_nothing(name: str, held:
 
 @both_kinds
 @pytest.mark.parametrize("number", [2, 5])
-def test_there_is_no_calm_while_this_leg_reads_events(name: str, number: int) -> None:
-    """The hot leg has not read them, and who knows what else."""
-    one = ring(name)
+def test_there_is_no_calm_while_this_instance_reads_events(name: str, number: int) -> None:
+    """The active instance has not read them, and who knows what else."""
+    one = buffer(name)
     read(one, name, number)
     for _ in range(3):
         told(one, name, 3, held=0)
@@ -115,9 +118,9 @@ def test_there_is_no_calm_while_this_leg_reads_events(name: str, number: int) ->
 
 
 @both_kinds
-def test_there_is_no_calm_while_the_hot_leg_stands_still(name: str) -> None:
+def test_there_is_no_calm_while_the_active_instance_stands_still(name: str) -> None:
     """What it has stored is not in memory any more, but in what was evicted."""
-    one = ring(name, max_messages=8)
+    one = buffer(name, max_messages=8)
     read(one, name, 1, 2)
     told(one, name, 2)
     read(one, name, *range(3, 12))
@@ -129,7 +132,7 @@ def test_there_is_no_calm_while_the_hot_leg_stands_still(name: str) -> None:
 
 @both_kinds
 def test_a_break_ends_what_reaches_back_until_it_is_behind_what_is_stored(name: str) -> None:
-    one = ring(name)
+    one = buffer(name)
     read(one, name, 1, 2, 3)
     told(one, name, 2)
     one.mark_discontinuity()
@@ -146,7 +149,7 @@ def test_a_break_ends_what_reaches_back_until_it_is_behind_what_is_stored(name: 
 
 @both_kinds
 def test_more_than_memory_may_hold_is_evicted_oldest_first(name: str) -> None:
-    one = ring(name, max_messages=8)
+    one = buffer(name, max_messages=8)
     read(one, name, *range(1, 9))
     assert one.evict() == []
     read(one, name, 9)
@@ -157,7 +160,7 @@ def test_more_than_memory_may_hold_is_evicted_oldest_first(name: str) -> None:
 
 @both_kinds
 def test_what_is_kept_elsewhere_still_reaches_back_and_what_is_lost_does_not(name: str) -> None:
-    one = ring(name, max_messages=8)
+    one = buffer(name, max_messages=8)
     read(one, name, 1, 2)
     told(one, name, 1)
     read(one, name, *range(3, 12))
@@ -171,7 +174,7 @@ def test_what_is_kept_elsewhere_still_reaches_back_and_what_is_lost_does_not(nam
 
 
 def test_an_event_that_is_never_found_ends_what_reaches_back() -> None:
-    one = ring(BOOKS)
+    one = buffer(BOOKS)
     read(one, BOOKS, 1, 2)
     told(one, BOOKS, 1)
     for number in range(MAX_UNFOUND_STATUSES + 1):
@@ -182,7 +185,7 @@ def test_an_event_that_is_never_found_ends_what_reaches_back() -> None:
 
 def test_without_ids_the_time_of_reading_has_to_do_where_two_sockets_differ() -> None:
     """What was read before and since then is there, only by other bytes."""
-    one = ring(BOOKS)
+    one = buffer(BOOKS)
     for second in range(5):
         one.append([book(1000 + second)], second * 1000 * MS)
     other = StoredPosition(7, 1, -1, 3500 * MS, 12345)
@@ -208,14 +211,14 @@ def test_of_equal_events_the_one_that_was_read_at_that_time_is_meant() -> None:
 
 
 def test_frames_that_are_no_events_keep_their_place_and_requests_for_a_new_connection_are_told() -> None:
-    one = ring()
+    one = buffer()
     seen = one.append([trade(1), b"nonsense", b'{"result":null,"id":1}', b'{"e":"serverShutdown","E":1}'], 1)
     assert (seen.events, seen.shutdown) == (1, True)
     assert [entry.payload for entry in one.entries] == [trade(1), b"nonsense"]
 
 
 def test_reading_counts_from_its_first_event_until_it_breaks() -> None:
-    one = ring()
+    one = buffer()
     assert one.since_ns == 0
     read(one, TRADES, 3, 4)
     assert one.since_ns == 3 * MS
@@ -227,8 +230,8 @@ def test_reading_counts_from_its_first_event_until_it_breaks() -> None:
 
 @dataclass
 class Course:
-    """One stream on two sockets: what the hot leg has accepted and stored, and what the warm one remembers,
-    with all that its memory evicted kept."""
+    """One stream on two sockets: what the active instance has accepted and stored, and what the standby
+    remembers, with all that its memory evicted kept."""
 
     name: str
     one: ReplayBuffer
@@ -269,17 +272,18 @@ def test_whoever_reaches_back_goes_on_with_the_very_next_event(
     name: str, course: list[tuple[str, int]], begun: int, late: int
 ) -> None:
     """Whatever was made, read, accepted, stored and said in whatever order, from wherever it began."""
-    at = Course(name, ring(name, max_messages=8), [], begun, begun, begun, begun)
+    at = Course(name, buffer(name, max_messages=8), [], begun, begun, begun, begun)
     for kind, count in course:
         at.step(kind, count)
     if not at.one.covers:
         return
-    # The hot leg stores some more before it dies; the warm leg's socket brings all of it in the end.
+    # The active instance stores some more before it dies; the standby instance's socket brings all of it in
+    # the end.
     at.step("accept", late)
     at.step("store", late)
     at.step("read", at.made)
     remembered = [*at.evicted, *at.one.entries]
-    place = at.one.replay_point_after(remembered, point(name, at.stored))
-    assert place is not None and place.quality is JoinQuality.EXACT
-    numbers = [entry.recv_ns // MS for entry in remembered[place.entry_index :]]
+    found = at.one.replay_point_after(remembered, point(name, at.stored))
+    assert found is not None and found.quality is JoinQuality.EXACT
+    numbers = [entry.recv_ns // MS for entry in remembered[found.entry_index :]]
     assert numbers == list(range(at.stored + 1, at.made + 1))

@@ -1,4 +1,4 @@
-"""The file of what a warm leg remembers beyond its memory."""
+"""The file of what a standby instance remembers beyond its memory."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ ENTRIES = [
 ]
 
 
-def read_all(spool: SpillFile, max_bytes: int = 64) -> list[Entry]:
+def read_all(spill_file: SpillFile, max_bytes: int = 64) -> list[Entry]:
     found: list[Entry] = []
     at = 0
-    while at < spool.bytes:
-        entries, at = spool.read(at, max_bytes)
+    while at < spill_file.bytes:
+        entries, at = spill_file.read(at, max_bytes)
         found += entries
     return found
 
 
 @pytest.mark.parametrize("max_bytes", [1, 64, 1 << 20])
 def test_what_was_appended_is_read_back(tmp_path: Path, max_bytes: int) -> None:
-    spool = SpillFile(tmp_path / "a" / "one.spool", 1 << 20)
-    assert read_all(spool) == []
-    spool.append(ENTRIES[:1])
-    spool.append(ENTRIES[1:])
-    assert read_all(spool, max_bytes) == ENTRIES
+    spill_file = SpillFile(tmp_path / "a" / "one.spool", 1 << 20)
+    assert read_all(spill_file) == []
+    spill_file.append(ENTRIES[:1])
+    spill_file.append(ENTRIES[1:])
+    assert read_all(spill_file, max_bytes) == ENTRIES
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
 
 
@@ -44,53 +44,53 @@ def test_what_was_appended_is_read_back(tmp_path: Path, max_bytes: int) -> None:
 def test_however_it_is_cut_nothing_is_left_out(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], chunk: int
 ) -> None:
-    spool = SpillFile(tmp_path_factory.mktemp("spool") / "one.spool", 1 << 20)
+    spill_file = SpillFile(tmp_path_factory.mktemp("spool") / "one.spool", 1 << 20)
     entries = [Entry(at, bytes(size), at) for at, size in enumerate(sizes)]
     if entries:
-        spool.append(entries)
-    assert read_all(spool, chunk) == entries
-    spool.close()
+        spill_file.append(entries)
+    assert read_all(spill_file, chunk) == entries
+    spill_file.close()
 
 
 def test_cleared_it_begins_anew(tmp_path: Path) -> None:
-    spool = SpillFile(tmp_path / "one.spool", 1 << 20)
-    spool.append(ENTRIES)
-    spool.clear()
-    spool.append(ENTRIES[:1])
-    assert read_all(spool) == ENTRIES[:1]
-    assert (tmp_path / "one.spool").stat().st_size == spool.bytes
+    spill_file = SpillFile(tmp_path / "one.spool", 1 << 20)
+    spill_file.append(ENTRIES)
+    spill_file.clear()
+    spill_file.append(ENTRIES[:1])
+    assert read_all(spill_file) == ENTRIES[:1]
+    assert (tmp_path / "one.spool").stat().st_size == spill_file.bytes
 
 
 def test_it_takes_no_more_than_it_may(tmp_path: Path) -> None:
-    spool = SpillFile(tmp_path / "one.spool", 300)
-    spool.append(ENTRIES[:2])
+    spill_file = SpillFile(tmp_path / "one.spool", 300)
+    spill_file.append(ENTRIES[:2])
     with pytest.raises(JournalError, match=r"journal\.max_bytes"):
-        spool.append(ENTRIES)
-    assert read_all(spool) == ENTRIES[:2]
+        spill_file.append(ENTRIES)
+    assert read_all(spill_file) == ENTRIES[:2]
 
 
-def test_what_a_dead_leg_left_is_removed_and_a_stopped_one_keeps_its_own(tmp_path: Path) -> None:
+def test_what_a_dead_instance_left_is_removed_and_a_stopped_one_keeps_its_own(tmp_path: Path) -> None:
     path = tmp_path / "one.spool"
     stopped = SpillFile(path, 1 << 20)
     stopped.append(ENTRIES)
-    spool = SpillFile(path, 1 << 20)
+    spill_file = SpillFile(path, 1 << 20)
     assert not path.exists()
-    spool.append(ENTRIES[:1])
+    spill_file.append(ENTRIES[:1])
     stopped.append(ENTRIES)
-    assert read_all(spool) == ENTRIES[:1]
+    assert read_all(spill_file) == ENTRIES[:1]
     assert read_all(stopped) == [*ENTRIES, *ENTRIES]
 
 
 def test_closed_it_is_gone(tmp_path: Path) -> None:
-    spool = SpillFile(tmp_path / "one.spool", 1 << 20)
-    spool.append(ENTRIES)
-    spool.close()
-    spool.close()
+    spill_file = SpillFile(tmp_path / "one.spool", 1 << 20)
+    spill_file.append(ENTRIES)
+    spill_file.close()
+    spill_file.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    spool = SpillFile(tmp_path / "file" / "one.spool", 1 << 20)
+    spill_file = SpillFile(tmp_path / "file" / "one.spool", 1 << 20)
     with pytest.raises(JournalError, match="check the disk"):
-        spool.append(ENTRIES)
+        spill_file.append(ENTRIES)

@@ -1,6 +1,7 @@
-"""Both legs of a critical stream, between an exchange that says what it is told to, a publisher and a server.
+"""Both instances of a critical stream, between an exchange that says what it is told to, a publisher and a
+server.
 
-The legs run on the test's own loop; a leg is killed by cancelling it, at which its sockets close.
+The instances run on the test's own loop; an instance is killed by cancelling it, at which its sockets close.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from actors.publisher.actor import PublisherActor, PublisherSettings
-from actors.standby.leg import StandbyRelay
+from actors.standby.relay import StandbyRelay
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.nats.provisioning import ensure_streams
 from relay.config import Config, parse_config
@@ -75,14 +76,14 @@ class Exchange:
 
 
 class Pair:
-    """The legs by their names, and what they need."""
+    """The instances by their names, and what they need."""
 
     def __init__(self, config: Config, host: PlainHost, exchange: Exchange) -> None:
         self.config = config
         self.host = host
         self.exchange = exchange
         self.settings = config.streams[0]
-        self.legs: dict[str, StandbyRelay] = {}
+        self.instances: dict[str, StandbyRelay] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.publisher: PublisherActor | None = None
 
@@ -97,40 +98,42 @@ class Pair:
         self.host.assignments[self.settings.spec.key] = assignment
 
     def start(self, name: str) -> StandbyRelay:
-        leg = self.legs[name] = StandbyRelay(self.settings, self.host, twin=name == "twin")
-        self.tasks[name] = asyncio.create_task(leg.run())
-        return leg
+        instance = self.instances[name] = StandbyRelay(self.settings, self.host, twin=name == "twin")
+        self.tasks[name] = asyncio.create_task(instance.run())
+        return instance
 
     async def kill(self, name: str) -> None:
         self.tasks[name].cancel()
         with suppress(asyncio.CancelledError):
             await self.tasks[name]
-        del self.legs[name], self.tasks[name]
+        del self.instances[name], self.tasks[name]
 
     async def started(self) -> tuple[str, str]:
-        """The names of the hot leg and of the warm one, once that is ready."""
+        """The names of the active instance and of the standby, once that is ready."""
         for name in ("stream", "twin"):
             self.start(name)
         await self.until(lambda: len(self.exchange.sockets) == 2)
-        return await self.hot(), await self.ready()
+        return await self.active(), await self.ready()
 
-    async def hot(self) -> str:
-        return await self.until(lambda: self._named(lambda leg: leg.relay is not None and leg._accepting))
+    async def active(self) -> str:
+        return await self.until(
+            lambda: self._named(lambda instance: instance.relay is not None and instance._accepting)
+        )
 
     async def ready(self) -> str:
-        """The warm leg, once it could take over; something has to be sent for that."""
+        """The standby instance, once it could take over; something has to be sent for that."""
 
-        def warm() -> str | None:
-            return self._named(lambda leg: leg.relay is None and leg.stats().warm.ready)
+        def standby() -> str | None:
+            return self._named(lambda instance: instance.relay is None and instance.stats().warm.ready)
 
         async with asyncio.timeout(20):
-            while not (found := warm()):
+            while not (found := standby()):
                 await self.exchange.send()
                 await asyncio.sleep(0.02)
         return found
 
     def _named(self, fits: Callable[[StandbyRelay], Any]) -> str | None:
-        return next((name for name, leg in self.legs.items() if fits(leg)), None)
+        return next((name for name, instance in self.instances.items() if fits(instance)), None)
 
     async def until(self, met: Callable[[], Any], within_s: float = 20.0) -> Any:
         async with asyncio.timeout(within_s):
@@ -145,8 +148,8 @@ class Pair:
                 await task
 
     async def settled(self, name: str = "") -> None:
-        """Everything that was sent has come to the hot leg and is acknowledged."""
-        relay = self.legs[name or await self.hot()].relay
+        """Everything that was sent has come to the active instance and is acknowledged."""
+        relay = self.instances[name or await self.active()].relay
         assert relay is not None
 
         def met() -> bool:
@@ -210,22 +213,22 @@ def assert_whole(stored: list[Stored], last: int) -> None:
 
 
 @both_kinds
-def test_the_warm_leg_goes_on_behind_the_last_event_of_the_dead_one(
+def test_the_standby_instance_goes_on_behind_the_last_event_of_the_dead_one(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def play() -> None:
         async with a_pair(tmp_path, name) as pair:
-            hot, warm = await pair.started()
-            before = pair.legs[hot].stats()
+            active, standby = await pair.started()
+            before = pair.instances[active].stats()
             assert (before.leg, before.critical, before.takeovers) == (LegState.HOT, True, 0)
-            assert pair.legs[warm].stats().leg is LegState.WARM
+            assert pair.instances[standby].stats().leg is LegState.WARM
             await pair.exchange.send(20)
-            await pair.kill(hot)
+            await pair.kill(active)
             await pair.exchange.send(20)
-            assert await pair.hot() == warm
+            assert await pair.active() == standby
             await pair.exchange.send(20)
             await pair.settled()
-            after = pair.legs[warm].stats()
+            after = pair.instances[standby].stats()
             assert (after.leg, after.takeovers, after.lost, after.balanced) == (LegState.HOT, 1, 0, True)
             stored = await pair.stored()
             assert_whole(stored, pair.exchange.sent)
@@ -242,14 +245,14 @@ def test_the_warm_leg_goes_on_behind_the_last_event_of_the_dead_one(
 def test_roles_change_as_often_as_it_takes(tmp_path: Path, name: str) -> None:
     async def play() -> None:
         async with a_pair(tmp_path, name) as pair:
-            hot, warm = await pair.started()
+            active, standby = await pair.started()
             for count in range(1, 4):
-                await pair.kill(hot)
+                await pair.kill(active)
                 await pair.exchange.send(5)
-                assert await pair.hot() == warm
-                pair.start(hot)
-                hot, warm = warm, await pair.ready()
-                assert pair.legs[hot].takeovers == count
+                assert await pair.active() == standby
+                pair.start(active)
+                active, standby = standby, await pair.ready()
+                assert pair.instances[active].takeovers == count
             await pair.settled()
             assert_whole(await pair.stored(), pair.exchange.sent)
             assert pair.losses == []
@@ -264,12 +267,12 @@ def test_two_sockets_that_differ_are_joined_by_time_and_that_is_told(
 
     async def play() -> None:
         async with a_pair(tmp_path, BOOKS, differs=True) as pair:
-            hot, _ = await pair.started()
+            active, _ = await pair.started()
             await pair.exchange.send(10)
             await pair.settled()
-            await pair.kill(hot)
+            await pair.kill(active)
             await pair.exchange.send(10)
-            await pair.hot()
+            await pair.active()
             await pair.settled()
             numbers = [number_of(one.payload) for one in await pair.stored()]
             assert set(numbers) == set(range(numbers[0], pair.exchange.sent + 1))
@@ -279,19 +282,21 @@ def test_two_sockets_that_differ_are_joined_by_time_and_that_is_told(
     assert any("may be missing or repeated" in one.getMessage() for one in caplog.records)
 
 
-def test_a_warm_leg_whose_socket_was_cut_is_not_ready_until_nothing_of_that_is_missed(tmp_path: Path) -> None:
+def test_a_standby_instance_whose_socket_was_cut_is_not_ready_until_nothing_of_that_is_missed(
+    tmp_path: Path,
+) -> None:
     async def play() -> None:
         async with a_pair(tmp_path) as pair:
-            hot, warm = await pair.started()
-            before = pair.legs[warm].feed.reconnects
-            pair.legs[warm].feed.close("the test cuts it")
-            await pair.until(lambda: pair.legs[warm].feed.reconnects > before)
-            assert not pair.legs[warm].stats().warm.ready
+            active, standby = await pair.started()
+            before = pair.instances[standby].feed.reconnects
+            pair.instances[standby].feed.close("the test cuts it")
+            await pair.until(lambda: pair.instances[standby].feed.reconnects > before)
+            assert not pair.instances[standby].stats().warm.ready
             await pair.exchange.send(5)
-            assert await pair.ready() == warm
-            await pair.kill(hot)
+            assert await pair.ready() == standby
+            await pair.kill(active)
             await pair.exchange.send(5)
-            await pair.hot()
+            await pair.active()
             await pair.settled()
             assert_whole(await pair.stored(), pair.exchange.sent)
             assert pair.losses == []
@@ -300,13 +305,13 @@ def test_a_warm_leg_whose_socket_was_cut_is_not_ready_until_nothing_of_that_is_m
 
 
 @both_kinds
-def test_a_hot_leg_that_lost_its_socket_leaves_to_the_warm_one(tmp_path: Path, name: str) -> None:
+def test_an_active_instance_that_lost_its_socket_leaves_to_the_standby(tmp_path: Path, name: str) -> None:
     async def play() -> None:
         async with a_pair(tmp_path, name) as pair:
-            hot, warm = await pair.started()
-            await pair.until(lambda: pair.legs[hot]._replaceable())
-            ended = pair.tasks.pop(hot)
-            leaving = pair.legs.pop(hot)
+            active, standby = await pair.started()
+            await pair.until(lambda: pair.instances[active]._peer_can_take_over())
+            ended = pair.tasks.pop(active)
+            leaving = pair.instances.pop(active)
             leaving.feed.close("the test cuts it")
             while not ended.done():
                 await pair.exchange.send()
@@ -317,9 +322,9 @@ def test_a_hot_leg_that_lost_its_socket_leaves_to_the_warm_one(tmp_path: Path, n
             assert failure.group_contains(SteppedDown)
             assert leaving.relay is not None and leaving.relay.intake.losses == 0
             await pair.exchange.send(5)
-            assert await pair.hot() == warm
-            pair.start(hot)
-            assert await pair.ready() == hot
+            assert await pair.active() == standby
+            pair.start(active)
+            assert await pair.ready() == active
             await pair.settled()
             assert_whole(await pair.stored(), pair.exchange.sent)
             assert pair.losses == []
@@ -327,22 +332,24 @@ def test_a_hot_leg_that_lost_its_socket_leaves_to_the_warm_one(tmp_path: Path, n
     asyncio.run(play())
 
 
-def test_a_hot_leg_stays_where_the_other_one_lost_its_socket_too(tmp_path: Path) -> None:
+def test_an_active_instance_stays_where_the_other_one_lost_its_socket_too(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_pair(tmp_path) as pair:
-            hot, warm = await pair.started()
-            await pair.until(lambda: pair.legs[hot]._replaceable())
+            active, standby = await pair.started()
+            await pair.until(lambda: pair.instances[active]._peer_can_take_over())
             await pair.exchange.send(5)
             sockets = tuple(pair.exchange.sockets)
-            for leg in pair.legs.values():
-                leg.feed.close("the test cuts it")
+            for instance in pair.instances.values():
+                instance.feed.close("the test cuts it")
             await pair.until(lambda: not set(sockets) & set(pair.exchange.sockets))
             await pair.exchange.send(7)
             missed = pair.exchange.sent
-            await pair.until(lambda: pair.legs[hot].feed.connected and pair.legs[warm].feed.connected)
+            await pair.until(
+                lambda: pair.instances[active].feed.connected and pair.instances[standby].feed.connected
+            )
             await pair.exchange.send(5)
             await pair.settled()
-            assert await pair.hot() == hot and pair.legs[hot].takeovers == 0
+            assert await pair.active() == active and pair.instances[active].takeovers == 0
             numbers = {number_of(one.payload) for one in await pair.stored()}
             (loss,) = pair.losses
             assert (loss.last_id, set(loss.ids) & numbers) == (missed, set())
@@ -351,21 +358,21 @@ def test_a_hot_leg_stays_where_the_other_one_lost_its_socket_too(tmp_path: Path)
     asyncio.run(play())
 
 
-def test_a_leg_that_hears_of_a_later_hot_one_ends(tmp_path: Path) -> None:
+def test_an_instance_that_hears_of_a_later_active_one_ends(tmp_path: Path) -> None:
     """Both believe for a moment; the fence keeps the earlier one from storing, and its own ear ends it."""
 
     async def play() -> None:
         async with a_pair(tmp_path) as pair:
-            hot, warm = await pair.started()
-            hasty = pair.legs[warm].election
+            active, standby = await pair.started()
+            hasty = pair.instances[standby].election
             hasty.must_take_over = lambda own, now, *, covers: True  # type: ignore[method-assign]
             await pair.exchange.send(5)
-            ended = pair.tasks.pop(hot)
+            ended = pair.tasks.pop(active)
             async with asyncio.timeout(10):
                 with pytest.raises(ExceptionGroup) as failure:
                     await ended
             assert failure.group_contains(FencedError)
-            del pair.legs[hot]
+            del pair.instances[active]
             await pair.exchange.send(5)
             await pair.settled()
             assert_whole(await pair.stored(), pair.exchange.sent)
@@ -373,35 +380,35 @@ def test_a_leg_that_hears_of_a_later_hot_one_ends(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_a_drained_hot_leg_leaves_to_the_warm_one(tmp_path: Path) -> None:
+def test_a_drained_active_instance_leaves_to_the_standby(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_pair(tmp_path) as pair:
-            hot, warm = await pair.started()
-            drained = await pair.legs[hot].drain(5.0)
+            active, standby = await pair.started()
+            drained = await pair.instances[active].drain(5.0)
             assert (drained.state, drained.backlog_count) == (StreamState.STOPPED, 0)
             await pair.exchange.send(5)
-            await pair.until(lambda: pair.legs[warm].relay is not None)
-            await pair.settled(warm)
+            await pair.until(lambda: pair.instances[standby].relay is not None)
+            await pair.settled(standby)
             assert_whole(await pair.stored(), pair.exchange.sent)
 
     asyncio.run(play())
 
 
-def test_a_drained_warm_leg_never_takes_over(tmp_path: Path) -> None:
+def test_a_drained_standby_instance_never_takes_over(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_pair(tmp_path) as pair:
-            hot, warm = await pair.started()
-            drained = await pair.legs[warm].drain(5.0)
+            active, standby = await pair.started()
+            drained = await pair.instances[standby].drain(5.0)
             assert (drained.leg, drained.state) == (LegState.WARM, StreamState.STOPPED)
-            await pair.kill(hot)
+            await pair.kill(active)
             await asyncio.sleep(1.0)
-            assert pair.legs[warm].relay is None
+            assert pair.instances[standby].relay is None
             assert len(pair.exchange.sockets) == 0
 
     asyncio.run(play())
 
 
-def test_core_delivery_goes_on_after_what_the_dead_leg_saw_acknowledged(tmp_path: Path) -> None:
+def test_core_delivery_goes_on_after_what_the_dead_instance_saw_acknowledged(tmp_path: Path) -> None:
     """Best effort: nothing is left out, and what was on its way at the death comes again."""
 
     async def play() -> None:
@@ -414,12 +421,12 @@ def test_core_delivery_goes_on_after_what_the_dead_leg_saw_acknowledged(tmp_path
 
             await client.subscribe(pair.settings.subject, cb=take)
             await client.flush()
-            hot, warm = await pair.started()
+            active, standby = await pair.started()
             await pair.exchange.send(20)
             await pair.settled()
-            await pair.kill(hot)
+            await pair.kill(active)
             await pair.exchange.send(20)
-            assert await pair.hot() == warm
+            assert await pair.active() == standby
             await pair.exchange.send(20)
             await pair.until(lambda: heard and heard[-1] == pair.exchange.sent)
             assert sorted(set(heard)) == list(range(heard[0], pair.exchange.sent + 1))

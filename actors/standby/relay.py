@@ -1,9 +1,10 @@
-"""A leg of a critical stream: warm at first, reading and remembering; hot once nobody else is.
+"""An instance of a critical stream: at first a standby that reads and keeps events, later the active one.
 
-There are two legs, the stream's actor and its twin, each with a socket of its own. The hot one is an ordinary
-stream relay that also says what is stored. The warm one hears that and forgets as much. When the hot one dies
-or stops, or steps aside since it lost its socket, the warm one goes on as the stream's next incarnation.
-Whoever was hot before ends once it learns of it, and comes back as the warm one.
+There are two instances, the actor in the role `stream` and the one in the role `twin`, each with a connection
+of its own. The active one is an ordinary stream relay that also sends what is stored. The standby receives
+that, and forgets the events up to it. When the active one dies, stops, or steps down since it lost its
+connection, the standby goes on as the stream's next incarnation. The former active instance ends once it
+learns of that, and Ray starts it again as the standby.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from actors.standby.peer_links import PeerLinks
 from actors.standby.replay_memory import ReplayMemory
 from actors.standby.step_down import StepDown
 from actors.standby.takeover import Takeover
-from actors.stream.facade import StreamActorFacade
 from actors.stream.feed_keeper import FeedKeeper
 from actors.stream.node_files import connect_gate, epoch_directory, journal_directory
 from actors.stream.relay import TICK_S, StreamRelay
@@ -41,13 +41,9 @@ _log = logging.getLogger(__name__)
 MONITOR_INTERVAL_S = 0.05
 
 
-class LegActor(StreamActorFacade):
-    def __init__(self, settings: StreamSettings, host: Host, twin: bool) -> None:
-        super().__init__(settings, lambda: StandbyRelay(settings, host, twin=twin))
-
-
 class StandbyRelay:
-    """Everything of one leg, on one event loop. A `twin` differs from the stream's actor in names alone."""
+    """Everything of one instance, on one event loop. A `twin` differs from the stream's actor in names alone,
+    and in that its epochs are odd."""
 
     def __init__(self, settings: StreamSettings, host: Host, *, twin: bool) -> None:
         self.settings = settings
@@ -56,10 +52,10 @@ class StandbyRelay:
         self.takeovers = 0
         self._host = host
         self._twin = twin
-        place = "twin" if twin else "stream"
-        gate = connect_gate(settings, host, f"{settings.spec.key} {place}")
-        self.feed = FeedKeeper(settings, gate, self._take, self._disconnected)
-        self.memory = ReplayMemory(settings, journal_directory(settings) / f"{place}.spool")
+        role = "twin" if twin else "stream"
+        gate = connect_gate(settings, host, f"{settings.spec.key} {role}")
+        self.feed = FeedKeeper(settings, gate, self._on_read, self._on_disconnected)
+        self.memory = ReplayMemory(settings, journal_directory(settings) / f"{role}.spool")
         self.election = Election(self.instance_id)
         self.peer_links = PeerLinks(settings.spec.key, self.instance_id, host, self.election)
         self._journal_epoch = self._last_journal()
@@ -67,14 +63,14 @@ class StandbyRelay:
         self._step_down: StepDown | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._active: PeerStatus | None = None
-        self._active_heard_at = 0.0
+        self._active_status_at = 0.0
         self._drained = False
         self._received = 0
         self._rate = RateMeter(RATE_HALF_LIFE_S)
         self._metrics = LegMetrics(host.metrics, settings.spec.name)
 
     async def run(self) -> None:
-        """Until `drain`; whatever fails here ends the process, and Ray starts the leg anew."""
+        """Until `drain`. An error raised here ends the process, and Ray starts the instance again."""
         try:
             async with asyncio.TaskGroup() as group:
                 feeding = group.create_task(self.feed.run())
@@ -98,10 +94,10 @@ class StandbyRelay:
 
     @property
     def _accepting(self) -> StreamRelay | None:
-        """The relay, once everything that was remembered is accepted."""
+        """The relay, once everything in the memory is accepted."""
         return self.relay if self._takeover is not None and self._takeover.joined else None
 
-    def _take(self, payloads: list[bytes], recv_ns: int) -> None:
+    def _on_read(self, payloads: list[bytes], recv_ns: int) -> None:
         if self._step_down is not None:
             self._step_down.hold(payloads, recv_ns)
             return
@@ -109,72 +105,73 @@ class StandbyRelay:
         if relay is not None:
             relay.accept(payloads, recv_ns)
             return
-        seen = self.memory.append(payloads, recv_ns)
-        if seen.events:
-            self._received += seen.events
+        result = self.memory.append(payloads, recv_ns)
+        if result.events:
+            self._received += result.events
             self.feed.delivered()
-        if seen.shutdown:
+        if result.shutdown:
             self.feed.renew("the exchange announced its shutdown")
 
-    def _disconnected(self) -> None:
+    def _on_disconnected(self) -> None:
         relay = self._accepting
         if relay is None:
             self.memory.mark_discontinuity()
         elif self._step_down is not None:
             self._step_down.mark_discontinuity()
-        elif self._replaceable():
+        elif self._peer_can_take_over():
             self._step_down = StepDown(relay)
         else:
             relay.intake.disconnected()
 
-    def _replaceable(self) -> bool:
-        """The other leg could go on without a loss. A socket that ended while reading paused is no reason:
-        that of the other leg would soon end for the same one."""
-        partner = self.election.peer(time.monotonic())
-        return partner is not None and partner.ready and not (self._drained or self.feed.paused)
+    def _peer_can_take_over(self) -> bool:
+        """Whether the peer could go on without a loss. A connection that ended while reading was paused is no
+        reason to step down: that of the peer would soon end for the same cause."""
+        peer = self.election.peer(time.monotonic())
+        return peer is not None and peer.ready and not (self._drained or self.feed.paused)
 
-    def _finish_step_down(self, aside: StepDown) -> None:
-        """Raises SteppedDown if the other leg still has its socket; reads are held until all ends."""
-        if self._replaceable():
-            aside.step_down()
+    def _finish_step_down(self, step_down: StepDown) -> None:
+        """Raises SteppedDown if the peer still has its connection; what is read meanwhile is not accepted."""
+        if self._peer_can_take_over():
+            step_down.step_down()
         self._step_down = None
-        aside.resume()
+        step_down.resume()
 
     async def _monitor(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
-        said_at = float("-inf")
+        sent_at = float("-inf")
         while True:
             now = time.monotonic()
-            if now - said_at >= STATUS_INTERVAL_S:
-                said_at = now
+            if now - sent_at >= STATUS_INTERVAL_S:
+                sent_at = now
                 self._read_active_status(now)
                 self.peer_links.broadcast(self._own_status())
-            if self._step_down is not None and self._step_down.settled(now):
+            if self._step_down is not None and self._step_down.is_due(now):
                 self._finish_step_down(self._step_down)
             if self.relay is not None:
                 self._exit_if_superseded(self.relay)
             elif self.election.must_take_over(self._own_status(), now, covers=self._can_replay()):
                 self._take_over(group, feeding)
-                said_at = float("-inf")
+                sent_at = float("-inf")
                 continue
             await asyncio.sleep(MONITOR_INTERVAL_S)
 
     def _read_active_status(self, now: float) -> None:
-        """What the hot leg said last."""
-        hot = self.election.active
-        if hot is None or hot is self._active:
+        """Forget what the active instance says is stored, if its status is a new one."""
+        active = self.election.active
+        if active is None or active is self._active:
             return
-        self._active, self._active_heard_at = hot, now
-        self.takeovers = max(self.takeovers, hot.takeovers)
+        self._active, self._active_status_at = active, now
+        self.takeovers = max(self.takeovers, active.takeovers)
         if self.relay is None:
             self.feed.spare = True
-            self.memory.forget_stored(hot, reading=self._reading)
+            self.memory.forget_stored(active, reading=self._reading)
 
     @property
     def _reading(self) -> bool:
         return self.feed.connected and not self.feed.paused
 
     def _can_replay(self) -> bool:
-        """What is not remembered is in the journal, if that is the hot leg's own."""
+        """Whether everything behind the stored position is in the memory, or in this node's journal because
+        the active instance wrote it."""
         if self.memory.covers or self._active is None:
             return self.memory.covers
         return self._last_journal() >= self._active.epoch
@@ -196,14 +193,15 @@ class StandbyRelay:
                 since_ns=self.memory.since_ns,
             )
         window = self.relay.window
-        held = window.queued + window.in_flight + window.counts.spilled
-        remembered = 0 if self._accepting else self.memory.count
+        unacknowledged = window.queued + window.in_flight + window.counts.spilled
+        if not self._accepting:
+            unacknowledged += self.memory.count
         return PeerStatus(
             self.instance_id,
             active=True,
             reading=self._reading,
             epoch=self.relay.epoch,
-            unacknowledged=min(held + remembered, 2**32 - 1),
+            unacknowledged=min(unacknowledged, 2**32 - 1),
             takeovers=self.takeovers,
             stored=self._last_stored(self.relay),
         )
@@ -221,22 +219,28 @@ class StandbyRelay:
             raise FencedError(self.settings.spec.key, epoch)
 
     def _take_over(self, group: asyncio.TaskGroup, feeding: asyncio.Task[None]) -> None:
-        hot = self._active
-        if hot is not None:
+        active = self._active
+        if active is not None:
             self.takeovers += 1
             self._metrics.took_over()
-            _log.warning("the hot leg, epoch %d, is gone; taking over", hot.epoch)
+            _log.warning("the active instance, epoch %d, is gone; taking over", active.epoch)
         self.feed.expedite()
-        takeover = self._takeover = Takeover(self._next_epoch(hot), hot, self.memory, self.feed, feeding)
-        takeover.silent_since = self._active_heard_at
-        self.relay = StreamRelay(self.settings, self._host, takeover)
+        self._takeover = Takeover(
+            self._next_epoch(active),
+            active,
+            self.memory,
+            self.feed,
+            feeding,
+            active_status_at=self._active_status_at,
+        )
+        self.relay = StreamRelay(self.settings, self._host, self._takeover)
         if self.peer_links.assignment is not None:
             self.relay.assign(self.peer_links.assignment)
         self._tasks.append(group.create_task(self.relay.run()))
 
-    def _next_epoch(self, hot: PeerStatus | None) -> int:
-        """Odd for a twin and even for the other, so that no two legs ever have the same."""
-        least = max(time.time_ns() // 1_000_000, hot.epoch + 1 if hot else 0)
+    def _next_epoch(self, active: PeerStatus | None) -> int:
+        """Odd for a twin and even for the stream's actor, so that the two never have the same."""
+        least = max(time.time_ns() // 1_000_000, active.epoch + 1 if active else 0)
         epoch = Journal.next_epoch(epoch_directory(self.settings, self._host), least)
         return epoch + (epoch % 2 != self._twin)
 
@@ -250,14 +254,14 @@ class StandbyRelay:
                     f"ray::Stream {self.settings.spec.name} warm remembered={self.memory.count}"
                 )
             else:
-                partner = self.election.peer(time.monotonic())
-                self._metrics.update(warm_ready=partner is not None and partner.ready)
+                peer = self.election.peer(time.monotonic())
+                self._metrics.update(warm_ready=peer is not None and peer.ready)
 
     async def drain(self, deadline_s: float) -> StreamStats:
-        """The other leg may take over afterwards, unless it is drained as well."""
+        """The peer may take over afterwards, unless it is drained as well."""
         self._drained = True
-        looking = self._tasks[2]
-        looking.cancel()
+        monitoring = self._tasks[2]
+        monitoring.cancel()
         if self._step_down is not None:
             self._finish_step_down(self._step_down)
         if self.relay is not None:
@@ -271,14 +275,14 @@ class StandbyRelay:
     def stats(self) -> StreamStats:
         if self.relay is not None:
             return replace(self.relay.stats(), critical=True, takeovers=self.takeovers)
-        return self._warm_stats()
+        return self._standby_stats()
 
     def _state(self) -> StreamState:
         if self._drained:
             return StreamState.STOPPED
         return StreamState.LIVE if self.feed.delivering else StreamState.CONNECTING
 
-    def _warm_stats(self) -> StreamStats:
+    def _standby_stats(self) -> StreamStats:
         """As a stream that has accepted nothing; `warm` says what it remembers."""
         state, node = self._state(), self._host.node
         ready = self.memory.covers and self._reading and not self._drained
