@@ -13,8 +13,6 @@ from relay.binance.grammar import SYMBOLLESS, WITH_SYMBOL
 from relay.binance.streams import StreamKind, StreamSpec, Venue, parse_stream
 from relay.config.subjects import check_subject
 from relay.errors import ConfigError
-from relay.model.record_batch import NO_EVENT_ID, RecordBatch, RecordKind
-from relay.publish.message_ids import fence_id, message_ids
 
 TEMPLATE = "binance.{venue}.{symbol}.{channel}"
 
@@ -28,11 +26,6 @@ def refusal(name: str, venue: str = "usdm") -> str:
         spec(name, venue)
     assert caught.value.path == ""
     return str(caught.value)
-
-
-def batch(kind: RecordKind = RecordKind.EVENT, first_id: int = NO_EVENT_ID, records: int = 1) -> RecordBatch:
-    ids = [first_id + n if first_id != NO_EVENT_ID else first_id for n in range(records)]
-    return RecordBatch(kind, offset=70, epoch=5, seq=9, recv_ns=1, event_ids=ids, payloads=[b"{}"] * records)
 
 
 @pytest.mark.parametrize(
@@ -178,23 +171,6 @@ def test_a_refusal_says_what_to_write_instead(venue: str, name: str, remedy: str
 )
 def test_a_symbol_that_cannot_be_one_is_refused(symbol: str) -> None:
     assert "is no symbol" in refusal(f"{symbol}@trade")
-
-
-def test_ids_of_events_are_the_same_from_every_socket_where_the_exchange_numbers_them() -> None:
-    trades = message_ids(b"usdm:btcusdt@trade", batch(first_id=42, records=3), 1, 3)
-    assert trades == [b"usdm:btcusdt@trade:43", b"usdm:btcusdt@trade:44"]
-    tickers = message_ids(b"usdm:btcusdt@ticker", batch(records=3), 0, 2)
-    assert tickers == [b"usdm:btcusdt@ticker:5-9", b"usdm:btcusdt@ticker:5-10"]
-    assert fence_id(spec("btcusdt@trade"), 5) == "fence:usdm:btcusdt@trade:5"
-
-
-def test_side_records_have_ids_apart_from_events_and_from_each_other() -> None:
-    ids = {name for kind in RecordKind for name in message_ids(b"usdm:btcusdt@ticker", batch(kind), 0, 1)}
-    assert ids == {
-        b"usdm:btcusdt@ticker:5-9",
-        b"usdm:btcusdt@ticker:rejected:5-70",
-        b"usdm:btcusdt@ticker:loss:5-70",
-    }
 
 
 def test_a_spec_survives_pickling_and_json() -> None:
