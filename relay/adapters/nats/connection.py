@@ -1,7 +1,8 @@
-"""NATS: one connection at a time, made anew for ever, with no reconnecting inside it.
+"""One connection to NATS at a time: when it ends, the keeper opens a new one, for as long as it takes.
 
-A connection is over as soon as anything about it is in doubt; what was unacknowledged on it is looked up and
-sent again by its owner. Nothing here knows streams or acknowledgements.
+A connection is ended as soon as anything about it is in doubt: after a wrong answer, or none in time. Its
+owner then reads from NATS what is stored and sends the rest again. Nothing here knows streams or
+acknowledgements.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relay.adapters.nats.client import Error, NoRespondersError, RawClient
-from relay.adapters.nats.login import demands_tls, read_login, shown_server, tls_context
+from relay.adapters.nats.client import NoRespondersError, RawClient
+from relay.adapters.nats.login import shown_server
+from relay.adapters.nats.open_client import CLIENT_FAILURES, CONNECT_DEADLINE_S, open_client
 from relay.adapters.nats.reply_tap import ReplyHook
 from relay.errors import BusError, ConfigError
 from relay.primitives.backoff import Backoff
@@ -29,22 +31,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CONNECT_DEADLINE_S = 3.0
 REQUEST_TIMEOUT_S = 2.0
 CLOSE_TIMEOUT_S = 1.0
-# Below `_INBOX.>`, which ordinary permissions allow, and narrow enough to be allowed alone.
+# Part of `_INBOX.>`, which ordinary permissions allow, and narrow enough to be allowed by itself.
 INBOX_PREFIX = "_INBOX.sluice"
-# A server that comes back is found within 2 s, whatever the jitter.
+# The cap bounds how long a server that is back stays unnoticed.
 RETRY_BASE_S, RETRY_CAP_S = 0.05, 2.0
-# A connection that lives for less is no sign that the trouble is over.
+# A connection that lasts for less does not reset the backoff.
 STABLE_S = 5.0
-_FAILURES = (OSError, TimeoutError, Error)
 
 
 class NatsConnection:
-    """One connection, from its birth to its end; `closed` resolves to the reason and never raises.
+    """One open connection; `closed` resolves to the reason of its end and never raises.
 
-    What is written or asked after the end is lost.
+    What is written or requested after the end is discarded.
     """
 
     def __init__(self, client: RawClient, server: str) -> None:
@@ -54,7 +54,7 @@ class NatsConnection:
         self.version = (version.major, version.minor, version.patch)
         self.inbox = client.new_inbox()
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._heard_at = time.monotonic()
+        self._answered_at = time.monotonic()
         self._client = client
         self._pings: deque[float] = deque()
 
@@ -67,7 +67,7 @@ class NatsConnection:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 await self._client.take_replies(f"{self.inbox}.*.*", on_reply)
-        except _FAILURES as error:
+        except CLIENT_FAILURES as error:
             raise BusError(f"{self.server} took no subscription: {_cause(error)}") from error
 
     def write(self, data: bytes) -> None:
@@ -83,26 +83,26 @@ class NatsConnection:
             self._client.ping(_Pong(self, then))
 
     async def flush(self) -> None:
-        """Until the server has read all that was written before. Raises BusError if that takes too long."""
-        taken = asyncio.Event()
-        self.ping(taken.set)
+        """Wait until the server has read all that was written. Raises BusError after REQUEST_TIMEOUT_S."""
+        has_read = asyncio.Event()
+        self.ping(has_read.set)
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await taken.wait()
+                await has_read.wait()
         except TimeoutError as error:
             raise BusError(f"{self.server} does not answer") from error
 
     def ponged(self) -> None:
         self._pings.popleft()
-        self._heard_at = time.monotonic()
+        self._answered_at = time.monotonic()
 
     def watch(self, now: float, silence_s: float) -> None:
-        """Call it a few times a second: ends a connection whose server does not answer a ping in time."""
+        """Call it a few times a second: ends the connection if the server does not answer a ping in time."""
         if self.closed.done():
             return
         if self._pings and now - self._pings[0] > silence_s:
             self.abort(f"no answer for {silence_s:g} s")
-        elif not self._pings and now - self._heard_at > silence_s / 4:
+        elif not self._pings and now - self._answered_at > silence_s / 4:
             self.ping()
 
     async def request(
@@ -113,37 +113,37 @@ class NatsConnection:
         *,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> bytes:
-        """Raises BusError without an answer in time, or if nobody is there to answer."""
+        """The body of the answer. Raises BusError if there is none in time, or no responder."""
         try:
             answer = await self._client.request(subject, payload, timeout=timeout_s, headers=headers)
         except NoRespondersError as error:
             raise BusError(f"nobody answers {subject} ({NO_RESPONDERS}); is JetStream enabled?") from error
-        except _FAILURES as error:
+        except CLIENT_FAILURES as error:
             raise BusError(f"no answer to {subject}: {_cause(error)}") from error
         return answer.data
 
     def abort(self, reason: str) -> None:
-        self.settle(reason)
+        self.mark_closed(reason)
         self._client.abort()
 
-    def settle(self, reason: str) -> None:
+    def mark_closed(self, reason: str) -> None:
         """The connection is over; only its first reason counts."""
         if not self.closed.done():
             self.closed.set_result(reason)
 
     async def close(self) -> None:
-        """Leave in order, but not for ever: a frozen server would never take what is unsent."""
-        self.settle("closed")
+        """Flush and close, then abort after CLOSE_TIMEOUT_S: a frozen server never accepts what is unsent."""
+        self.mark_closed("closed")
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._client.close()
-        except _FAILURES:
+        except CLIENT_FAILURES:
             self._client.abort()
 
 
 @dataclass(slots=True)
 class _Pong:
-    """In the place of a future: what waits for it need not wait for another turn of the loop."""
+    """Stands in for a future, so that `then` runs at once and not in the next iteration of the loop."""
 
     connection: NatsConnection
     then: Callable[[], None]
@@ -156,8 +156,8 @@ class _Pong:
 class ConnectionKeeper:
     """Keeps a connection to one of the servers for as long as `run` runs.
 
-    `on_open` and `on_lost` come in turns; `on_reply` gets the answers to `<inbox>.*.*`; `on_error` hears why
-    a connection could not be made and what a server complains about.
+    `on_open` and `on_lost` are called in turns; `on_reply` with each answer to `<inbox>.*.*`; `on_error` with
+    the reason why a connection could not be opened, and with each error that a server reports.
     """
 
     def __init__(
@@ -190,11 +190,11 @@ class ConnectionKeeper:
                 servers.rotate(-1)
                 await asyncio.sleep(backoff.next_s())
                 continue
-            born_at = time.monotonic()
+            opened_at = time.monotonic()
             await self._serve(connection)
-            if time.monotonic() - born_at > STABLE_S:
+            if time.monotonic() - opened_at > STABLE_S:
                 backoff.reset()
-            # What ended this connection may hold for its server: ask another one first.
+            # The server itself may be at fault, so another one comes first.
             servers.rotate(-1)
             await asyncio.sleep(backoff.next_s())
 
@@ -237,7 +237,7 @@ class _ClientEvents:
 
     async def closed(self) -> None:
         if self.connection is not None:
-            self.connection.settle(self.last or "closed by the server")
+            self.connection.mark_closed(self.last or "closed by the server")
 
 
 async def connect(
@@ -250,7 +250,8 @@ async def connect(
 ) -> NatsConnection:
     """Raises BusError within `deadline_s`; its text names the server without its password.
 
-    A cancellation waits for the outcome: nats-py would forget it, or forget the open socket, in the middle.
+    A cancellation takes effect once the attempt has ended: nats-py, cancelled before, ignores it or leaves
+    the socket open.
     """
     attempt = asyncio.ensure_future(_connect(config, server, name, on_error, deadline_s))
     try:
@@ -262,7 +263,7 @@ async def connect(
 
 
 async def connect_to_any(config: NatsConfig, name: str, on_error: Callable[[str], None]) -> NatsConnection:
-    """To the first server that can be had. Raises BusError with what the last one said."""
+    """To the first server that accepts a connection. Raises the BusError of the last one if none does."""
     failure = BusError("no NATS server is configured")
     for server in config.servers:
         try:
@@ -275,35 +276,24 @@ async def connect_to_any(config: NatsConfig, name: str, on_error: Callable[[str]
 async def _connect(
     config: NatsConfig, server: str, name: str, on_error: Callable[[str], None], deadline_s: float
 ) -> NatsConnection:
-    ear = _ClientEvents(on_error)
+    events = _ClientEvents(on_error)
     where = shown_server(server)
     try:
-        login = read_login(config)
-        tls = tls_context(config) if demands_tls(config, server) else None
+        client = await open_client(
+            config,
+            server,
+            name,
+            deadline_s=deadline_s,
+            inbox_prefix=INBOX_PREFIX,
+            on_error=events.complained,
+            on_closed=events.closed,
+        )
     except ConfigError as error:
         raise BusError(f"cannot connect to NATS at {where}: {error}") from error
-    client = RawClient(demands_tls=tls is not None, public_key=login.public_key)
-    try:
-        async with asyncio.timeout(deadline_s):
-            await client.connect(
-                servers=[server],
-                name=name,
-                allow_reconnect=False,
-                # With 0 it would try for ever; it tries twice, at once, and waiting is done by the caller.
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                tls=tls,
-                tls_handshake_first=config.tls_handshake_first,
-                inbox_prefix=INBOX_PREFIX,
-                error_cb=ear.complained,
-                closed_cb=ear.closed,
-                **login.options,
-            )
-    except _FAILURES as error:
-        client.abort()
-        raise BusError(f"cannot connect to NATS at {where}: {ear.last or _cause(error)}") from error
-    ear.connection = NatsConnection(client, where)
-    return ear.connection
+    except CLIENT_FAILURES as error:
+        raise BusError(f"cannot connect to NATS at {where}: {events.last or _cause(error)}") from error
+    events.connection = NatsConnection(client, where)
+    return events.connection
 
 
 def _cause(error: BaseException) -> str:

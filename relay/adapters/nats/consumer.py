@@ -1,7 +1,7 @@
-"""Reads what NATS holds or passes on into an Audit, without acknowledging or changing anything.
+"""Reads what NATS stores or forwards into an Audit, without acknowledging or changing anything.
 
-JetStream streams are read by ordered push consumers with flow control, so the server never waits for us, and
-across restarts of the server: every stream's sequence says where to go on.
+JetStream streams are read by ordered push consumers with flow control, so the server never waits for us.
+After a restart of the server reading continues by the stream's sequence.
 """
 
 from __future__ import annotations
@@ -14,25 +14,20 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from relay.adapters.nats.client import RawClient
-from relay.adapters.nats.login import demands_tls, read_login, tls_context
+from relay.adapters.nats.open_client import CLIENT_FAILURES, close_client, open_client
 from relay.audit.audit import Audit
 from relay.config import NatsConfig
 from relay.errors import BusError
 
 RETRY_S = 0.2
-CONNECT_DEADLINE_S = 3.0
 REQUEST_TIMEOUT_S = 2.0
-CLOSE_DEADLINE_S = 2.0
-# What nats-py raises for a connection that is gone, a server that does not answer and one that refuses.
-TROUBLES = (nats.errors.Error, OSError, asyncio.TimeoutError)
+CLIENT_NAME = "sluice-audit"
 
 Connect = Callable[[], Awaitable[Client]]
 
@@ -41,7 +36,7 @@ Connect = Callable[[], Awaitable[Client]]
 class Source:
     """One stream to read: by JetStream name, or with core NATS by `subject` alone (`jetstream` is empty).
 
-    `side` messages are beside the streams: losses and repairs.
+    `side` messages are no events: losses and repairs.
     """
 
     jetstream: str
@@ -63,11 +58,11 @@ class AuditConsumer:
         self._readers = [_Reader(connect, source, audit, from_start=from_start) for source in sources]
 
     async def __aenter__(self) -> Self:
-        """Raises BusError if NATS cannot be reached; later troubles are ridden out."""
+        """Raises BusError if NATS cannot be reached; later failures are retried."""
         try:
             for reader in self._readers:
                 await reader.start()
-        except TROUBLES as error:
+        except CLIENT_FAILURES as error:
             await self._end()
             raise BusError(f"cannot read from NATS: {error}; is it up, and may this user read?") from error
         return self
@@ -108,12 +103,12 @@ class _Reader:
         self._task = asyncio.create_task(self._follow())
 
     async def end(self) -> None:
-        # No cancelling: nats-py swallows it while it flushes, and the task would go on.
+        # Not cancelled: nats-py swallows a cancellation while it flushes, and the task would go on.
         self._ending.set()
         if self._task is not None:
             await self._task
         if self._client is not None:
-            await _close(self._client)
+            await close_client(self._client)
 
     async def caught_up(self, end: float) -> bool:
         loop = asyncio.get_running_loop()
@@ -125,16 +120,16 @@ class _Reader:
         return goal is not None and self._last_seq >= goal
 
     async def _goal(self, end: float) -> int | None:
-        """The last sequence to read; None if NATS does not tell before `end`."""
+        """The last sequence to read; None if NATS does not answer before `end`."""
         while asyncio.get_running_loop().time() < end:
-            with suppress(*TROUBLES):
+            with suppress(*CLIENT_FAILURES):
                 if self._client is not None:
                     return await self._last_stored(self._client)
             await self._pause()
         return None
 
     async def _last_stored(self, client: Client) -> int:
-        """0 if the stream does not exist, and for core NATS once all published before has been taken."""
+        """0 if the stream does not exist, and for core NATS, once all published before has been read."""
         if self._source.jetstream:
             with suppress(NotFoundError):
                 return await _last_seq(client, self._source.jetstream)
@@ -150,15 +145,15 @@ class _Reader:
             if self._client is None or not self._client.is_connected:
                 await self._renew()
             elif self._subscription is None:
-                with suppress(*TROUBLES):
+                with suppress(*CLIENT_FAILURES):
                     await self._subscribe()
             await self._pause()
 
     async def _renew(self) -> None:
         old, self._client, self._subscription = self._client, None, None
         if old is not None:
-            await _close(old)
-        with suppress(*TROUBLES):
+            await close_client(old)
+        with suppress(*CLIENT_FAILURES):
             self._client = await self._connect()
 
     async def _pause(self) -> None:
@@ -168,8 +163,8 @@ class _Reader:
     async def _subscribe(self) -> None:
         assert self._client is not None
         if not self._source.jetstream:
-            self._subscription = await self._client.subscribe(self._source.subject, cb=self._take)
-            # What is published before the server knows of the subscription never comes.
+            self._subscription = await self._client.subscribe(self._source.subject, cb=self._on_message)
+            # What is published before the server knows the subscription is not delivered.
             await self._client.flush()
             return
         with suppress(NotFoundError):
@@ -178,33 +173,33 @@ class _Reader:
                 "",
                 stream=self._source.jetstream,
                 ordered_consumer=True,
-                cb=self._take_stored,
+                cb=self._on_stored_message,
                 config=ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start),
             )
 
     async def _start_sequence(self, client: Client) -> int:
         if not self._from_start and not self._last_seq:
-            # Fixed now, so that a reconnect before the first message begins at the same place.
+            # Fixed now, so that a reconnect before the first message starts at the same sequence.
             self._last_seq = await _last_seq(client, self._source.jetstream)
         return self._last_seq + 1
 
-    async def _take(self, message: Msg) -> None:
-        self._hand_over(message, time.time_ns())
+    async def _on_message(self, message: Msg) -> None:
+        self._to_audit(message, time.time_ns())
 
-    def _hand_over(self, message: Msg, now_ns: int) -> None:
+    def _to_audit(self, message: Msg, now_ns: int) -> None:
         if self._source.side:
             self._audit.side_record_received(message.subject, message.headers, message.data)
         else:
             self._audit.event_received(message.headers, message.data, now_ns)
 
-    async def _take_stored(self, message: Msg) -> None:
+    async def _on_stored_message(self, message: Msg) -> None:
         now_ns = time.time_ns()
         seq = message.metadata.sequence.stream
-        # After a new subscription NATS may repeat itself; that is no duplicate in the stream.
+        # After a new subscription NATS may deliver messages again; these are no duplicates in the stream.
         if seq > self._last_seq:
             self._last_seq = seq
             self._progress.set()
-            self._hand_over(message, now_ns)
+            self._to_audit(message, now_ns)
 
 
 async def _last_seq(client: Client, jetstream: str) -> int:
@@ -212,52 +207,14 @@ async def _last_seq(client: Client, jetstream: str) -> int:
     return int(info.state.last_seq)
 
 
-async def _close(client: Client) -> None:
-    """Without waiting for a frozen server to take what nats-py would flush, which matters to nobody here."""
-    closing = asyncio.create_task(client.close())
-    done, _ = await asyncio.wait([closing], timeout=CLOSE_DEADLINE_S)
-    if not done:
-        closing.cancel()
-    with suppress(asyncio.CancelledError, *TROUBLES):
-        await closing
-
-
 def connector(config: NatsConfig) -> Connect:
-    """Makes clients for the first of the configured servers that takes one."""
+    """Opens clients to the first of the configured servers that accepts one."""
 
     async def connect() -> Client:
         *others, last = config.servers
         for server in others:
-            with suppress(*TROUBLES):
-                return await _client(config, server)
-        return await _client(config, last)
+            with suppress(*CLIENT_FAILURES):
+                return await open_client(config, server, CLIENT_NAME)
+        return await open_client(config, last, CLIENT_NAME)
 
     return connect
-
-
-async def _client(config: NatsConfig, server: str) -> Client:
-    login = read_login(config)
-    tls = tls_context(config) if demands_tls(config, server) else None
-    client = RawClient(demands_tls=tls is not None, public_key=login.public_key)
-    try:
-        async with asyncio.timeout(CONNECT_DEADLINE_S):
-            await client.connect(
-                servers=[server],
-                name="sluice-audit",
-                allow_reconnect=False,
-                # 0 would mean for ever.
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                tls=tls,
-                tls_handshake_first=config.tls_handshake_first,
-                error_cb=_ignore,
-                **login.options,
-            )
-    except TROUBLES:
-        client.abort()
-        raise
-    return client
-
-
-async def _ignore(_: Exception) -> None:
-    """What ends a connection is noticed by its end; nats-py would log every trouble with a traceback."""
