@@ -1,4 +1,4 @@
-"""What actors need of the place where they run, so that they can be run without Ray."""
+"""What actors need from the place where they run, as protocols, so that they can run without Ray."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What an actor takes of a cluster: CPU cores, and the label of the nodes where; None is any node.
+    """What an actor needs of a cluster: CPU cores, and the label of the nodes to run on; None is any node.
 
-    `node` is the one where it goes as long as that is there, through its restarts too.
+    `node` is the node to prefer as long as it exists, for restarts too.
     """
 
     cpus: float
@@ -63,10 +63,10 @@ class Room:
 
 
 class Cluster(Protocol):
-    """The actors of one relay, by identity, and the facts that outlive the controller.
+    """The actors of one relay, by identity, and the state that outlives the controller.
 
-    Nothing here waits for an actor, save `look`, and that no longer than its deadline. A failure of one actor
-    shows in the next `look`; ClusterError means that the cluster's head does not answer.
+    Nothing here waits for an actor except `observe`, and that no longer than its deadline. A failure of one
+    actor shows in the next observation; ClusterError means that the cluster's head does not answer.
     """
 
     def actors(self) -> frozenset[ActorId]:
@@ -100,7 +100,7 @@ class Cluster(Protocol):
     def load(self, key: str) -> bytes | None: ...
 
     def load_all(self, prefix: str) -> Mapping[str, bytes]:
-        """The facts whose names start with `prefix`, without it."""
+        """The values whose keys start with `prefix`, by key without it."""
 
     def save(self, key: str, value: bytes) -> None: ...
 

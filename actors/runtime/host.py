@@ -19,7 +19,7 @@ from actors.cluster.key_values import KeyValues
 from actors.cluster.metrics import RayMetrics
 from actors.runtime.log import LimitedHandler
 from actors.runtime.main_thread import throttle_signal_polling
-from relay.control.store import assignment_name
+from relay.control.store import assignment_key
 from relay.errors import ClusterError
 from relay.model.assignment import Assignment, decode_assignment
 from relay.observability.metrics import Metrics
@@ -69,7 +69,7 @@ class ActorHost:
         return RayMetrics()
 
     def assignment(self, stream: str) -> Assignment | None:
-        encoded = self._facts.load(assignment_name(stream))
+        encoded = self._facts.load(assignment_key(stream))
         return decode_assignment(encoded) if encoded else None
 
     def set_title(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What the controller remembers from look to look, and what it makes of both: pure."""
+"""What the controller knows about its actors: the last observation of each, and since when it holds. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import PublisherEndpoint
 from relay.model.stats import LegState, PublisherStats, StreamState, StreamStats
 from relay.ports import Observation
+from relay.primitives.condition import held_since
 
 RETRY_S = 1.0
 RETRY_MAX_S = 30.0
 # Starting takes a second or two on a warm node, and tens of them when the node has to be made first.
 SLOW_START_S = 15.0
-# For so long a publisher may be without NATS while another one has it; streams leave it after 2 s themselves.
+# A publisher may be without NATS for so long while another one is connected; streams fail over after 2 s
+# anyway.
 DISCONNECTED_LIMIT_S = 3.0
-# A publisher whose own way to NATS is bad: its messages wait so long, and so many times longer than those of
-# the others, for so many seconds. Its streams go elsewhere, and come back for a trial after a while.
+# A publisher has a slow connection to NATS when its oldest message waits longer than SLOW_WAIT_MS and
+# SLOW_FACTOR times as long as the median of the other publishers, for SLOW_LIMIT_S. It gets no streams for
+# SLOW_FOR_S; then it may have some again.
 SLOW_WAIT_MS, SLOW_FACTOR = 500.0, 10.0
 SLOW_LIMIT_S = 3.0
 SLOW_FOR_S = 60.0
-# Events that are not acknowledged for so long are worth a word to people.
+# Events that have not been acknowledged for so long are shown as a problem.
 BEHIND_LIMIT_S = 3.0
-
 
 _ENDING = (StreamState.DRAINING, StreamState.STOPPED)
 
@@ -40,19 +42,19 @@ class _ActorRecord:
     silence: Silence | None = Silence.STARTING
     starting_since: float | None = None
     mute_since: float | None = None
-    # The part of that time for which there is an excuse.
+    # The part of that time that the replacement grace covers.
     grace_used_s: float = 0.0
     retired_at: float | None = None
     disconnected_since: float | None = None
     slow_s: float = 0.0
     slow_until: float | None = None
-    # Of a stream that answers: what it was in the last look.
+    # Of a stream that answers: what the last observation came to.
     last_observed: ObservedStream | None = None
 
 
 @dataclass(slots=True)
 class ClusterView:
-    """The actors as they were at the last look. `looked` must be called before anything is asked."""
+    """The actors as of the last observation. `update` must be called before anything else."""
 
     _now: float = 0.0
     _actors: dict[ActorId, _ActorRecord] = field(default_factory=dict)
@@ -62,60 +64,61 @@ class ClusterView:
 
     def update(self, observations: Mapping[ActorId, Observation], now: float) -> None:
         elapsed_s, self._now = now - self._now, now
-        grounds = replacement_grace(observations)
+        grace = replacement_grace(observations)
         self._actors = {
-            actor: self._record(actor, look)
-            for actor, look in observations.items()
-            if look is not Silence.GONE
+            actor: self._record(actor, observation)
+            for actor, observation in observations.items()
+            if observation is not Silence.GONE
         }
-        for actor, memory in self._actors.items():
-            if memory.mute_since is not None:
-                _use_grace(memory, grounds, actor, elapsed_s)
+        for actor, record in self._actors.items():
+            if record.mute_since is not None:
+                _use_grace(record, grace, actor, elapsed_s)
         self._compare_speeds(min(elapsed_s, RETRY_S))
         self._uncovered.update(self.streams(), now)
 
     def _compare_speeds(self, elapsed_s: float) -> None:
-        """A publisher that is slow where others are not has a bad way to NATS; all together mean NATS."""
+        """If one publisher is slow, its connection to NATS is; if all are, NATS is, and no streams are
+        moved."""
         waits = {stats.publisher: stats.waiting_ms for stats in self.publishers() if stats.connected}
         all_slow = _slow_publishers(waits)
-        for memory in self._actors.values():
-            if isinstance(memory.stats, PublisherStats):
-                slow = memory.stats.publisher in all_slow
-                # A connection that is made anew waits for nothing, and is slow a moment later.
-                memory.slow_s = max(0.0, memory.slow_s + (elapsed_s if slow else -elapsed_s / 2))
-                if memory.slow_s >= SLOW_LIMIT_S:
-                    memory.slow_s, memory.slow_until = 0.0, self._now + SLOW_FOR_S
+        for record in self._actors.values():
+            if isinstance(record.stats, PublisherStats):
+                slow = record.stats.publisher in all_slow
+                # Half as fast down as up: a publisher that reconnects has no waiting message at first, and is
+                # slow again a moment later.
+                record.slow_s = max(0.0, record.slow_s + (elapsed_s if slow else -elapsed_s / 2))
+                if record.slow_s >= SLOW_LIMIT_S:
+                    record.slow_s, record.slow_until = 0.0, self._now + SLOW_FOR_S
 
-    def _record(self, actor: ActorId, look: Observation) -> _ActorRecord:
-        memory = self._actors.get(actor)
-        if memory is None:
-            memory = _ActorRecord()
-        if memory.silence is None and isinstance(look, StreamStats):
-            # Nearly every look is this one: it goes on as it was.
-            memory.stats = look
-            return memory
-        if isinstance(look, Silence):
-            memory.silence = look
+    def _record(self, actor: ActorId, observation: Observation) -> _ActorRecord:
+        record = self._actors.get(actor)
+        if record is None:
+            record = _ActorRecord()
+        if record.silence is None and isinstance(observation, StreamStats):
+            # The usual case, handled early because it is by far the most frequent: the stream still answers.
+            record.stats = observation
+            return record
+        if isinstance(observation, Silence):
+            record.silence = observation
         else:
-            memory.silence, memory.stats = None, look
+            record.silence, record.stats = None, observation
             self._attempts.pop(actor, None)
             self._not_before.pop(actor, None)
-        memory.starting_since = self._since(memory.starting_since, look is Silence.STARTING)
-        memory.mute_since = self._since(memory.mute_since, look is Silence.MUTE)
-        if memory.mute_since is None:
-            memory.grace_used_s = 0.0
-        if isinstance(look, PublisherStats):
-            memory.retired_at = self._since(memory.retired_at, look.draining or memory.retired_at is not None)
-            memory.disconnected_since = self._since(memory.disconnected_since, not look.connected)
-        return memory
-
-    def _since(self, before: float | None, holds: bool) -> float | None:
-        if not holds:
-            return None
-        return self._now if before is None else before
+        record.starting_since = held_since(record.starting_since, observation is Silence.STARTING, self._now)
+        record.mute_since = held_since(record.mute_since, observation is Silence.MUTE, self._now)
+        if record.mute_since is None:
+            record.grace_used_s = 0.0
+        if isinstance(observation, PublisherStats):
+            record.retired_at = held_since(
+                record.retired_at, observation.draining or record.retired_at is not None, self._now
+            )
+            record.disconnected_since = held_since(
+                record.disconnected_since, not observation.connected, self._now
+            )
+        return record
 
     def on_created(self, actor: ActorId) -> None:
-        """Twice as long between two attempts each time, until the actor answers."""
+        """Doubles the time until the next attempt, up to RETRY_MAX_S, until the actor answers."""
         attempts = self._attempts.get(actor, 0)
         self._attempts[actor] = attempts + 1
         self._not_before[actor] = self._now + min(RETRY_MAX_S, RETRY_S * 2**attempts)
@@ -133,46 +136,47 @@ class ClusterView:
         drains: Mapping[ActorId, bool],
         demand_per_s: Mapping[str, float],
     ) -> Observed:
-        """`drains` says of each drain that was begun whether it is over."""
+        """`drains` has an entry for each drain that was begun: whether it is over."""
         streams: dict[str, ObservedStream] = {}
         twins: dict[str, ObservedStream] = {}
         publishers = {}
-        for actor, memory in self._actors.items():
+        for actor, record in self._actors.items():
             revision, drained = revisions.get(actor, ""), drains.get(actor)
             if actor.role is Role.STREAM:
-                streams[actor.key] = self._stream(memory, revision, drained)
+                streams[actor.key] = self._stream(record, revision, drained)
             elif actor.role is Role.TWIN:
-                twins[actor.key] = self._stream(memory, revision, drained)
+                twins[actor.key] = self._stream(record, revision, drained)
             else:
                 demand = demand_per_s.get(actor.key, 0.0)
-                publishers[actor.key] = self._publisher(memory, revision, drained, demand)
+                publishers[actor.key] = self._publisher(record, revision, drained, demand)
         not_before = dict(self._not_before)
         return Observed(streams=streams, publishers=publishers, not_before=not_before, twins=twins)
 
-    def _stream(self, memory: _ActorRecord, revision: str, drained: bool | None) -> ObservedStream:
-        stats = memory.stats if isinstance(memory.stats, StreamStats) else None
-        seen = memory.last_observed
-        # Of what matters here nothing has changed in nearly every look.
+    def _stream(self, record: _ActorRecord, revision: str, drained: bool | None) -> ObservedStream:
+        stats = record.stats if isinstance(record.stats, StreamStats) else None
+        seen = record.last_observed
+        # Nearly always nothing that matters here has changed, and the object of the last observation is
+        # reused.
         if (
             seen is not None
             and stats is not None
-            and memory.silence is None
+            and record.silence is None
             and stats.state not in _ENDING
             and (seen.publisher, seen.assignment_version, seen.revision, seen.drained, seen.is_standby)
             == (stats.publisher, stats.assignment_version, revision, drained, stats.leg is LegState.WARM)
         ):
             return seen
-        found = self._observe_stream(memory, stats, revision, drained)
-        memory.last_observed = None if memory.silence is not None or found.stopped else found
+        found = self._observe_stream(record, stats, revision, drained)
+        record.last_observed = None if record.silence is not None or found.stopped else found
         return found
 
     def _observe_stream(
-        self, memory: _ActorRecord, stats: StreamStats | None, revision: str, drained: bool | None
+        self, record: _ActorRecord, stats: StreamStats | None, revision: str, drained: bool | None
     ) -> ObservedStream:
         return ObservedStream(
             revision=revision,
-            silence=memory.silence,
-            mute_s=self._mute_s(memory),
+            silence=record.silence,
+            mute_s=self._mute_s(record),
             drained=drained,
             stopped=stats is not None and stats.state in _ENDING,
             publisher=stats.publisher if stats else None,
@@ -181,89 +185,91 @@ class ClusterView:
         )
 
     def _publisher(
-        self, memory: _ActorRecord, revision: str, drained: bool | None, demand_per_s: float
+        self, record: _ActorRecord, revision: str, drained: bool | None, demand_per_s: float
     ) -> ObservedPublisher:
         return ObservedPublisher(
             revision=revision,
-            silence=memory.silence,
-            mute_s=self._mute_s(memory),
+            silence=record.silence,
+            mute_s=self._mute_s(record),
             drained=drained,
-            retired_s=None if memory.retired_at is None else self._seconds(memory.retired_at),
-            starting_s=self._seconds(memory.starting_since),
+            retired_s=None if record.retired_at is None else self._seconds(record.retired_at),
+            starting_s=self._seconds(record.starting_since),
             demand_per_s=demand_per_s,
         )
 
     def _seconds(self, since: float | None) -> float:
         return 0.0 if since is None else self._now - since
 
-    def _mute_s(self, memory: _ActorRecord) -> float:
-        return max(0.0, self._seconds(memory.mute_since) - memory.grace_used_s)
+    def _mute_s(self, record: _ActorRecord) -> float:
+        return max(0.0, self._seconds(record.mute_since) - record.grace_used_s)
 
     def endpoints(self) -> dict[str, PublisherEndpoint]:
-        """Of the publishers that may get streams: not those that start, leave, or alone are without NATS."""
+        """The publishers that may get streams: not those that start, leave, or are the only ones without
+        NATS."""
         serving = {
-            memory.stats.publisher: memory
-            for memory in self._actors.values()
-            if isinstance(memory.stats, PublisherStats)
-            and memory.silence is not Silence.STARTING
-            and self._seconds(memory.mute_since) < MUTE_LIMIT_S
-            and memory.retired_at is None
+            record.stats.publisher: record
+            for record in self._actors.values()
+            if isinstance(record.stats, PublisherStats)
+            and record.silence is not Silence.STARTING
+            and self._seconds(record.mute_since) < MUTE_LIMIT_S
+            and record.retired_at is None
         }
-        able = {name: memory for name, memory in serving.items() if not self._cut_off(memory)}
-        swift = {name: memory for name, memory in able.items() if not self._is_spared(memory)}
-        return {name: _endpoint(memory) for name, memory in (swift or able or serving).items()}
+        connected = {name: record for name, record in serving.items() if not self._is_disconnected(record)}
+        fast = {name: record for name, record in connected.items() if not self._is_avoided(record)}
+        return {name: _endpoint(record) for name, record in (fast or connected or serving).items()}
 
-    def _is_spared(self, memory: _ActorRecord) -> bool:
-        return memory.slow_until is not None and self._now < memory.slow_until
+    def _is_avoided(self, record: _ActorRecord) -> bool:
+        return record.slow_until is not None and self._now < record.slow_until
 
-    def _cut_off(self, memory: _ActorRecord) -> bool:
-        return self._seconds(memory.disconnected_since) >= DISCONNECTED_LIMIT_S
+    def _is_disconnected(self, record: _ActorRecord) -> bool:
+        return self._seconds(record.disconnected_since) >= DISCONNECTED_LIMIT_S
 
     def streams(self) -> list[StreamStats]:
-        """The last answer of each, also of those that are silent now; of two legs, that of the hot one."""
-        legs = {
-            actor: memory.stats
-            for actor, memory in self._actors.items()
-            if isinstance(memory.stats, StreamStats)
+        """The last stats of each, also of those that are silent now; of two instances, those of the active
+        one."""
+        instances = {
+            actor: record.stats
+            for actor, record in self._actors.items()
+            if isinstance(record.stats, StreamStats)
         }
-        if not any(actor.role is Role.TWIN for actor in legs):
-            return list(legs.values())
-        silent = {actor for actor in legs if self._actors[actor].silence is not None}
-        return merged(legs, silent)
+        if not any(actor.role is Role.TWIN for actor in instances):
+            return list(instances.values())
+        silent = {actor for actor in instances if self._actors[actor].silence is not None}
+        return merged(instances, silent)
 
     def nodes_of_instances(self, key: str) -> dict[Role, str]:
-        """Where the legs of a critical stream were when they last answered."""
-        memories = {role: self._actors.get(ActorId(role, key)) for role in (Role.STREAM, Role.TWIN)}
+        """The nodes where the instances of a critical stream were when they last answered."""
+        records = {role: self._actors.get(ActorId(role, key)) for role in (Role.STREAM, Role.TWIN)}
         return {
-            role: memory.stats.node
-            for role, memory in memories.items()
-            if memory is not None and isinstance(memory.stats, StreamStats)
+            role: record.stats.node
+            for role, record in records.items()
+            if record is not None and isinstance(record.stats, StreamStats)
         }
 
     def unreachable(self) -> tuple[str, ...]:
-        """Streams and publishers; of a critical stream, both legs or one."""
+        """Streams and publishers that do not answer; of a critical stream, both instances or one."""
         found = []
         for actor in self.silences():
             other = other_instance(actor)
-            other_memory = self._actors.get(other) if other else None
-            served = other_memory is not None and other_memory.silence is None
-            found.append(f"a leg of {actor.key}" if served else actor.key)
+            other_record = self._actors.get(other) if other else None
+            has_other = other_record is not None and other_record.silence is None
+            found.append(f"a leg of {actor.key}" if has_other else actor.key)
         return tuple(dict.fromkeys(found))
 
     def publishers(self) -> list[PublisherStats]:
-        return [memory.stats for memory in self._actors.values() if isinstance(memory.stats, PublisherStats)]
+        return [record.stats for record in self._actors.values() if isinstance(record.stats, PublisherStats)]
 
     def silences(self) -> dict[ActorId, Silence]:
-        return {actor: memory.silence for actor, memory in self._actors.items() if memory.silence is not None}
+        return {actor: record.silence for actor, record in self._actors.items() if record.silence is not None}
 
     def problems(self) -> list[str]:
-        """What keeps actors from starting and events from NATS, as sentences."""
+        """What keeps actors from starting or events from reaching NATS, as sentences."""
         found = [stats.problem for stats in self.streams() if stats.problem]
         found += self._uncovered.problems(self._now)
         found += self._publisher_problems()
         found += self._stream_problems()
-        for actor, memory in self._actors.items():
-            waited_s = self._seconds(memory.starting_since)
+        for actor, record in self._actors.items():
+            waited_s = self._seconds(record.starting_since)
             if waited_s >= SLOW_START_S:
                 found.append(f"{actor} has not started for {waited_s:.0f} s; is there a CPU left for it?")
         for actor, attempts in self._attempts.items():
@@ -273,16 +279,16 @@ class ClusterView:
 
     def _publisher_problems(self) -> list[str]:
         found = []
-        for memory in self._actors.values():
-            stats = memory.stats
-            if not isinstance(stats, PublisherStats) or memory.retired_at is not None:
+        for record in self._actors.values():
+            stats = record.stats
+            if not isinstance(stats, PublisherStats) or record.retired_at is not None:
                 continue
-            if self._cut_off(memory):
-                away_s = self._seconds(memory.disconnected_since)
+            if self._is_disconnected(record):
+                gone_s = self._seconds(record.disconnected_since)
                 found.append(
-                    f"publisher {stats.publisher} is without NATS for {away_s:.0f} s: {stats.last_error}"
+                    f"publisher {stats.publisher} is without NATS for {gone_s:.0f} s: {stats.last_error}"
                 )
-            elif self._is_spared(memory):
+            elif self._is_avoided(record):
                 found.append(f"publisher {stats.publisher} has a slow way to NATS; its streams use others")
         return found
 
@@ -292,33 +298,33 @@ class ClusterView:
         for stats in self.streams():
             if stats.backlog_age_s >= BEHIND_LIMIT_S:
                 error = errors.get(stats.publisher or "", "")
-                said = f"; the last error of {stats.publisher} was: {error}" if error else ""
-                found.append(f"{stats.key} is {stats.backlog_age_s:.0f} s behind{said}")
+                last = f"; the last error of {stats.publisher} was: {error}" if error else ""
+                found.append(f"{stats.key} is {stats.backlog_age_s:.0f} s behind{last}")
         return found
 
 
-def _use_grace(memory: _ActorRecord, grounds: ReplacementGrace, actor: ActorId, elapsed_s: float) -> None:
-    epoch = memory.stats.epoch if isinstance(memory.stats, StreamStats) else None
-    if memory.grace_used_s < grounds.limit_s(actor, epoch):
-        memory.grace_used_s += elapsed_s
+def _use_grace(record: _ActorRecord, grace: ReplacementGrace, actor: ActorId, elapsed_s: float) -> None:
+    epoch = record.stats.epoch if isinstance(record.stats, StreamStats) else None
+    if record.grace_used_s < grace.limit_s(actor, epoch):
+        record.grace_used_s += elapsed_s
 
 
 def _slow_publishers(waits_ms: Mapping[str, float]) -> set[str]:
-    """Those that wait much longer than the median of all others."""
+    """Those whose oldest message waits much longer than the median of the others."""
     ordered = sorted(waits_ms.values())
     long = {name: ms for name, ms in waits_ms.items() if ms > SLOW_WAIT_MS and len(ordered) > 1}
     return {name for name, ms in long.items() if ms > SLOW_FACTOR * _median_without(ordered, ms)}
 
 
 def _median_without(ordered: list[float], value: float) -> float:
-    """Of what is left of `ordered` without one `value`."""
-    place, count = bisect_left(ordered, value), len(ordered) - 1
-    low, high = (ordered[at + (at >= place)] for at in ((count - 1) // 2, count // 2))
+    """The median of `ordered` without one occurrence of `value`, which is in it."""
+    index, count = bisect_left(ordered, value), len(ordered) - 1
+    low, high = (ordered[at + (at >= index)] for at in ((count - 1) // 2, count // 2))
     return (low + high) / 2
 
 
-def _endpoint(memory: _ActorRecord) -> PublisherEndpoint:
-    stats = memory.stats
+def _endpoint(record: _ActorRecord) -> PublisherEndpoint:
+    stats = record.stats
     assert isinstance(stats, PublisherStats)
     return PublisherEndpoint(
         publisher=stats.publisher,

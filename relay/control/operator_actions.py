@@ -1,4 +1,4 @@
-"""What people may change on a running relay, checked and put into words: pure."""
+"""What operators may change on a running relay: checked, and described for the list of changes. Pure."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from relay.primitives.text import clip
 
 MAX_WHO_CHARS = 80
 MAX_WHAT_CHARS = 300
-# Of the differences of a configuration; the rest is in the log.
-_SHOWN_AT_MOST = 4
+# Of the differences between two configurations; the log has all of them.
+MAX_DIFFERENCES = 4
 
 
 def display_name(who: str) -> str:
-    """A name as it may be shown and kept: one printable line, never empty."""
+    """A name fit to be shown and stored: one printable line, never empty."""
     return clip(who, MAX_WHO_CHARS).strip() or "somebody"
 
 
 def with_change(changes: Sequence[Change], who: str, what: str, at_ns: int) -> tuple[Change, ...]:
-    """The changes with one more at their end, as many as are kept."""
+    """With one more at the end, limited to CHANGES_KEPT."""
     change = Change(at_ns=at_ns, who=display_name(who), what=clip(what, MAX_WHAT_CHARS))
     return (*changes, change)[-CHANGES_KEPT:]
 
 
 def apply_summary(differences: Sequence[str]) -> str:
-    """The change that a configuration with these differences is."""
-    more = len(differences) - _SHOWN_AT_MOST
+    """One sentence for the list of changes."""
+    more = len(differences) - MAX_DIFFERENCES
     rest = f"; and {more} more" if more > 0 else ""
-    return f"configuration applied: {'; '.join(differences[:_SHOWN_AT_MOST])}{rest}"
+    return f"configuration applied: {'; '.join(differences[:MAX_DIFFERENCES])}{rest}"
 
 
 def resolve_stream(text: str, keys: Collection[str]) -> str:
-    """The one of `keys` that is meant, with or without its venue. Raises UsageError."""
+    """The one of `keys` that `text` names, with or without its venue. Raises UsageError."""
     found = [key for key in keys if text in (key, key.partition(":")[2])]
     if len(found) == 1:
         return found[0]
@@ -50,10 +50,10 @@ def publisher_name(text: str, names: Collection[str]) -> str:
 
 
 def still_stopped(
-    stopped: Mapping[str, StoppedStream], untouched: Collection[str]
+    stopped: Mapping[str, StoppedStream], unchanged: Collection[str]
 ) -> dict[str, StoppedStream]:
-    """After another configuration: a stream that it names otherwise, or not at all, is as the file says."""
-    return {key: one for key, one in stopped.items() if key in untouched}
+    """After a new configuration, only streams whose settings did not change stay stopped."""
+    return {key: one for key, one in stopped.items() if key in unchanged}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,10 +1,11 @@
 """What to do next so that the observed actors become the desired ones: pure, and safe to repeat.
 
-Nothing waits in here: what takes time (a start, a drain) shows in the next observation. A stream whose
-settings changed is drained, removed, missed and created; a mute actor is removed, missed and created.
+Nothing waits here: what takes time (a start, a drain) shows in the next observation. A stream whose settings
+changed is drained, removed, then found missing and created; a mute actor is removed, found missing and
+created.
 
-A critical stream has two legs, its actor and a twin. Of two that leave, the warm one goes first, or it would
-take over from the other.
+A critical stream has two instances, its actor and a twin. When both are to go, the standby goes first,
+because it would become active once the active one has gone.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from itertools import count
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment
 
-# Three looks of a second. A stopped process holds a stream up, a replacement costs it a reconnect.
+# Three observations, one a second. A frozen process delays its stream; replacing it costs the stream a
+# reconnect.
 MUTE_LIMIT_S = 3.0
-# A stream that does not leave a retired publisher by itself is cut off after this long.
+# Streams move away from a retired publisher by themselves; after this long it is drained all the same.
 RETIRE_GRACE_S = 10.0
-# One that has not started for so long waits for room, and those that it is to replace may take up that room.
+# A publisher that has not started for so long waits for room in the cluster, which may be taken up by the
+# publishers that it is to replace: these are retired then.
 UNSCHEDULABLE_AFTER_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedStream:
-    """A leg of a stream. `drained` is None when no drain was begun, else whether it is over. `stopped` ones
-    never go on."""
+    """An instance of a stream. `drained` is None when no drain was begun, else whether it is over. A
+    `stopped` instance never continues."""
 
     revision: str
     silence: Silence | None = None
@@ -54,7 +57,7 @@ class ObservedPublisher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Actors that are dead for good are missing here. `not_before` holds back what failed lately."""
+    """Actors that are dead for good are missing here. `not_before` delays what failed lately."""
 
     streams: Mapping[str, ObservedStream]
     publishers: Mapping[str, ObservedPublisher]
@@ -62,10 +65,11 @@ class Observed:
     twins: Mapping[str, ObservedStream] = field(default_factory=dict)
 
     def instances(self) -> Iterator[tuple[Role, str, ObservedStream]]:
-        """Of every stream: its actor, and its twin if there is one."""
+        """The role, key and observation of every instance: of each stream its actor, and its twin if it has
+        one."""
         for role, found in ((Role.STREAM, self.streams), (Role.TWIN, self.twins)):
-            for key, leg in found.items():
-                yield role, key, leg
+            for key, instance in found.items():
+                yield role, key, instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Give the publisher no streams any more, and let those that it has go elsewhere."""
+    """Assign no streams to the publisher any more, and move those that it has."""
 
     publisher: str
 
@@ -111,8 +115,9 @@ Instruction = Create | Assign | Retire | Drain | Remove
 
 
 def reconcile(desired: Desired, observed: Observed, now: float) -> list[Instruction]:
-    """Empty when the observed is the desired, or when there is nothing to do but wait."""
-    # Publishers first: actors start one after the other, and streams alone only gather a backlog.
+    """Empty when the observed state is the desired one, or when there is nothing to do but wait."""
+    # Publishers first: actors start one after the other, and streams without publishers only build up a
+    # backlog.
     creations = [*_missing_publishers(desired, observed), *_missing_streams(desired, observed)]
     due = [one for one in creations if now >= observed.not_before.get(one.actor, now)]
     return [
@@ -130,8 +135,8 @@ def unsettled(desired: Desired, observed: Observed) -> tuple[ActorId, ...]:
     ]
     streams = [
         ActorId(role, key)
-        for role, key, leg in observed.instances()
-        if not _is_desired(role, key, leg, desired) or leg.silence is not None or leg.stopped
+        for role, key, instance in observed.instances()
+        if not _is_desired(role, key, instance, desired) or instance.silence is not None or instance.stopped
     ]
     leaving = {one.publisher for one in _retirements(desired, observed)}
     staying = set(_staying(desired, observed)) - leaving
@@ -151,16 +156,16 @@ def _missing_streams(desired: Desired, observed: Observed) -> Iterator[Create]:
             yield Create(ActorId(Role.TWIN, key))
 
 
-def _is_desired(role: Role, key: str, leg: ObservedStream, desired: Desired) -> bool:
-    return desired.streams.get(key) == leg.revision and (role is Role.STREAM or key in desired.critical)
+def _is_desired(role: Role, key: str, instance: ObservedStream, desired: Desired) -> bool:
+    return desired.streams.get(key) == instance.revision and (role is Role.STREAM or key in desired.critical)
 
 
 def _stream_steps(desired: Desired, observed: Observed) -> Iterator[Instruction]:
-    for role, key, leg in observed.instances():
-        if _is_desired(role, key, leg, desired):
-            one = _keep(role, key, leg, desired)
-        elif leg.is_standby or not _standby_leaves_first(role, key, desired, observed):
-            one = _leave(ActorId(role, key), leg)
+    for role, key, instance in observed.instances():
+        if _is_desired(role, key, instance, desired):
+            one = _keep(role, key, instance, desired)
+        elif instance.is_standby or not _standby_leaves_first(role, key, desired, observed):
+            one = _leave(ActorId(role, key), instance)
         else:
             one = None
         if one is not None:
@@ -168,23 +173,27 @@ def _stream_steps(desired: Desired, observed: Observed) -> Iterator[Instruction]
 
 
 def _standby_leaves_first(role: Role, key: str, desired: Desired, observed: Observed) -> bool:
-    """Beside this leg, which waits until that is gone."""
+    """Whether the other instance is a standby that has to go; this one waits until it is gone."""
     other_role = Role.STREAM if role is Role.TWIN else Role.TWIN
     other = (observed.twins if role is Role.STREAM else observed.streams).get(key)
     return other is not None and other.is_standby and not _is_desired(other_role, key, other, desired)
 
 
-def _keep(role: Role, key: str, leg: ObservedStream, desired: Desired) -> Instruction | None:
-    if leg.mute_s >= MUTE_LIMIT_S or (leg.stopped and leg.drained is not False):
+def _keep(role: Role, key: str, instance: ObservedStream, desired: Desired) -> Instruction | None:
+    if instance.mute_s >= MUTE_LIMIT_S or (instance.stopped and instance.drained is not False):
         return Remove(ActorId(role, key))
     assignment = desired.assignments.get(key)
-    if assignment is None or leg.silence is not None or leg.assignment_version == assignment.version:
+    if (
+        assignment is None
+        or instance.silence is not None
+        or instance.assignment_version == assignment.version
+    ):
         return None
     return Assign(ActorId(role, key), assignment)
 
 
 def _leave(actor: ActorId, found: ObservedStream | ObservedPublisher) -> Instruction | None:
-    """Drain what can drain, remove the rest."""
+    """Drain what can be drained, remove the rest."""
     if found.drained or found.silence is Silence.STARTING or found.mute_s >= MUTE_LIMIT_S:
         return Remove(actor)
     return Drain(actor) if found.drained is None else None
@@ -222,13 +231,18 @@ def _retirements(desired: Desired, observed: Observed) -> Iterator[Retire]:
 
 
 def _use(name: str, publisher: ObservedPublisher) -> tuple[bool, float, int, str]:
-    """The smallest goes first: one that does not serve yet, then the least used, then the newest name."""
+    """The smallest is retired first: one that does not serve yet, then the least used, then the highest
+    number."""
     number = int(name[1:]) if name[1:].isdigit() else 0
     return publisher.silence is None, publisher.demand_per_s, -number, name
 
 
 def _departures(desired: Desired, observed: Observed) -> Iterator[Instruction]:
-    used = {leg.publisher for legs in (observed.streams, observed.twins) for leg in legs.values()}
+    used = {
+        instance.publisher
+        for instances in (observed.streams, observed.twins)
+        for instance in instances.values()
+    }
     used |= {assignment.publisher for assignment in desired.assignments.values()}
     for name, publisher in observed.publishers.items():
         actor = ActorId(Role.PUBLISHER, name)

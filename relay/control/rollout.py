@@ -1,4 +1,4 @@
-"""What applying a configuration has come to so far: one look held against the look before it. Pure."""
+"""How far the rollout of a configuration is, from the status before it and the status now. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from relay.model.stats import RelayStatus, StreamStats
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """`waiting` says what is not done yet, in a few words each; empty when the change is complete."""
+    """`waiting` names what is not done yet, in a few words each; empty when the rollout is complete.
+    `restarted` are the keys of the streams that were started or started again."""
 
     before: RelayStatus
     now: RelayStatus

@@ -1,4 +1,4 @@
-"""What must outlive the controller, under fixed names in the cluster's key-value store."""
+"""The state that must outlive the controller, under fixed keys in the cluster's key-value store."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from relay.model.stats import Change, StoppedStream
 
 CONFIG, SCALE, STOPPED, CHANGES = "config", "scale", "stopped", "changes"
 PAGE_KEY = "page-key"
-# Of the older ones the controller's log tells.
+# Older changes are in the controller's log.
 CHANGES_KEPT = 50
 ASSIGNMENT, REVISION = "assignment/", "revision/"
 
 
 class KeyValueStore(Protocol):
-    """The part of relay.ports.Cluster that keeps facts."""
+    """The part of relay.ports.Cluster that stores state."""
 
     def load(self, key: str) -> bytes | None: ...
 
@@ -43,13 +43,13 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The configuration that the relay is brought to. `version` counts its changes, from 1."""
+    """The configuration in force. `version` counts its changes, from 1."""
 
     version: int
     config: Config
 
 
-def assignment_name(stream: str) -> str:
+def assignment_key(stream: str) -> str:
     return f"{ASSIGNMENT}{stream}"
 
 
@@ -95,7 +95,7 @@ class ControlStore:
         self._store.save(CHANGES, json.dumps(kept).encode())
 
     def page_token_file(self) -> Path | None:
-        """The one that was made for this relay; a configuration that names another counts over it."""
+        """The one that was made for this relay; `page.token_file` in the configuration overrides it."""
         encoded = self._store.load(PAGE_KEY)
         return Path(encoded.decode()) if encoded else None
 
@@ -104,10 +104,10 @@ class ControlStore:
         return {stream: decode_assignment(encoded) for stream, encoded in found.items()}
 
     def save_assignment(self, stream: str, assignment: Assignment) -> None:
-        self._store.save(assignment_name(stream), encode_assignment(assignment))
+        self._store.save(assignment_key(stream), encode_assignment(assignment))
 
     def forget_assignment(self, stream: str) -> None:
-        self._store.forget(assignment_name(stream))
+        self._store.forget(assignment_key(stream))
 
     def revisions(self) -> dict[ActorId, str]:
         found = {}

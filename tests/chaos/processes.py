@@ -30,7 +30,7 @@ from actors.publisher.actor import PublisherActor, PublisherSettings
 from actors.standby.actor import StandbyActor
 from actors.stream.actor import StreamActor
 from relay.config import NatsConfig, StreamSettings
-from relay.control.store import assignment_name
+from relay.control.store import assignment_key
 from relay.model.actors import ActorId, Role, Silence
 from relay.model.assignment import Assignment, decode_assignment
 from relay.observability.metrics import NoMetrics
@@ -118,7 +118,7 @@ class ProcessHost:
         return NoMetrics()
 
     def assignment(self, stream: str) -> Assignment | None:
-        encoded = FileFacts(self._facts).load(assignment_name(stream))
+        encoded = FileFacts(self._facts).load(assignment_key(stream))
         return decode_assignment(encoded) if encoded else None
 
     def set_title(self, text: str) -> None:
