@@ -26,6 +26,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from relay.audit.message import open_envelope
 from relay.binance.streams import StreamSpec
+from relay.errors import FencedError, SteppedDown
 from relay.journal.segments import Found, current_segments, scan, segment_named
 from relay.model.record_batch import RecordKind, head
 from simulator.payloads import event_id
@@ -33,7 +34,7 @@ from simulator.payloads import event_id
 # The wall clock's word on a loss of a stream without ids, against the exchange's: frames in the kernel.
 LEDGER_SLACK_NS = 1_500_000_000
 # A zombie that learns of its successor ends itself, and says so; so does a leg that leaves to the other one.
-MEANT = re.compile("FencedError|SteppedAsideError")
+MEANT = re.compile(f"{FencedError.__name__}|{SteppedDown.__name__}")
 _ENTRY = re.compile(r"(?m)^(?=\d{4}-\d\d-\d\d )")
 TROUBLE = re.compile(r"Traceback \(most recent|\bCRITICAL\b|exception was never retrieved|was never awaited")
 READ_TIMEOUT_S = 10.0
