@@ -268,7 +268,7 @@ COMMANDS = {
     "losses": Command(
         "cli.losses.run", _losses, "the loss ledger: what was missed, and what of it was healed",
         "Reads the ledger back from JetStream, as far back as nats.stream.max_age and max_bytes keep it."
-        " Exits with 0 whatever stands in it. Core delivery keeps none: it says what to do instead.",
+        " Exits with 0 whatever the ledger holds. Core delivery keeps none: it says what to do instead.",
     ),
     "exchange": Command(
         "simulator.command.run", simulator_arguments.add_arguments,

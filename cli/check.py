@@ -1,4 +1,4 @@
-"""`check`: is the configuration right, and with `--live`, does data come on every stream?
+"""`check`: validates the configuration, and with `--live` waits for data on every stream.
 
 The streams are read with the relay's own connection, so that a check proves what the relay will use.
 """
@@ -42,7 +42,7 @@ def _texts(settings: StreamSettings) -> tuple[str, ...]:
 
 
 async def _prove(streams: Sequence[StreamSettings], deadline_s: float, screen: Screen) -> int:
-    """Says each finding as it comes; 1 if a stream has none of the data that it must have."""
+    """Prints each result as it comes; returns 1 if a stream that must have data has none, else 0."""
     turns = asyncio.Semaphore(AT_ONCE)
     screen.print_line(f"waiting up to {deadline_s:g} s for first data on {len(streams)} streams")
     failures = await asyncio.gather(*(_prove_one(one, deadline_s, turns, screen) for one in streams))
@@ -103,7 +103,7 @@ async def _first_event(settings: StreamSettings, deadline_s: float) -> str:
 
 
 def _finding(spec: StreamSpec, payloads: list[bytes]) -> str | None:
-    """What the first data of a read says of the stream: empty if it is right; None if it is no data."""
+    """Empty if the first data of a read is the stream's, else what is wrong; None if it is no data."""
     for payload in payloads:
         classification = classify(spec, payload)
         if classification.payload_class is PayloadClass.ACCEPTED:

@@ -1,4 +1,4 @@
-"""How a file and the environment are read, checked, and what they come to for each stream.
+"""Reads the configuration file and the environment, checks them, and resolves the settings of each stream.
 
 Pure but for reading the file and finding the home directory (`load`). It knows the venues' stream names and
 hosts from `relay.binance` and nothing of actors, sockets or NATS clients. `load` reads and checks; `models`
