@@ -13,6 +13,7 @@ from typing import cast
 
 from actors.stream.assignment_source import AssignmentSource
 from relay.adapters.link_client import SILENCE_S, connect
+from relay.adapters.waiting import wait_until_set
 from relay.delivery import link_codec
 from relay.errors import LinkError
 from relay.model.assignment import Assignment, PublisherEndpoint
@@ -141,13 +142,9 @@ class PeerLinks:
 
     async def _wait_until_dead(self, link: PeerLink) -> None:
         """Until it has ended, or brings nothing for SILENCE_S."""
-        while not link.closed.is_set():
-            try:
-                async with asyncio.timeout(CHECK_EVERY_S):
-                    await link.closed.wait()
-            except TimeoutError:
-                if link.silent(time.monotonic()):
-                    return
+        while not await wait_until_set(link.closed, CHECK_EVERY_S):
+            if link.silent(time.monotonic()):
+                return
 
     def link_joined(self, link: PeerLink, name: str, nonce: bytes) -> None:
         hello = link_codec.Hello(stream=self._key, epoch=self._instance_id, tip="")

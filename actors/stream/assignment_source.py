@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 
+from relay.adapters.waiting import wait_until_set
 from relay.model.assignment import Assignment
 from relay.ports import Host
 
@@ -38,6 +38,4 @@ class AssignmentSource:
     async def wait_for_change(self, within_s: tuple[float, float] | None) -> None:
         """Until the next `assign`, for a random time between these at most; None: however long that takes."""
         self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(random.uniform(*within_s) if within_s else None):
-                await self._changed.wait()
+        await wait_until_set(self._changed, random.uniform(*within_s) if within_s else None)

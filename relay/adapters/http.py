@@ -1,6 +1,7 @@
-"""GET requests to the exchange, on a thread beside the event loop: holes are rare, and a loop must not wait.
+"""GET requests to the exchange, on a thread of their own: gaps are rare, and the event loop must not wait.
 
-The standard library's client does it: importing a larger one takes half a second of the time that is there.
+The standard library's client is used because importing a larger one takes half a second, and a gap holds up
+the stream for two seconds at most.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class RestClient:
             self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rest")
         asking = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, query)
         try:
-            # A server that drips its answer keeps every single read within its limit.
+            # The socket's timeout counts for each read, and a server that sends byte by byte stays within it.
             async with asyncio.timeout(2 * self._timeout_s):
                 return await asyncio.shield(asking)
         except TimeoutError:
@@ -67,12 +68,12 @@ class RestClient:
     def close(self) -> None:
         self._cut()
         if self._threads is not None:
-            # After whatever the thread does now, which ends with its connection.
+            # Runs after the request that the thread may be working on, which fails as its connection was cut.
             self._threads.submit(self._drop)
             self._threads.shutdown(wait=False)
 
     def _cut(self) -> None:
-        """Whoever waits on the connection stops waiting."""
+        """A read or write that waits on the connection fails at once."""
         connection = self._connection
         if connection is not None and connection.sock is not None:
             with suppress(OSError):
@@ -113,7 +114,7 @@ class RestClient:
 
 
 def _read_key(path: Path) -> str:
-    """Read for each use: a key that is exchanged needs no restart."""
+    """Read for each use, so that a new key needs no restart."""
     try:
         with path.open("rb") as file:
             key = file.read(MAX_KEY_BYTES).decode("ascii").strip()
@@ -128,8 +129,8 @@ def _read(response: HTTPResponse, body: bytes, used_weight_header: str) -> Answe
     status = response.status
     if status in _RATE_LIMITED:
         after = response.headers.get("Retry-After", "")
-        patience_s = float(after) if after.isdecimal() else None
-        raise RestError(f"REST answered HTTP {status}", patience_s, limited=True)
+        retry_after_s = float(after) if after.isdecimal() else None
+        raise RestError(f"REST answered HTTP {status}", retry_after_s, limited=True)
     if status >= 500:
         raise RestError(f"REST answered HTTP {status}")
     if status != 200:
@@ -150,6 +151,6 @@ def _complaint(body: bytes) -> str:
 
 
 def _forget(asking: asyncio.Future[Answer]) -> None:
-    """Nobody waits for it any more."""
+    """The caller has given up; without this, asyncio logs an exception that was never retrieved."""
     if not asking.cancelled():
         asking.exception()

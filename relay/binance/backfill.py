@@ -1,10 +1,9 @@
-"""How a hole in the ids of trades is filled over REST: what to ask, and what the answers come to. Pure.
+"""How a gap in the ids of trades is filled over REST: what to ask, and what the answers mean; pure.
 
 Binance's calls by id, their weights and keys are those of its documentation of 2026. Asked from an id on,
-REST lists rising ids from there. A filling asks from the last id that is known, so that an answer which
-begins with that one proves that REST reaches back far enough; what such an answer passes over is not there.
-Futures list single trades by id to keys alone, but the newest thousand to everybody, which is enough for a
-hole of seconds.
+REST lists rising ids from there. A fill asks from the last known id on: an answer that begins with that id
+proves that REST reaches back far enough, so ids that such an answer leaves out do not exist. For futures,
+single trades by id need an API key, but the newest thousand need none, which is enough for a gap of seconds.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ from relay.errors import UnfitAnswerError
 from relay.model.gap import FillOutcome, FillRange, Gap, coalesce
 
 MAX_ROWS = 1000
-# REST shows a trade some time after the sockets do. Answers without progress before it is given up.
+# REST shows a trade some time after the stream does. After so many answers without progress the rest is given
+# up.
 MAX_STALLS = 12
 _PREFIXES = {Venue.SPOT: "/api/v3", Venue.USDM: "/fapi/v1", Venue.COINM: "/dapi/v1"}
 _AGG_WEIGHTS = {Venue.SPOT: 4, Venue.USDM: 20, Venue.COINM: 20}
 _TRADE_WEIGHTS = {Venue.SPOT: 25, Venue.USDM: 200, Venue.COINM: 200}
 _RECENT_WEIGHT = 5
-# A row's names for what an event of `trade` names otherwise; rows of aggTrade have the event's own names.
+# The names in a REST row for the fields of a `trade` event; rows of aggTrade have the event's own names.
 _TRADE_ROW = {"t": "id", "p": "price", "q": "qty", "T": "time", "m": "isBuyerMaker", "M": "isBestMatch"}
 # The same in every event of a stream.
 _CONSTANT = frozenset({"e", "s", "ps", "st"})
@@ -48,26 +48,26 @@ class RestQuery(NamedTuple):
 
 
 class GapFill:
-    """The work on one hole: ask `query`, hand the rows of its answer to `take`, until `done`."""
+    """The work on one gap: send `query` and give the rows of its answer to `answered`, until `done`."""
 
-    def __init__(self, spec: StreamSpec, hole: Gap, *, has_key: bool) -> None:
-        self.hole = hole
-        self.next_id = hole.first_id
+    def __init__(self, spec: StreamSpec, gap: Gap, *, has_key: bool) -> None:
+        self.gap = gap
+        self.next_id = gap.first_id
         self._spec = spec
         self._has_key = has_key
-        self._sample: dict[str, Any] = orjson.loads(hole.sample)
+        self._sample: dict[str, Any] = orjson.loads(gap.sample)
         single = spec.kind is StreamKind.TRADE and spec.venue is not Venue.SPOT
-        fits = hole.last_id - hole.first_id + 1 < MAX_ROWS
+        fits = gap.last_id - gap.first_id + 1 < MAX_ROWS
         self._recent = single and (fits or not has_key)
         self._stalls = 0
 
     @property
     def done(self) -> bool:
-        return self.next_id > self.hole.last_id
+        return self.next_id > self.gap.last_id
 
     @property
     def stalled(self) -> bool:
-        """REST has answered often enough without the next id."""
+        """REST has answered MAX_STALLS times without the next id."""
         return self._stalls >= MAX_STALLS
 
     @property
@@ -90,7 +90,7 @@ class GapFill:
         return RestQuery(f"{prefix}/historicalTrades", parameters, _TRADE_WEIGHTS[spec.venue], with_key)
 
     def answered(self, answer: object) -> list[FillRange]:
-        """What the answer to the last query tells, in the order of the ids; raises UnfitAnswerError."""
+        """What the answer to the last query says of the next ids, in order; raises UnfitAnswerError."""
         rows = self._read(answer)
         ids = list(rows)
         if not ids or ids[-1] < self.next_id:
@@ -99,26 +99,27 @@ class GapFill:
         if self._recent and ids[0] > self.next_id and self._has_key:
             self._recent = False
             return []
-        end = min(ids[-1], self.hole.last_id)
-        pieces = list(self._pieces(rows, self.next_id, end))
-        # The newest trades may not reach the end of the hole yet: that is no stall, but waits like one.
-        self._stalls = self._stalls + 1 if self._recent and end < self.hole.last_id else 0
+        end = min(ids[-1], self.gap.last_id)
+        ranges = list(self._ranges(rows, self.next_id, end))
+        # The list of the newest trades may not reach the end of the gap yet. The next answer may, so this
+        # counts as a stall although ids were found.
+        self._stalls = self._stalls + 1 if self._recent and end < self.gap.last_id else 0
         self.next_id = end + 1
-        return pieces
+        return ranges
 
-    def _pieces(self, rows: Mapping[int, bytes], start: int, end: int) -> list[FillRange]:
+    def _ranges(self, rows: Mapping[int, bytes], start: int, end: int) -> list[FillRange]:
         begin = next(iter(rows))
-        pieces: list[FillRange] = []
+        ranges: list[FillRange] = []
         for event_id in (*(each for each in rows if start <= each <= end), end + 1):
             if event_id > start:
-                pieces += self._passed_over(start, event_id - 1, begin)
+                ranges += self._skipped(start, event_id - 1, begin)
             if event_id <= end:
-                pieces.append(FillRange(event_id, event_id, FillOutcome.FOUND, (rows[event_id],)))
+                ranges.append(FillRange(event_id, event_id, FillOutcome.FOUND, (rows[event_id],)))
             start = event_id + 1
-        return coalesce(pieces)
+        return coalesce(ranges)
 
-    def _passed_over(self, first: int, last: int, begin: int) -> list[FillRange]:
-        """Spot numbers its trades without a hole: what is not there is out of reach."""
+    def _skipped(self, first: int, last: int, begin: int) -> list[FillRange]:
+        """Ids that the answer leaves out. Spot leaves no id unused, so there they are only out of reach."""
         if not self._spec.may_skip_ids or last < begin:
             return [FillRange(first, last, FillOutcome.UNREACHED)]
         if first < begin:
@@ -139,7 +140,7 @@ class GapFill:
             event_id = row.get("id" if single else "a") if isinstance(row, dict) else None
             if type(event_id) is not int or not last_id < event_id <= _MAX_ID:
                 raise UnfitAnswerError("the ids of its rows do not rise")
-            wanted = self.next_id <= event_id <= self.hole.last_id
+            wanted = self.next_id <= event_id <= self.gap.last_id
             rows[event_id] = (
                 event_from_row(self._sample, row, _TRADE_ROW if single else {}) if wanted else b""
             )

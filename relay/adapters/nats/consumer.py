@@ -21,6 +21,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from relay.adapters.nats.open_client import CLIENT_FAILURES, close_client, open_client
+from relay.adapters.waiting import wait_until_set
 from relay.audit.audit import Audit
 from relay.config import NatsConfig
 from relay.errors import BusError
@@ -115,8 +116,7 @@ class _Reader:
         goal = await self._goal(end)
         while goal is not None and self._last_seq < goal and loop.time() < end:
             self._progress.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), end - loop.time())
+            await wait_until_set(self._progress, end - loop.time())
         return goal is not None and self._last_seq >= goal
 
     async def _goal(self, end: float) -> int | None:
@@ -157,8 +157,7 @@ class _Reader:
             self._client = await self._connect()
 
     async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), RETRY_S)
+        await wait_until_set(self._ending, RETRY_S)
 
     async def _subscribe(self) -> None:
         assert self._client is not None

@@ -75,7 +75,7 @@ class Scene:
         sent = self.exchange.call(lambda: self.server.sent().get(self.stream))
         return sent.events + sent.unseen if sent else 0
 
-    def hole(self, missing: int, behind: int = 5) -> None:
+    def gap(self, missing: int, behind: int = 5) -> None:
         self.do(lambda: self.server.skip(self.stream, missing))
         self.send(missing + behind)
 
@@ -172,12 +172,12 @@ def contiguous(ids: list[int]) -> bool:
         ("coinm", "btcusd_perp@aggTrade"),
     ],
 )
-def test_a_hole_is_healed_in_its_place_with_the_exchanges_own_bytes(
+def test_a_gap_is_healed_in_its_place_with_the_exchanges_own_bytes(
     scene: Any, venue: str, stream: str
 ) -> None:
     one = scene(venue, stream)
     one.send(20)
-    one.hole(missing=30)
+    one.gap(missing=30)
     until(lambda: one.actor.stats().acknowledged == 55)
     ids = one.ids()
     assert len(ids) == 55 and contiguous(ids)
@@ -200,7 +200,7 @@ def test_what_comes_too_late_goes_to_the_subject_of_repairs_and_the_ledger_says_
     one = scene()
     one.send(10)
     one.do(lambda: one.server.refuse_rest(429, retry_after_s=3, count=1))
-    one.hole(missing=4)
+    one.gap(missing=4)
     until(lambda: one.actor.stats().repaired == 4)
     until(lambda: len(one.ledger()) == 2)
     ids = one.ids()
@@ -224,11 +224,11 @@ def test_what_comes_too_late_goes_to_the_subject_of_repairs_and_the_ledger_says_
     assert verdict.passed, verdict
 
 
-def test_a_hole_is_announced_when_rest_is_down_and_what_came_behind_it_goes_on(scene: Any) -> None:
+def test_a_gap_is_announced_when_rest_is_down_and_what_came_behind_it_goes_on(scene: Any) -> None:
     one = scene()
     one.send(10)
     one.do(lambda: one.server.refuse_rest("reset"))
-    one.hole(missing=4, behind=7)
+    one.gap(missing=4, behind=7)
     until(lambda: one.actor.stats().acknowledged == 17)
     until(lambda: len(one.ledger()) == 1)
     (lost,) = one.ledger()
@@ -240,7 +240,7 @@ def test_a_refusal_for_good_is_not_waited_for(scene: Any) -> None:
     one = scene("usdm")
     one.send(10)
     one.do(lambda: one.server.refuse_rest(404))
-    one.hole(missing=4)
+    one.gap(missing=4)
     until(lambda: len(one.ledger()) == 1)
     (lost,) = one.ledger()
     assert (lost.healed, lost.suspect) == (False, True)
@@ -249,7 +249,7 @@ def test_a_refusal_for_good_is_not_waited_for(scene: Any) -> None:
 
 
 @pytest.mark.parametrize("journal", ["", "journal: off\n"])
-def test_a_restarted_stream_actor_heals_its_own_hole(scene: Any, journal: str) -> None:
+def test_a_restarted_stream_actor_heals_its_own_gap(scene: Any, journal: str) -> None:
     one = scene("usdm", extra=journal)
     one.send(20)
     until(lambda: one.actor.stats().acknowledged == 20)
@@ -261,12 +261,12 @@ def test_a_restarted_stream_actor_heals_its_own_hole(scene: Any, journal: str) -
     assert [(entry.count, entry.healed, entry.cause) for entry in one.ledger()] == [(40, True, "disconnect")]
 
 
-def test_a_kill_while_a_hole_holds_up_events_loses_none_of_them(scene: Any) -> None:
+def test_a_kill_while_a_gap_holds_up_events_loses_none_of_them(scene: Any) -> None:
     one = scene()
     one.send(10)
     until(lambda: one.actor.stats().acknowledged == 10)
     one.do(lambda: one.server.refuse_rest("hang"))
-    one.hole(missing=3, behind=30)
+    one.gap(missing=3, behind=30)
     until(lambda: one.server.rest_limiter.attempts == 1)
     assert one.actor.stats().received == 10
     one.do(one.server.accept_rest)
@@ -277,15 +277,15 @@ def test_a_kill_while_a_hole_holds_up_events_loses_none_of_them(scene: Any) -> N
     assert [(entry.count, entry.healed) for entry in one.ledger()] == [(35, True)]
 
 
-def test_a_new_hole_does_not_wait_behind_an_old_ones_request(scene: Any) -> None:
+def test_a_new_gap_does_not_wait_behind_an_old_ones_request(scene: Any) -> None:
     one = scene()
     one.send(10)
     one.do(lambda: one.server.refuse_rest(503))
-    one.hole(missing=4)
+    one.gap(missing=4)
     until(lambda: one.actor.stats().lost == 4)
     one.do(lambda: one.server.refuse_rest("hang", count=1))
     until(lambda: one.server.rest_limiter.accepting)
-    one.hole(missing=3)
+    one.gap(missing=3)
     until(lambda: one.actor.stats().healed == 3)
     until(lambda: one.actor.stats().repaired == 4)
     assert one.actor.stats().lost == 4
@@ -295,7 +295,7 @@ def test_the_next_incarnation_goes_on_with_what_the_last_one_could_not_heal(scen
     one = scene()
     one.send(10)
     one.do(one.server.refuse_rest)
-    one.hole(missing=4)
+    one.gap(missing=4)
     until(lambda: len(one.ledger()) == 1)
     until(lambda: one.actor.stats().acknowledged == 15)
     one.do(one.server.accept_rest)
@@ -315,7 +315,7 @@ def test_the_next_incarnation_knows_that_the_exchange_wants_no_requests(scene: A
     one = scene()
     one.send(10)
     one.do(lambda: one.server.refuse_rest(429, retry_after_s=600, count=1))
-    one.hole(missing=4)
+    one.gap(missing=4)
     until(lambda: one.actor.stats().acknowledged == 15)
     one.restart_stream(meanwhile=3)
     one.send(1)
@@ -331,7 +331,7 @@ def test_futures_give_single_trades_beyond_the_newest_thousand_to_a_key_alone(
     (tmp_path / "key").write_text("abc123\n")
     one = scene("usdm", api_key=tmp_path / "key" if key else None)
     one.send(3)
-    one.hole(missing=1500, behind=10)
+    one.gap(missing=1500, behind=10)
     until(lambda: one.actor.stats().acknowledged == (1513 if key else 1003))
     assert one.actor.stats().lost == (0 if key else 510)
     until(lambda: len(one.ledger()) == (1 if key else 2))
@@ -343,7 +343,7 @@ def test_a_stopped_stream_says_what_it_could_not_heal(scene: Any) -> None:
     one = scene()
     one.send(10)
     one.do(lambda: one.server.refuse_rest("hang"))
-    one.hole(missing=3, behind=30)
+    one.gap(missing=3, behind=30)
     until(lambda: one.server.rest_limiter.attempts == 1)
     assert one.actor.drain(5.0).acknowledged == 40
     (lost,) = one.ledger()
@@ -352,10 +352,10 @@ def test_a_stopped_stream_says_what_it_could_not_heal(scene: Any) -> None:
     one.do(one.server.accept_rest)
 
 
-def test_without_healing_a_hole_is_announced_at_once(scene: Any) -> None:
+def test_without_healing_a_gap_is_announced_at_once(scene: Any) -> None:
     one = scene(heal=False)
     one.send(10)
-    one.hole(missing=3)
+    one.gap(missing=3)
     until(lambda: one.actor.stats().acknowledged == 15)
     until(lambda: [entry.reason for entry in one.ledger()] == ["exchange.heal is off"])
     assert one.server.rest_limiter.attempts == 0
@@ -364,7 +364,7 @@ def test_without_healing_a_hole_is_announced_at_once(scene: Any) -> None:
 def test_depth_updates_are_announced_and_never_asked_for(scene: Any) -> None:
     one = scene(stream="btcusdt@depth@100ms")
     one.send(10)
-    one.hole(missing=3)
+    one.gap(missing=3)
     until(lambda: one.actor.stats().acknowledged == 15)
     until(lambda: len(one.ledger()) == 1)
     (lost,) = one.ledger()
@@ -372,14 +372,14 @@ def test_depth_updates_are_announced_and_never_asked_for(scene: Any) -> None:
     assert one.server.rest_limiter.attempts == 0
 
 
-def test_with_core_delivery_holes_are_healed_as_well(scene: Any) -> None:
+def test_with_core_delivery_gaps_are_healed_as_well(scene: Any) -> None:
     one = scene(delivery="core")
     with BackgroundAudit(one.config, Audit(gap_rule), from_start=False) as reader:
         one.send(10)
-        one.hole(missing=3)
+        one.gap(missing=3)
         until(lambda: reader.audit.stored(f"spot:{TRADE}") == 18)
         one.do(lambda: one.server.refuse_rest(503))
-        one.hole(missing=4)
+        one.gap(missing=4)
         until(lambda: one.actor.stats().lost == 4)
         one.do(one.server.accept_rest)
         until(lambda: one.actor.stats().repaired == 4)
@@ -395,7 +395,7 @@ def test_a_full_stream_that_may_not_spill_still_tells_what_it_lost(scene: Any) -
     one.nats.stop()
     one.do(lambda: one.server.refuse_rest(404))
     one.send(20)
-    one.hole(missing=3)
+    one.gap(missing=3)
     until(lambda: one.actor.stats().lost == 3)
     one.nats.start()
     until(lambda: one.actor.stats().backlog_count == 0)

@@ -1,4 +1,4 @@
-"""What is asked of REST for a hole, and what its answers come to."""
+"""What is asked of REST for a gap, and what its answers come to."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SAMPLES = {
 }
 
 
-def hole(first: int, last: int, spec: StreamSpec = SPOT) -> Gap:
+def gap(first: int, last: int, spec: StreamSpec = SPOT) -> Gap:
     return Gap(
         first_id=first, last_id=last, cause=LossCause.DISCONNECT, from_ns=0, to_ns=1, sample=SAMPLES[spec]
     )
 
 
-def filling(first: int, last: int, spec: StreamSpec = SPOT, *, has_key: bool = False) -> GapFill:
-    return GapFill(spec, hole(first, last, spec), has_key=has_key)
+def fill(first: int, last: int, spec: StreamSpec = SPOT, *, has_key: bool = False) -> GapFill:
+    return GapFill(spec, gap(first, last, spec), has_key=has_key)
 
 
 def row(number: int, spec: StreamSpec = SPOT, **changes: Any) -> dict[str, Any]:
@@ -43,44 +43,44 @@ def row(number: int, spec: StreamSpec = SPOT, **changes: Any) -> dict[str, Any]:
     return fields | ({"isBestMatch": False} if spec is SPOT else {}) | changes
 
 
-def runs(pieces: list[FillRange]) -> list[tuple[int, int, FillOutcome]]:
-    return [(piece.first_id, piece.last_id, piece.outcome) for piece in pieces]
+def runs(ranges: list[FillRange]) -> list[tuple[int, int, FillOutcome]]:
+    return [(each.first_id, each.last_id, each.outcome) for each in ranges]
 
 
 def test_each_venue_is_asked_by_its_own_call_with_its_weight() -> None:
-    asked = filling(11, 20).query()
+    asked = fill(11, 20).query()
     assert (asked.path, asked.weight, asked.with_key) == ("/api/v3/historicalTrades", 25, False)
     assert asked.parameters == {"symbol": "BTCUSDT", "limit": "1000", "fromId": "10"}
-    asked = filling(11, 20, AGG).query()
+    asked = fill(11, 20, AGG).query()
     assert (asked.path, asked.weight, asked.with_key) == ("/fapi/v1/aggTrades", 20, False)
-    asked = filling(11, 20, USDM).query()
+    asked = fill(11, 20, USDM).query()
     assert (asked.path, asked.weight, asked.with_key) == ("/fapi/v1/trades", 5, False)
     assert "fromId" not in asked.parameters
 
 
 def test_rows_become_events_in_the_streams_own_form() -> None:
-    (piece,) = filling(11, 11).answered([row(10), row(11)])
-    assert piece.payloads == [
+    (each,) = fill(11, 11).answered([row(10), row(11)])
+    assert each.payloads == [
         b'{"e":"trade","E":7,"s":"BTCUSDT","t":11,"p":"5.0","q":"6","T":7,"m":false,"M":false}'
     ]
-    (piece,) = filling(11, 11, USDM).answered([row(10, USDM), row(11, USDM)])
-    assert piece.payloads == [
+    (each,) = fill(11, 11, USDM).answered([row(10, USDM), row(11, USDM)])
+    assert each.payloads == [
         b'{"e":"trade","E":7,"T":7,"s":"BTCUSDT","t":11,"p":"5.0","q":"6","X":"MARKET","m":false}'
     ]
 
 
 def test_a_field_that_rest_does_not_tell_is_left_out() -> None:
-    (piece,) = filling(11, 11, AGG).answered([row(11, AGG)])
-    assert b'"nq"' not in piece.payloads[0]
-    assert piece.payloads[0].endswith(b'"T":7,"m":false,"st":1}')
-    (piece,) = filling(11, 11, AGG).answered([row(11, AGG, nq="1")])
-    assert b'"q":"6","nq":"1","f":3' in piece.payloads[0]
+    (each,) = fill(11, 11, AGG).answered([row(11, AGG)])
+    assert b'"nq"' not in each.payloads[0]
+    assert each.payloads[0].endswith(b'"T":7,"m":false,"st":1}')
+    (each,) = fill(11, 11, AGG).answered([row(11, AGG, nq="1")])
+    assert b'"q":"6","nq":"1","f":3' in each.payloads[0]
 
 
 def test_futures_ids_between_two_that_rest_lists_never_were() -> None:
-    work = filling(11, 20, USDM)
-    pieces = work.answered([row(10, USDM), row(11, USDM), row(14, USDM), row(25, USDM)])
-    assert runs(pieces) == [
+    work = fill(11, 20, USDM)
+    ranges = work.answered([row(10, USDM), row(11, USDM), row(14, USDM), row(25, USDM)])
+    assert runs(ranges) == [
         (11, 11, FillOutcome.FOUND),
         (12, 13, FillOutcome.ABSENT),
         (14, 14, FillOutcome.FOUND),
@@ -89,14 +89,14 @@ def test_futures_ids_between_two_that_rest_lists_never_were() -> None:
     assert work.done
 
 
-def test_spot_numbers_without_a_hole_so_what_is_not_listed_is_out_of_reach() -> None:
-    assert runs(filling(11, 13).answered([row(10), row(12), row(13)])) == [
+def test_spot_numbers_without_a_gap_so_what_is_not_listed_is_out_of_reach() -> None:
+    assert runs(fill(11, 13).answered([row(10), row(12), row(13)])) == [
         (11, 11, FillOutcome.UNREACHED), (12, 13, FillOutcome.FOUND)
     ]  # fmt: skip
 
 
 def test_an_answer_that_begins_too_late_proves_nothing_of_what_is_before_it() -> None:
-    work = filling(11, 20, AGG)
+    work = fill(11, 20, AGG)
     assert runs(work.answered([row(15, AGG), row(17, AGG), row(21, AGG)])) == [
         (11, 14, FillOutcome.UNREACHED),
         (15, 15, FillOutcome.FOUND),
@@ -109,24 +109,24 @@ def test_an_answer_that_begins_too_late_proves_nothing_of_what_is_before_it() ->
 
 def test_futures_trades_beyond_the_newest_thousand_need_a_key() -> None:
     late = [row(number, USDM) for number in range(18, 30)]
-    without = filling(11, 20, USDM)
+    without = fill(11, 20, USDM)
     assert runs(without.answered(late)) == [(11, 17, FillOutcome.UNREACHED), (18, 20, FillOutcome.FOUND)]
     assert "api_key_file" in without.shortage
-    with_key = filling(11, 20, USDM, has_key=True)
+    with_key = fill(11, 20, USDM, has_key=True)
     assert with_key.answered(late) == []
     asked = with_key.query()
     assert (asked.path, asked.weight, asked.with_key) == ("/fapi/v1/historicalTrades", 200, True)
     assert asked.parameters["fromId"] == "10"
 
 
-def test_with_a_key_a_hole_that_is_too_wide_for_the_newest_is_asked_for_by_id_at_once() -> None:
-    assert filling(11, 10 + MAX_ROWS - 1, USDM, has_key=True).query().path == "/fapi/v1/trades"
-    assert filling(11, 10 + MAX_ROWS, USDM, has_key=True).query().path == "/fapi/v1/historicalTrades"
-    assert filling(11, 10 + MAX_ROWS, USDM).query().path == "/fapi/v1/trades"
+def test_with_a_key_a_gap_that_is_too_wide_for_the_newest_is_asked_for_by_id_at_once() -> None:
+    assert fill(11, 10 + MAX_ROWS - 1, USDM, has_key=True).query().path == "/fapi/v1/trades"
+    assert fill(11, 10 + MAX_ROWS, USDM, has_key=True).query().path == "/fapi/v1/historicalTrades"
+    assert fill(11, 10 + MAX_ROWS, USDM).query().path == "/fapi/v1/trades"
 
 
 def test_answers_without_the_next_id_are_not_repeated_for_ever() -> None:
-    work = filling(11, 20)
+    work = fill(11, 20)
     for _ in range(MAX_STALLS):
         assert not work.stalled
         assert work.answered([row(10)]) == []
@@ -150,7 +150,7 @@ UNFIT = {
 @pytest.mark.parametrize("answer", UNFIT.values(), ids=UNFIT)
 def test_an_answer_that_is_none_is_refused(answer: object) -> None:
     with pytest.raises(UnfitAnswerError):
-        filling(11, 11).answered(answer)
+        fill(11, 11).answered(answer)
 
 
 @given(
@@ -169,8 +169,8 @@ def test_every_id_gets_one_fate_and_all_that_rest_lists_in_reach_is_found(
     every = sorted(listed | {first - 1, last + 1})
     # REST lags: it lists the newest ids one answer after the other.
     visible = len(every) - grows
-    work = filling(first, last, spec, has_key=has_key)
-    pieces: list[FillRange] = []
+    work = fill(first, last, spec, has_key=has_key)
+    ranges: list[FillRange] = []
     reachable = set(every)
     while not (work.done or work.stalled):
         query, shown = work.query(), every[: max(0, visible)]
@@ -179,18 +179,18 @@ def test_every_id_gets_one_fate_and_all_that_rest_lists_in_reach_is_found(
         rows = [each for each in shown if each >= begin][:limit] if begin else shown[-limit:]
         if not query.with_key and not begin and not has_key and rows:
             reachable -= {each for each in every if work.next_id <= each < rows[0]}
-        pieces += work.answered([row(each, spec) for each in rows])
-    covered = [each for piece in pieces for each in range(piece.first_id, piece.last_id + 1)]
+        ranges += work.answered([row(each, spec) for each in rows])
+    covered = [each for each in ranges for each in range(each.first_id, each.last_id + 1)]
     assert covered == list(range(first, work.next_id)), "in order, each once"
     found = {
-        orjson.loads(payload)["a" if spec is AGG else "t"] for piece in pieces for payload in piece.payloads
+        orjson.loads(payload)["a" if spec is AGG else "t"] for each in ranges for payload in each.payloads
     }
     assert found == {each for each in reachable if first <= each < work.next_id}
-    absent = {e for p in pieces if p.outcome is FillOutcome.ABSENT for e in range(p.first_id, p.last_id + 1)}
+    absent = {e for p in ranges if p.outcome is FillOutcome.ABSENT for e in range(p.first_id, p.last_id + 1)}
     assert not absent & listed
     if limit > 1:
         assert work.done
 
 
 def test_a_page_is_as_long_as_binance_allows() -> None:
-    assert filling(1, 10**6).query().parameters["limit"] == str(MAX_ROWS) == "1000"
+    assert fill(1, 10**6).query().parameters["limit"] == str(MAX_ROWS) == "1000"

@@ -71,7 +71,7 @@ def test_an_id_seen_before_is_counted_as_a_repeat_and_goes_nowhere() -> None:
     assert window.counts.received == 4
 
 
-def test_a_hole_in_trade_ids_is_written_down_before_the_event_that_shows_it() -> None:
+def test_a_gap_in_trade_ids_is_written_down_before_the_event_that_shows_it() -> None:
     subject, _ = intake()
     subject.accept([trade(7)], SECOND)
     taken = subject.accept([trade(11)], 2 * SECOND)
@@ -81,7 +81,7 @@ def test_a_hole_in_trade_ids_is_written_down_before_the_event_that_shows_it() ->
     assert subject.lost == 3
 
 
-def test_a_hole_after_a_disconnection_names_it_as_the_cause() -> None:
+def test_a_gap_after_a_disconnection_names_it_as_the_cause() -> None:
     subject, _ = intake()
     subject.accept([trade(7)], SECOND)
     subject.disconnected()
@@ -89,7 +89,7 @@ def test_a_hole_after_a_disconnection_names_it_as_the_cause() -> None:
     assert (loss["cause"], loss["count"], loss["from"]) == ("disconnect", 1, "1970-01-01T00:00:01.000Z")
 
 
-def test_a_hole_begins_when_the_event_before_it_was_sent_however_late_that_was_read() -> None:
+def test_a_gap_begins_when_the_event_before_it_was_sent_however_late_that_was_read() -> None:
     subject, _ = intake()
     subject.accept([trade(7, sent_ms=3_300)], 10 * SECOND)
     subject.disconnected()
@@ -97,7 +97,7 @@ def test_a_hole_begins_when_the_event_before_it_was_sent_however_late_that_was_r
     assert (loss["from"], loss["to"]) == ("1970-01-01T00:00:03.300Z", "1970-01-01T00:00:12.000Z")
 
 
-def test_a_disconnection_without_a_hole_in_ids_lost_nothing() -> None:
+def test_a_disconnection_without_a_gap_in_ids_lost_nothing() -> None:
     subject, _ = intake()
     subject.accept([trade(7)], SECOND)
     subject.disconnected()
@@ -134,7 +134,7 @@ def test_what_comes_next_after_the_clock_was_set_back_takes_the_long_way_once() 
     assert subject.accept_fast([trade(102)], 3402 * SECOND) is not None
 
 
-def test_a_hole_that_ends_before_it_began_by_the_clock_says_so() -> None:
+def test_a_gap_that_ends_before_it_began_by_the_clock_says_so() -> None:
     subject, _ = intake("btcusdt@ticker")
     subject.accept([ticker()], 3405 * SECOND)
     (loss,) = losses(subject.preceded_by(NO_EVENT_ID, 7000 * SECOND).journal)
@@ -142,7 +142,7 @@ def test_a_hole_that_ends_before_it_began_by_the_clock_says_so() -> None:
     assert "clock was set back" in loss["reason"]
 
 
-def test_a_new_incarnation_announces_the_hole_behind_the_last_one() -> None:
+def test_a_new_incarnation_announces_the_gap_behind_the_last_one() -> None:
     subject, _ = intake(last_offset=9, last_event_id=100, last_event_ns=SECOND)
     (loss,) = losses(subject.accept([trade(104)], 3 * SECOND).journal)
     assert (loss["first_id"], loss["last_id"], loss["cause"]) == (101, 103, "disconnect")
@@ -162,7 +162,7 @@ def test_a_new_incarnation_of_ids_without_predecessors_announces_the_spell_behin
 
 @pytest.mark.parametrize("known", [{}, {"last_offset": 9, "last_event_id": 50}])
 @pytest.mark.parametrize("heals", [False, True])
-def test_what_follows_another_incarnations_event_without_a_seam_is_no_hole(known, heals) -> None:
+def test_what_follows_another_incarnations_event_without_a_seam_is_no_gap(known, heals) -> None:
     """Whatever an older journal knew."""
     subject, window = intake(heals=heals, **known)
     subject.follow(100, 100, SECOND, seamless=True)
@@ -172,7 +172,7 @@ def test_what_follows_another_incarnations_event_without_a_seam_is_no_hole(known
     assert losses(subject.preceded_by(60, SECOND).journal) == []
 
 
-def test_a_hole_behind_another_incarnations_event_is_told() -> None:
+def test_a_gap_behind_another_incarnations_event_is_told() -> None:
     subject, _ = intake()
     subject.follow(100, 100, SECOND, seamless=False)
     (loss,) = losses(subject.accept([trade(104)], 2 * SECOND).journal)
@@ -202,7 +202,7 @@ def test_links_go_on_behind_another_incarnations_event() -> None:
     assert (loss["first_id"], loss["last_id"]) == (26, 30)
 
 
-def test_depth_updates_are_chained_by_pu_and_their_hole_has_no_count() -> None:
+def test_depth_updates_are_chained_by_pu_and_their_gap_has_no_count() -> None:
     subject, _ = intake("btcusdt@depth@100ms")
 
     def depth(first: int, last: int, previous: int) -> bytes:
@@ -242,7 +242,7 @@ def test_an_id_below_everything_seen_is_a_new_event() -> None:
     assert NO_EVENT_ID not in [record.event_id for record in read_records(taken.journal)]
 
 
-def test_the_stored_end_of_the_last_incarnation_shows_the_hole_before_the_first_event() -> None:
+def test_the_stored_end_of_the_last_incarnation_shows_the_gap_before_the_first_event() -> None:
     subject, _ = intake()
     assert subject.preceded_by(100, 7 * SECOND).journal == b""
     (loss,) = losses(subject.accept([trade(104)], 9 * SECOND).journal)
@@ -280,14 +280,14 @@ def numbers(journal: bytes) -> list[int]:
     return [record.event_id for record in read_records(journal) if record.kind in EVENT_KINDS]
 
 
-def test_an_event_from_before_a_lost_hole_is_a_repeat_too() -> None:
+def test_an_event_from_before_a_lost_gap_is_a_repeat_too() -> None:
     subject, window = intake()
     subject.accept([trade(7), trade(9)], SECOND)
     assert subject.accept([trade(7)], 2 * SECOND).journal == b""
     assert window.counts.repeated == 1
 
 
-def test_a_hole_that_rest_may_heal_holds_up_what_is_behind_it() -> None:
+def test_a_gap_that_rest_may_heal_holds_up_what_is_behind_it() -> None:
     subject = healing()
     taken = subject.accept([trade(11), trade(12)], 2 * SECOND)
     assert (taken.journal, taken.accepted, taken.held) == (b"", 0, 2)
@@ -329,7 +329,7 @@ def test_what_is_not_healed_in_time_is_lost_and_the_rest_goes_on() -> None:
     assert subject.lost == 3
 
 
-def test_a_second_hole_behind_the_first_holds_up_the_rest_again() -> None:
+def test_a_second_gap_behind_the_first_holds_up_the_rest_again() -> None:
     subject = healing()
     first = subject.accept([trade(9), trade(12)], 2 * SECOND).gap
     subject.fill([found(8, 8)], 3 * SECOND)
@@ -349,23 +349,23 @@ def test_repeats_of_what_rest_gave_go_nowhere() -> None:
     assert subject.accept([trade(8), trade(9), trade(10)], 4 * SECOND).journal == b""
 
 
-def test_a_connection_that_ends_while_events_are_held_is_the_cause_of_the_next_hole() -> None:
+def test_a_connection_that_ends_while_events_are_held_is_the_cause_of_the_next_gap() -> None:
     subject = healing()
     subject.accept([trade(9)], 2 * SECOND)
     subject.disconnected()
     subject.accept([trade(12)], 3 * SECOND)
     subject.fill([found(8, 8)], 3 * SECOND)
-    hole = subject.end_hold("").gap
-    assert hole is not None
-    assert (hole.cause, hole.from_ns, hole.to_ns) == ("disconnect", 2 * SECOND, 3 * SECOND)
+    gap = subject.end_hold("").gap
+    assert gap is not None
+    assert (gap.cause, gap.from_ns, gap.to_ns) == ("disconnect", 2 * SECOND, 3 * SECOND)
 
 
 def test_a_repair_comes_beside_the_stream_with_its_own_entry() -> None:
     subject = healing()
-    hole = subject.accept([trade(11)], 2 * SECOND).gap
-    assert hole is not None
+    gap = subject.accept([trade(11)], 2 * SECOND).gap
+    assert gap is not None
     subject.end_hold("too late")
-    journal = subject.repair(hole, [found(8, 9), FillRange(10, 10, FillOutcome.ABSENT)], 9 * SECOND).journal
+    journal = subject.repair(gap, [found(8, 9), FillRange(10, 10, FillOutcome.ABSENT)], 9 * SECOND).journal
     repairs = [each for each in read_records(journal) if each.kind == RecordKind.REPAIR]
     assert [(each.event_id, each.payload) for each in repairs] == [(8, trade(8)), (9, trade(9))]
     assert [(e["first_id"], e["last_id"], e["count"], e["subject"]) for e in losses(journal)] == [
@@ -398,7 +398,7 @@ def test_when_nothing_came_before_the_first_event_is_the_first() -> None:
     assert (numbers(taken.journal), losses(taken.journal), taken.gap) == ([104], [], None)
 
 
-def test_a_predecessor_that_is_known_too_late_leaves_a_hole_beside_the_stream() -> None:
+def test_a_predecessor_that_is_known_too_late_leaves_a_gap_beside_the_stream() -> None:
     subject, _ = intake(heals=True)
     subject.accept([trade(104)], 9 * SECOND)
     assert numbers(subject.end_hold("").journal) == [104]
@@ -470,7 +470,7 @@ class HealingMachine(RuleBasedStateMachine):
         self.preceded = True
         self.took(self.subject.preceded_by(7 if stored else NO_EVENT_ID, SECOND if stored else 0))
 
-    def pieces(self, first: int, last: int, fates: list[FillOutcome]) -> list[FillRange]:
+    def ranges(self, first: int, last: int, fates: list[FillOutcome]) -> list[FillRange]:
         ids = range(first, min(last, first + len(fates) - 1) + 1)
         return [
             found(each, each) if fate is FillOutcome.FOUND else FillRange(each, each, fate)
@@ -480,30 +480,30 @@ class HealingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.subject.gap is not None)
     @rule(fates=st.lists(st.sampled_from(FillOutcome), min_size=1, max_size=4))
     def rest_answers(self, fates: list[FillOutcome]) -> None:
-        hole = self.subject.gap
-        assert hole is not None
-        if hole is not self.asked:
-            self.asked, self.told = hole, hole.first_id
-        pieces = self.pieces(self.told, hole.last_id, fates)
-        self.took(self.subject.fill(pieces, self.now_ns))
-        self.told += len(pieces)
-        if self.told > hole.last_id:
+        gap = self.subject.gap
+        assert gap is not None
+        if gap is not self.asked:
+            self.asked, self.told = gap, gap.first_id
+        ranges = self.ranges(self.told, gap.last_id, fates)
+        self.took(self.subject.fill(ranges, self.now_ns))
+        self.told += len(ranges)
+        if self.told > gap.last_id:
             self.took(self.subject.end_hold("REST does not have it"))
 
     @precondition(lambda self: self.subject.holding)
     @rule()
     def time_is_up(self) -> None:
-        hole = self.subject.gap
-        told = self.told if hole is not None and hole is self.asked else hole and hole.first_id
+        gap = self.subject.gap
+        told = self.told if gap is not None and gap is self.asked else gap and gap.first_id
         self.took(self.subject.end_hold("too late"))
-        if hole is not None and told is not None and told <= hole.last_id:
-            self.late.append((hole, told))
+        if gap is not None and told is not None and told <= gap.last_id:
+            self.late.append((gap, told))
 
     @precondition(lambda self: self.late)
     @rule(fates=st.lists(st.sampled_from(FillOutcome), min_size=1, max_size=4))
     def rest_answers_late(self, fates: list[FillOutcome]) -> None:
-        hole, first = self.late.pop(0)
-        self.took(self.subject.repair(hole, self.pieces(first, hole.last_id, fates), self.now_ns))
+        gap, first = self.late.pop(0)
+        self.took(self.subject.repair(gap, self.ranges(first, gap.last_id, fates), self.now_ns))
 
     def entries(self) -> list[LossEntry]:
         return [read_entry(record.payload) for record in self.records if record.kind == RecordKind.LOSS]
