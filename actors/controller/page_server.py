@@ -1,4 +1,4 @@
-"""The status page's server: a thread of its own in the controller's process; neither waits for the other.
+"""The status page's server, on a thread of its own in the controller's process; neither waits for the other.
 
 What a request may do is decided in relay/observability/page_requests.py; here it is read, done and answered.
 """
@@ -36,6 +36,7 @@ from relay.observability.page_requests import (
     Show,
     StopStream,
     Unlock,
+    View,
     attributed,
     health_answer,
     page_answer,
@@ -50,10 +51,10 @@ _log = logging.getLogger(__name__)
 
 HTML_FILE = Path(page_requests.__file__).with_name("page.html")
 RETRY_S = 5.0
-# Binding an address takes no time; this is for a machine that hardly runs.
+# Starting takes milliseconds; this is for a machine that is very short of CPU.
 START_S = 5.0
 IDLE_S = 30.0
-# For answers that are being written. aiohttp takes 0 for "as long as the client likes".
+# For answers that are still being written. aiohttp would wait without limit at 0.
 CLOSE_S = 0.2
 
 
@@ -82,9 +83,9 @@ class _Wanted:
 
 
 class PageSupervisor:
-    """Has the page served where it is wanted, and tries again where it cannot be. Use from one thread.
+    """Keeps a PageServer running where the configuration wants one, and retries. Use from one thread.
 
-    `status` is None while no page is served; `problem` says why that is, where it should be.
+    `status` is None while no page is served; `problem` says why, if one should be.
     """
 
     def __init__(self, desk: ControllerApi) -> None:
@@ -127,7 +128,7 @@ class PageSupervisor:
 
 
 class PageServer:
-    """Listens from the start on; raises OSError where it cannot."""
+    """Listens once it is made; raises OSError where it cannot."""
 
     def __init__(
         self, desk: ControllerApi, where: Listen, names: tuple[str, ...], token_file: Path | None
@@ -156,7 +157,7 @@ class PageServer:
         self._thread.join(START_S)
 
     def _run(self, listener: socket.socket, started: Future[None]) -> None:
-        """A failure ends this thread alone, and the keeper starts another server."""
+        """A failure ends this thread only, and PageSupervisor starts another server."""
         try:
             self._loop.run_until_complete(self._serve(listener, started))
         finally:
@@ -181,7 +182,7 @@ class PageServer:
         await self._stop.wait()
         listening.close()
         await server.shutdown(CLOSE_S)
-        # The transports' last callbacks are due in the next turn of the loop.
+        # The transports' last callbacks run in the next iteration of the loop.
         await asyncio.sleep(0)
 
     async def _handle(self, asked: web.BaseRequest) -> web.StreamResponse:
@@ -204,18 +205,18 @@ class PageServer:
         except SluiceError as error:
             return refusal(503, str(error))
 
-    def _show(self, look: Show) -> HttpResponse:
-        match look.view:
-            case "page":
+    def _show(self, show: Show) -> HttpResponse:
+        match show.view:
+            case View.PAGE:
                 return self._page
-            case "status":
+            case View.STATUS:
                 return HttpResponse(200, encoded(self._api.status()))
-            case "history":
-                return HttpResponse(200, self._api.history(look.after))
-            case "ready":
-                return health_answer("ready", self._api.health().not_ready)
-            case _:
-                return health_answer("healthy", self._api.health().unhealthy)
+            case View.HISTORY:
+                return HttpResponse(200, self._api.history(show.after))
+            case View.READY:
+                return health_answer(View.READY, self._api.health().not_ready)
+            case View.HEALTHY:
+                return health_answer(View.HEALTHY, self._api.health().unhealthy)
 
     def _act(self, command: Command, address: str) -> HttpResponse:
         who = attributed(command.who, address)
@@ -233,7 +234,7 @@ class PageServer:
         return HttpResponse(200, b'{"done":true}')
 
     def _token(self) -> bytes | None:
-        """Read each time: a mounted secret may change."""
+        """Read for each request: a mounted secret may change."""
         if self._token_file is None:
             return None
         try:
@@ -245,7 +246,7 @@ class PageServer:
 
 
 class _RefuseConnection(asyncio.Protocol):
-    """For a connection too many."""
+    """Closes a connection beyond MAX_CONNECTIONS."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
@@ -262,7 +263,7 @@ def _listening(where: Listen) -> socket.socket:
 
 
 async def _read(asked: web.BaseRequest) -> Request | HttpResponse:
-    """An Answer refuses what is too long."""
+    """An HttpResponse refuses a body that is too long."""
     if (asked.content_length or 0) > MAX_BODY_BYTES:
         return _too_long(asked)
     body = bytearray()

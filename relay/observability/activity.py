@@ -1,4 +1,4 @@
-"""What happened between two looks at the relay, in words: losses, rotations, restarts, scaling. Pure."""
+"""What happened between two statuses of the relay, in words: losses, rotations, restarts, scaling. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relay.primitives.text import count
 
 
 class Severity(StrEnum):
-    """How much it matters: data is or may be gone; something had to be got over; as it should be."""
+    """BAD: data is or may be lost. WARN: something failed, and the relay recovered. INFO: as it should be."""
 
     BAD = "bad"
     WARN = "warn"
@@ -20,7 +20,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ActivityEntry:
-    """`kind` and `about` tell which ones may be added up. `text` may hold `{n}`, for `amount`."""
+    """Entries with the same `kind` and `about` may be merged. `{n}` in `text` stands for `amount`."""
 
     kind: str
     about: str
@@ -32,7 +32,7 @@ class ActivityEntry:
         return self.text.replace("{n}", count(self.amount))
 
 
-# Counters of StreamStats; what grows by itself under way needs no word.
+# Counters of StreamStats whose growth is worth an entry; those that grow with every event are left out.
 _COUNTED: Mapping[str, tuple[Severity, str]] = {
     "lost": (Severity.BAD, "lost {n}, which the exchange sent and nobody received"),
     "dropped": (Severity.BAD, "dropped {n}, as its overflow policy says"),
@@ -124,10 +124,10 @@ def _pool_entries(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityE
 
 
 def _problem_entries(before: RelayStatus, after: RelayStatus) -> Iterator[ActivityEntry]:
-    # One that starts has never answered; if that lasts, it is a problem.
-    heard = {one.key for one in before.streams} | {one.publisher for one in before.publishers}
+    # An actor that starts has never answered; if that lasts, `problems` says so.
+    answered = {one.key for one in before.streams} | {one.publisher for one in before.publishers}
     for name in after.unreachable:
-        if name in heard and name not in before.unreachable:
+        if name in answered and name not in before.unreachable:
             yield ActivityEntry("silent", name, Severity.WARN, "does not answer")
     for problem in after.problems:
         if problem_fingerprint(problem) not in map(problem_fingerprint, before.problems):
@@ -135,5 +135,5 @@ def _problem_entries(before: RelayStatus, after: RelayStatus) -> Iterator[Activi
 
 
 def problem_fingerprint(problem: str) -> str:
-    """What stays the same while a problem lasts."""
+    """The part of its text that stays the same while a problem lasts: all but the digits."""
     return "".join(c for c in problem if not c.isdigit())

@@ -1,8 +1,9 @@
 """Is the relay ready, and can it recover by itself? Pure; `now` is monotonic seconds.
 
-Ready: every stream that is wanted has delivered, and NATS acknowledges. What the relay waits out by itself
-(NATS or the exchange away, an actor that is being replaced) is not ready, and healthy. Unhealthy is what its
-own remedies should have ended long ago: each finding has a patience well beyond the slowest of them.
+Ready: every wanted stream has delivered, and NATS acknowledges. While the relay waits for something that will
+end by itself (NATS or the exchange is unreachable, an actor is being replaced), it is not ready, and healthy.
+It is unhealthy when its own remedies should have worked long ago: each finding has a limit well beyond the
+slowest of them.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from dataclasses import dataclass, field, replace
 from relay.model.stats import Health, RelayStatus, StreamStats
 from relay.primitives.text import age
 
-# A reconnect takes a second or two, a publisher's watchdog two, a replacement three.
+# A reconnect takes one to two seconds, a publisher's watchdog two, a replacement three.
 SILENT_S = 30.0
 UNACKNOWLEDGED_S = 10.0
 MUTE_S = 5.0
-# A head that is restarted answers again within a minute.
+# A restarted Ray head answers again within a minute.
 STUCK_S = 120.0
-# Muteness is ended by a replacement after three seconds, a start that fails is repeated for ever; a new node
-# may take some minutes to come.
+# A mute actor is replaced after three seconds, and a start that fails is retried without end; a new node may
+# take some minutes to join.
 ABSENT_S = 300.0
-# NATS may be away for as long as it likes, but a publisher that has it gets acknowledgements.
+# NATS may be unreachable for any length of time, but a connected publisher must get acknowledgements.
 STALLED_S = 300.0
-# Stats are taken between two events: books that do not balance are a defect, and no moment in between.
+# Stats are taken between two events, so counts that do not balance are a defect, not a snapshot in mid-event.
 UNBALANCED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong `since` then: it blocks readiness after `grace_s`, and health after `patience_s`.
+    """Something is wrong since `since`. The relay is not ready, and unhealthy, once it has lasted so long.
 
-    `patience_s` is None for what the relay waits out, however long it takes.
+    `unhealthy_after_s` is None for what the relay waits for however long it takes.
     """
 
     text: str
@@ -42,7 +43,7 @@ class Finding:
 
 
 def health_of(findings: tuple[Finding, ...], observed_at: float, now: float) -> Health:
-    """`looked_at` is when the controller last saw the relay."""
+    """`observed_at` is when the controller last observed the relay."""
     blind_s = now - observed_at
     not_ready = [_sentence(one, now) for one in findings if now - one.since >= one.not_ready_after_s]
     unhealthy = [
@@ -63,7 +64,7 @@ def _sentence(finding: Finding, now: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _AckProgress:
-    """How far a stream was when its acknowledgements last moved, or when it had nothing to wait for."""
+    """Where a stream was when its acknowledgements last advanced, or when its backlog was last empty."""
 
     epoch: int
     acknowledged: int
@@ -80,7 +81,7 @@ class HealthTracker:
     def update(
         self, status: RelayStatus, wanted: Mapping[str, float | None], jetstream_problem: str, now: float
     ) -> tuple[Finding, ...]:
-        """`wanted` gives for each stream's key how long it may be silent; None is for ever."""
+        """`wanted` gives for each stream's key how long it may be silent; None is without limit."""
         found = [*_stream_findings(status, wanted, now), *_actor_findings(status, now)]
         if jetstream_problem:
             found.append(Finding(f"JetStream's streams are not there: {jetstream_problem}", now))
@@ -89,7 +90,7 @@ class HealthTracker:
         return (*timed, *self._stalls(status, now))
 
     def _stalls(self, status: RelayStatus, now: float) -> Iterator[Finding]:
-        """Streams whose acknowledgements do not come although something waits for them."""
+        """Streams that have a backlog and whose acknowledgements do not advance."""
         connected = {one.publisher for one in status.publishers if one.connected}
         before, self._progress = self._progress, {}
         for stats in status.streams:
@@ -111,9 +112,9 @@ def _progress(stats: StreamStats, before: _AckProgress | None, now: float) -> _A
 def _stream_findings(
     status: RelayStatus, wanted: Mapping[str, float | None], now: float
 ) -> Iterator[Finding]:
-    there = {stats.key: stats for stats in status.streams}
+    streams = {stats.key: stats for stats in status.streams}
     for key, limit_s in wanted.items():
-        stats = there.get(key)
+        stats = streams.get(key)
         if stats is None:
             yield Finding(f"{key} has not started", now, unhealthy_after_s=ABSENT_S)
             continue
@@ -137,7 +138,7 @@ def _delivery_findings(key: str, stats: StreamStats, limit_s: float, now: float)
 def _actor_findings(status: RelayStatus, now: float) -> Iterator[Finding]:
     streams = {stats.key for stats in status.streams}
     for name in status.unreachable:
-        # A publisher that starts, or is replaced, keeps nobody from delivering.
+        # While one publisher starts or is replaced, the streams deliver through the others.
         grace_s = MUTE_S if name in streams else ABSENT_S
         yield Finding(f"{name} does not answer", now, grace_s, ABSENT_S)
     if not status.publishers:

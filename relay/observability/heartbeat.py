@@ -1,6 +1,6 @@
-"""What goes out on `sluice.heartbeat`: that the relay lives, whether it is ready, and each stream's totals.
+"""The content of `sluice.heartbeat`: that the relay runs, whether it is ready, and each stream's totals.
 
-On core NATS, whatever the delivery of events is, and stored by nobody: one of yesterday says nothing.
+It is published on core NATS, whatever the delivery of events is, and not stored: an old one has no value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOTALS = (
 
 
 def encoded(status: RelayStatus, at_ns: int) -> bytes:
-    """JSON. `at_ns` is Unix time. Totals are those of the stream's incarnation, which `epoch` names."""
+    """JSON. `at_ns` is Unix time. Totals are of the stream's present incarnation, `epoch`."""
     return orjson.dumps(
         {
             "at": utc(at_ns),

@@ -1,4 +1,4 @@
-"""The last minutes of the relay, for charts: a bounded ring of samples, and what happened meanwhile. Pure."""
+"""The last minutes of the relay, for charts: a bounded number of samples, and the activity in them. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from relay.observability.activity import ActivityEntry, diff_status
 
 SAMPLES_KEPT = 300
 ENTRIES_KEPT = 100
-# The controller looks more often while something is under way; charts need no more than this. Spans of time
-# are taken without their sign: somebody may set the clock back.
+# The controller observes more often than this while something is under way; charts do not need that. Times
+# are compared by absolute difference, because the clock may be set back.
 SAMPLE_INTERVAL_NS = 900_000_000
-# What goes on happening is one line with a growing number.
+# An entry that repeats within this time is one line with a growing number.
 MERGE_WITHIN_NS = 30_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """`number` is that of its last look, `id` that of its first; a happening keeps its `id` as it grows."""
+    """`number` is that of the last status that it appeared in; an entry keeps its `id` as it grows."""
 
     number: int
     id: int
@@ -33,7 +33,7 @@ class HistoryEntry:
 
 @dataclass(slots=True)
 class History:
-    """`run` tells one controller's numbers from those of another."""
+    """`run` identifies the controller whose numbers these are: they start anew with each."""
 
     run: str
     _last: int = 0
@@ -48,19 +48,19 @@ class History:
         self._last += 1
         if before is not None:
             for one in diff_status(before, status):
-                self._note(one, at_ns)
+                self._add(one, at_ns)
         if not self._samples or abs(at_ns - self._samples[-1]["at_ns"]) >= SAMPLE_INTERVAL_NS:
             self._samples.append(_sample(status, self._last, at_ns))
 
-    def _note(self, found: ActivityEntry, at_ns: int) -> None:
-        for noted in self._entries:
-            same = (noted.entry.kind, noted.entry.about) == (found.kind, found.about)
-            if same and abs(at_ns - noted.last_ns) <= MERGE_WITHIN_NS:
+    def _add(self, found: ActivityEntry, at_ns: int) -> None:
+        for known in self._entries:
+            same = (known.entry.kind, known.entry.about) == (found.kind, found.about)
+            if same and abs(at_ns - known.last_ns) <= MERGE_WITHIN_NS:
                 grown = ActivityEntry(
-                    found.kind, found.about, found.severity, found.text, noted.entry.amount + found.amount
+                    found.kind, found.about, found.severity, found.text, known.entry.amount + found.amount
                 )
-                self._entries.remove(noted)
-                self._entries.append(HistoryEntry(self._last, noted.id, noted.at_ns, at_ns, grown))
+                self._entries.remove(known)
+                self._entries.append(HistoryEntry(self._last, known.id, known.at_ns, at_ns, grown))
                 return
         self._ids += 1
         self._entries.append(HistoryEntry(self._last, self._ids, at_ns, at_ns, found))
@@ -104,14 +104,14 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _encoded_entry(noted: HistoryEntry) -> dict[str, Any]:
+def _encoded_entry(known: HistoryEntry) -> dict[str, Any]:
     return {
-        "number": noted.number,
-        "id": noted.id,
-        "at_ns": noted.at_ns,
-        "last_ns": noted.last_ns,
-        "kind": noted.entry.kind,
-        "about": noted.entry.about,
-        "weight": noted.entry.severity,
-        "text": str(noted.entry),
+        "number": known.number,
+        "id": known.id,
+        "at_ns": known.at_ns,
+        "last_ns": known.last_ns,
+        "kind": known.entry.kind,
+        "about": known.entry.about,
+        "weight": known.entry.severity,
+        "text": str(known.entry),
     }

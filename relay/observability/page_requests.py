@@ -1,7 +1,8 @@
-"""The status page's HTTP side: who may ask for what, decided without a socket. Pure.
+"""The status page's HTTP side: which request may do what, decided without a socket. Pure.
 
-Reading is free for whoever reaches the address under a name of ours. Changing takes the token, in a header
-that no form and no foreign page can send, so there are no cookies and nothing to forge.
+Everybody who reaches the address may read, under a host name that the configuration allows (which stops DNS
+rebinding). A change needs the token in the Authorization header, which no form and no page of another site
+can send: there are no cookies, so there is no request to forge.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -21,7 +23,7 @@ from relay.config.listen_address import host_of, may_be_asked
 MAX_BODY_BYTES = 4096
 MAX_LINE_BYTES = 2048
 MAX_CONNECTIONS = 64
-# A token that can be guessed is none.
+# A shorter token could be guessed.
 MIN_TOKEN_CHARS = 16
 MAX_TOKEN_BYTES = 1024
 
@@ -38,7 +40,7 @@ _SAFE = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client sent; header fields that it left out are empty."""
+    """What a client sent; header fields that are missing are empty."""
 
     method: str
     path: str
@@ -58,17 +60,27 @@ class HttpResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class View(StrEnum):
+    """What can be read."""
+
+    PAGE = "page"
+    STATUS = "status"
+    HISTORY = "history"
+    READY = "ready"
+    HEALTHY = "healthy"
+
+
 @dataclass(frozen=True, slots=True)
 class Show:
-    """`what` is `page`, `status`, `history`, `ready` or `healthy`; `after` counts for the history."""
+    """`after` is used by the history alone: the number `last` of an earlier answer, 0 for all of it."""
 
-    view: str
+    view: View
     after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """None leaves the number to the load."""
+    """`count` is None to let the load decide."""
 
     count: int | None
     who: str
@@ -94,7 +106,7 @@ class ResumeStream:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """Changes nothing: it only finds out whether the token is right."""
+    """Changes nothing: it only checks the token."""
 
     who: str
 
@@ -102,17 +114,17 @@ class Unlock:
 Command = Scale | DrainPublisher | StopStream | ResumeStream | Unlock
 
 _VIEWS = {
-    "/": "page",
-    "/status.json": "status",
-    "/history.json": "history",
-    "/readyz": "ready",
-    "/healthz": "healthy",
+    "/": View.PAGE,
+    "/status.json": View.STATUS,
+    "/history.json": View.HISTORY,
+    "/readyz": View.READY,
+    "/healthz": View.HEALTHY,
 }
 _COMMANDS = ("/unlock", "/scale", "/drain", "/resume")
 
 
 def route(request: Request, names: tuple[str, ...], token: bytes | None) -> HttpResponse | Show | Command:
-    """An Answer is a refusal. `token` is None where nobody may change anything."""
+    """An HttpResponse is a refusal. `token` is None where nobody may change anything."""
     if not may_be_asked(request.host, names):
         return refusal(421, "ask for this page by address, as localhost, or by a name in page.names")
     if request.path in _VIEWS:
@@ -187,26 +199,26 @@ _SHAPES: Mapping[str, str] = {
 
 
 def attributed(who: str, address: str) -> str:
-    """Who changes something over the page: the name that they gave, if any, and where they are."""
+    """Who made a change over the page: the name that they gave, if any, and their address."""
     who = who.strip()[:40]
     return f"{who} on the page, from {address}" if who else f"the page, from {address}"
 
 
 def usable_token(content: bytes) -> bytes | None:
-    """What stands in a token file; None if it is too short, too long, or not one word of ASCII."""
+    """The token in a token file; None if it is too short, too long, or not one word of ASCII."""
     token = content.strip()
     fits = MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_BYTES
     return token if fits and re.fullmatch(rb"[!-~]+", token) else None
 
 
-def health_answer(what: str, reasons: tuple[str, ...]) -> HttpResponse:
-    """200 without reasons against it, else 503 with them."""
-    body: dict[str, Any] = {what: not reasons, "reasons": reasons}
+def health_answer(view: View, reasons: tuple[str, ...]) -> HttpResponse:
+    """200 if there are no reasons against it, else 503 with the reasons."""
+    body: dict[str, Any] = {view.value: not reasons, "reasons": reasons}
     return HttpResponse(503 if reasons else 200, orjson.dumps(body, option=orjson.OPT_INDENT_2))
 
 
 def page_answer(html: bytes) -> HttpResponse:
-    """With a policy that runs the style and the script that stand in the page, and nothing else."""
+    """With a Content-Security-Policy that allows the style and the script in the page, and nothing else."""
     return HttpResponse(200, html, HTML, {"Content-Security-Policy": _policy(html)})
 
 

@@ -1,4 +1,4 @@
-"""The figures for programs: `status --json` and the status page show the same bytes. Pure."""
+"""The status as JSON: `status --json` prints and the status page reads the same bytes. Pure."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from relay.observability.page_requests import (
     Show,
     StopStream,
     Unlock,
+    View,
     attributed,
     health_answer,
     page_answer,
@@ -49,7 +50,7 @@ def order(path: str, body: object) -> Request:
     ],
 )  # fmt: skip
 def test_reading_takes_no_token(path, what):
-    assert route(Request("GET", path, host="127.0.0.1:8350"), (), None) == Show(what)
+    assert route(Request("GET", path, host="127.0.0.1:8350"), (), None) == Show(View(what))
 
 
 @pytest.mark.parametrize(
@@ -126,15 +127,15 @@ def test_a_token_is_one_long_word(content, token):
 
 
 def test_every_answer_says_that_nobody_may_keep_or_frame_it():
-    headers = safe_headers(health_answer("ready", ()))
+    headers = safe_headers(health_answer(View.READY, ()))
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
 
 def test_health_is_503_with_its_reasons():
-    assert health_answer("ready", ()).status == 200
-    sick = health_answer("healthy", ("a", "b"))
+    assert health_answer(View.READY, ()).status == 200
+    sick = health_answer(View.HEALTHY, ("a", "b"))
     assert (sick.status, orjson.loads(sick.body)) == (503, {"healthy": False, "reasons": ["a", "b"]})
 
 
