@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from tests.chaos.proxy import Bandwidth, Timeout, Way
 from tests.chaos.rig import FLOOD, RATE_PER_S, STREAMS, Rig, publisher, stream
 from tests.chaos.rows import Row
 from tests.chaos.small_disk import enlarge, free_bytes, small_disk
+from tests.support.freezing import frozen
 from tests.support.polling import until
 
 NANOSECONDS = 1e9
@@ -81,15 +80,13 @@ def test_row_12_nats_down(rig: Rig, row: Row) -> None:
 def test_row_13_nats_frozen(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(200)
-    os.kill(rig.nats.pid, signal.SIGSTOP)
-    try:
+    with frozen(rig.nats.pid):
+        # Acknowledgements that were sent before still arrive.
         time.sleep(0.5)
         before = {key: one.acknowledged for key, one in rig.stats().items()}
         time.sleep(20.0 if row.long else 6.0)
         after = {key: one.acknowledged for key, one in rig.stats().items()}
         waiting = sum(one.backlog_count for one in rig.stats().values())
-    finally:
-        os.kill(rig.nats.pid, signal.SIGCONT)
     row.injected("nats-server stopped", waiting)
     assert after == before
     row.measured("first acknowledgement", rig.flows(1), "s", 3.0)

@@ -14,7 +14,6 @@ import pytest
 
 from cli.background_audit import BackgroundAudit
 from relay.adapters.local.nats_server import EmbeddedNats
-from relay.adapters.nats.provisioning import ensure_streams
 from relay.audit.audit import Audit
 from relay.audit.comparison import Sent, compare
 from relay.binance.id_gaps import gap_rule
@@ -22,6 +21,7 @@ from relay.binance.streams import Venue
 from relay.config import parse_config
 from relay.model.choices import Delivery
 from simulator.settings import ExchangeSettings
+from tests.support.jetstream import streams_ensured
 from tests.support.paths import ROOT, SAMPLES
 from tests.support.polling import until
 from tests.support.relay_rig import ExchangeThread, Relay, configured
@@ -52,7 +52,7 @@ def test_flood_scaling_a_dead_publisher_and_two_nats_restarts_lose_nothing(
 ) -> None:
     exchange = ExchangeThread(ExchangeSettings(expected=("*",), streams=_names(TEN)))
     config = configured(TEN.read_text(), exchange, nats, tmp_path)
-    asyncio.run(ensure_streams(config.nats, config.streams))
+    asyncio.run(streams_ensured(config))
     relay = Relay(config, publishers=2)
     audit = Audit(gap_rule)
     flooded = "btcusdt@trade"
@@ -104,7 +104,7 @@ def test_a_recorded_market_at_20x_arrives_whole_and_in_order(
     shards = ", ".join(names)
     text = f"exchange: {{venue: {venue}}}\nqueue: {{max_messages: 50000}}\nshards: [{shards}]\n"
     config = configured(text, exchange, nats, tmp_path)
-    asyncio.run(ensure_streams(config.nats, config.streams))
+    asyncio.run(streams_ensured(config))
     relay = Relay(config, publishers=1)
     audit = Audit(gap_rule)
     with BackgroundAudit(config, audit, from_start=True) as reader:
@@ -125,7 +125,7 @@ def test_a_subject_without_fields_carries_every_stream_and_each_is_stored_apart(
     exchange = ExchangeThread(ExchangeSettings(streams=names, expected=("*",)))
     text = f"nats: {{subject: binance.websocket.data}}\nshards: [{', '.join(names)}]\n"
     config = configured(text, exchange, nats, tmp_path)
-    asyncio.run(ensure_streams(config.nats, config.streams))
+    asyncio.run(streams_ensured(config))
     stored, seen = Audit(gap_rule), Audit(gap_rule)
     core = config.model_copy(update={"nats": config.nats.model_copy(update={"delivery": Delivery.CORE})})
     with (

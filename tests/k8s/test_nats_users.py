@@ -25,7 +25,7 @@ from relay.adapters.nats.connection import NatsConnection, connect
 from relay.adapters.nats.consumer import AuditConsumer, connector
 from relay.adapters.nats.jetstream_api import ask
 from relay.adapters.nats.nkey import new_user_seed
-from relay.adapters.nats.provisioning import SIDE_NAME, ensure_streams
+from relay.adapters.nats.provisioning import SIDE_NAME
 from relay.audit.audit import Audit
 from relay.binance.id_gaps import gap_rule
 from relay.config import Config, NatsConfig, parse_config
@@ -34,6 +34,7 @@ from relay.errors import BusError
 from relay.model.record_batch import RecordKind
 from tests.k8s.manifests import K8S, config, container
 from tests.support.hosts import SECRET, PlainHost
+from tests.support.jetstream import streams_ensured
 from tests.support.link_client import LinkClient, Sender, events
 
 TRADE = "SLUICE_usdm_btcusdt_trade"
@@ -130,7 +131,7 @@ def test_the_settings_are_whole(tmp_path: Path, site: Site) -> None:
 
 def test_the_relay_can_do_its_work_and_a_consumer_reads_it(site: Site) -> None:
     async def relay(subject: str, epoch: int) -> None:
-        await until_ready(site.config("controller", subject))
+        assert TRADE in await streams_ensured(site.config("controller", subject))
         client, publisher, host = await linked(site.nats("publisher", subject), epoch)
         try:
             records = events(epoch, 300, first=epoch * 1000 + 1)
@@ -165,18 +166,6 @@ def test_the_relay_can_do_its_work_and_a_consumer_reads_it(site: Site) -> None:
             assert side.state.messages == 4
 
     run(test())
-
-
-async def until_ready(whole: Config) -> None:
-    """JetStream is ready a moment after the server's port is."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                changed = await ensure_streams(whole.nats, whole.streams)
-                break
-            except BusError:
-                await asyncio.sleep(0.05)
-    assert TRADE in changed
 
 
 async def linked(nats: NatsConfig, epoch: int) -> tuple[LinkClient, PublisherActor, PlainHost]:

@@ -14,12 +14,11 @@ from nats.aio.msg import Msg
 from actors.publisher.actor import PublisherActor, PublisherSettings
 from actors.publisher.dispatcher import DispatcherLimits
 from relay.adapters.local.nats_server import EmbeddedNats
-from relay.adapters.nats.provisioning import ensure_streams
 from relay.config import Config, parse_config
 from relay.delivery import link_codec
-from relay.errors import BusError
 from relay.model.stats import PublisherStats
 from tests.support.hosts import SECRET, PlainHost
+from tests.support.jetstream import streams_ensured
 from tests.support.link_client import LinkClient
 
 TRADE = "usdm:btcusdt@trade"
@@ -73,14 +72,7 @@ class Rig:
         self.host.close()
 
     async def ensure(self) -> None:
-        """JetStream is ready a moment after the server's port is."""
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    await ensure_streams(self.config.nats, self.config.streams)
-                    return
-                except BusError:
-                    await asyncio.sleep(0.05)
+        await streams_ensured(self.config)
 
     def start_publisher(self, name: str) -> PublisherActor:
         return PublisherActor(name, PublisherSettings(nats=self.config.nats, flow=self._flow), self.host)

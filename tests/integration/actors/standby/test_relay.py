@@ -22,12 +22,12 @@ from websockets.exceptions import ConnectionClosed
 from actors.publisher.actor import PublisherActor, PublisherSettings
 from actors.standby.relay import StandbyRelay
 from relay.adapters.local.nats_server import EmbeddedNats
-from relay.adapters.nats.provisioning import ensure_streams
 from relay.config import Config, parse_config
-from relay.errors import BusError, FencedError, SteppedDown
+from relay.errors import FencedError, SteppedDown
 from relay.model.assignment import Assignment, PublisherEndpoint
 from relay.model.stats import LegState, StreamState
 from tests.support.hosts import PlainHost
+from tests.support.jetstream import streams_ensured
 from tests.support.oracle import Loss, Stored, read_stored
 
 TRADES, BOOKS = "btcusdt@trade", "btcusdt@bookTicker"
@@ -186,7 +186,7 @@ async def a_pair(
                 f"shards: [{{stream: {name}, critical: true}}]\n",
                 {},
             )
-            await ensured(config)
+            await streams_ensured(config)
             pair = Pair(config, host, exchange)
             await pair.open_publisher()
             try:
@@ -194,16 +194,6 @@ async def a_pair(
             finally:
                 await pair.close()
                 host.close()
-
-
-async def ensured(config: Config) -> None:
-    """JetStream is ready a moment after the server's port is."""
-    async with asyncio.timeout(10):
-        while True:
-            with suppress(BusError):
-                await ensure_streams(config.nats, config.streams)
-                return
-            await asyncio.sleep(0.05)
 
 
 def assert_whole(stored: list[Stored], last: int) -> None:

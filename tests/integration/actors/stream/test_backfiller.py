@@ -19,7 +19,7 @@ from cli.background_audit import BackgroundAudit
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.nats.consumer import connector
 from relay.adapters.nats.ledger_reader import read_ledger
-from relay.adapters.nats.provisioning import SIDE_NAME, ensure_streams
+from relay.adapters.nats.provisioning import SIDE_NAME
 from relay.audit.audit import Audit
 from relay.audit.comparison import StreamComparison, compare
 from relay.audit.stream_audit import StreamAudit
@@ -28,6 +28,7 @@ from relay.binance.streams import Venue
 from relay.config import Config
 from relay.losses.entry import LossEntry, read_entry
 from simulator.settings import ExchangeSettings
+from tests.support.jetstream import streams_ensured
 from tests.support.polling import until
 from tests.support.relay_rig import ExchangeThread, Relay, configured
 
@@ -50,7 +51,7 @@ class Scene:
         exchange = f"{{venue: {self._venue}, heal: {str(heal).lower()}{key}}}"
         text = f"exchange: {exchange}\nnats: {{delivery: {delivery}}}\nshards: ['{self.stream}']\n{extra}"
         self.config: Config = configured(text, self.exchange, self.nats, self._directory)
-        asyncio.run(ensure_streams(self.config.nats, self.config.streams))
+        asyncio.run(streams_ensured(self.config))
         self.relay = Relay(self.config, publishers=1)
         self.exchange.run(self.exchange.server.wait_subscribed(self.stream))
 
