@@ -1,4 +1,4 @@
-"""Waits for a stream's turn to connect: the node's budget, or, when that cannot be had, a safe part of it."""
+"""Waits for a stream's turn to connect, by the node's shared budget, or alone by a safe part of it."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from relay.primitives.rate_limit import ReservingLimiter
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# Attempts of others settle meanwhile, so the budget may have room sooner than it says.
+# Attempts of other streams end meanwhile, so the budget may have room sooner than it said.
 ASK_AGAIN_S = 1.0
-# Others hold the lock for well under a millisecond; one that was stopped holds it for ever.
+# Other processes hold the lock for well under a millisecond; a process that was stopped may hold it for ever.
 LOCK_TRIES, LOCK_PAUSE_S = 30, 0.01
 
 
 class Permit(NamedTuple):
-    """One attempt; `number` is None if it is not in the node's log."""
+    """Permission for one attempt; `number` is None if it is not counted in the node's budget."""
 
     number: int | None
 
 
 class ConnectGate:
-    """Of one stream."""
+    """One for each stream. Without the budget file the stream keeps to `claim.alone` attempts in five
+    minutes."""
 
-    def __init__(self, ledger: ConnectBudgetFile, claim: BudgetClaim) -> None:
-        self._ledger = ledger
+    def __init__(self, file: ConnectBudgetFile, claim: BudgetClaim) -> None:
+        self._file = file
         self._claim = claim
         self._alone = ReservingLimiter(claim.alone, WINDOW_S)
         self._reported_at = float("-inf")
 
     async def admit(self, *, spare: bool) -> Permit:
-        """Returns when an attempt may be made; it has to follow at once.
+        """Returns when an attempt may be made; the caller has to make it at once.
 
         Raises FeedError if the budget has nothing left for an attempt that can wait (`spare`).
         """
@@ -55,48 +56,48 @@ class ConnectGate:
             await asyncio.sleep(min(wait_s, ASK_AGAIN_S) * random.uniform(0.5, 1.0))
 
     async def _ask(self, spare: bool) -> tuple[float, Permit | None]:
-        def ask(log: ConnectBudget) -> tuple[float, Permit | None]:
-            wait_s = log.try_acquire(self._claim, time.monotonic(), spare=spare)
-            return wait_s, None if wait_s else Permit(log.granted)
+        def ask(budget: ConnectBudget) -> tuple[float, Permit | None]:
+            wait_s = budget.try_acquire(self._claim, time.monotonic(), spare=spare)
+            return wait_s, None if wait_s else Permit(budget.granted)
 
         try:
-            return await self._in_log(ask)
+            return await self._with_budget(ask)
         except OSError as error:
             _log.warning("no connect budget (%s): connecting within this stream's own part of it", error)
         return (WINDOW_S, None) if spare else (self._alone.reserve(time.monotonic()), Permit(None))
 
     async def settle(self, permit: Permit, error: FeedError | None) -> None:
-        """How the attempt ended. What cannot be written now counts as failed, which is the safe side."""
+        """How the attempt ended; None is success. If that cannot be written, the attempt counts as failed."""
         number = permit.number
         if number is None:
             return
 
-        def settle(log: ConnectBudget) -> None:
+        def settle(budget: ConnectBudget) -> None:
             now = time.monotonic()
-            log.settle(number, AttemptOutcome.FAILED if error else AttemptOutcome.OPENED)
+            budget.settle(number, AttemptOutcome.FAILED if error else AttemptOutcome.OPENED)
             if error is not None and error.retry_after_s is not None:
-                log.close(now + error.retry_after_s, now)
+                budget.close(now + error.retry_after_s, now)
 
         try:
-            await self._in_log(settle)
+            await self._with_budget(settle)
         except OSError as problem:
             _log.info("an attempt stays open in the connect budget: %s", problem)
 
-    async def _in_log(self, act: Callable[[ConnectBudget], _T]) -> _T:
+    async def _with_budget(self, act: Callable[[ConnectBudget], _T]) -> _T:
         """Raises OSError."""
         for _ in range(LOCK_TRIES):
-            with suppress(BlockingIOError), self._ledger.opened() as log:
-                return act(log)
+            with suppress(BlockingIOError), self._file.opened() as budget:
+                return act(budget)
             await asyncio.sleep(LOCK_PAUSE_S * random.uniform(0.5, 1.5))
         raise TimeoutError("another process holds its lock")
 
     def report(self, now: float) -> None:
-        """Call about once a second; says now and then that the stream is here."""
+        """Call about once a second; reports once a minute that the stream is running."""
         if now - self._reported_at < REPORT_S:
             return
         try:
-            with self._ledger.opened() as log:
-                log.report(self._claim, now)
+            with self._file.opened() as budget:
+                budget.report(self._claim, now)
             self._reported_at = now
         except OSError as problem:
             _log.debug("not reported to the connect budget: %s", problem)

@@ -1,7 +1,8 @@
-"""Checks that a frame is what its stream promises; pure, one match or one parse a frame.
+"""Classifies payloads: whether each is an event of its stream, and with which id; pure.
 
-Fields and values that are new are let through: Binance adds them overnight. Fields that identify the event
-must be there and right: a frame of another stream under this name would be worse than a missing one.
+Unknown fields and values are accepted, as Binance adds them without notice. Fields that identify the event
+must be there and right: publishing another stream's event under this name would be worse than losing one.
+Each payload is matched or parsed once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from relay.primitives.text import quoted
 
 # A record holds the id as a signed 64-bit number.
 _MAX_EVENT_ID = 2**63 - 1
-# A stream whose frames change their shape all the time is judged field by field.
+# After learning so many shapes a stream's payloads are checked field by field, as their shape keeps changing.
 _MAX_RELEARNED = 8
 _K = StreamKind
 _KLINES = frozenset({_K.KLINE, _K.CONTINUOUS_KLINE, _K.INDEX_PRICE_KLINE, _K.MARK_PRICE_KLINE})
@@ -38,10 +39,10 @@ class PayloadClass(IntEnum):
 
 
 class Classification(NamedTuple):
-    """`event_id` is NO_EVENT_ID for kinds without a unique id; `reason` says why a frame was rejected.
+    """`event_id` is NO_EVENT_ID for kinds without a unique id; `reason` says why a payload was rejected.
 
     `previous_id` is the id that the event before this one must have had, NO_EVENT_ID where no field tells.
-    `conflatable` means that a later event of the stream makes this one needless. `link_id` is what the event
+    `conflatable` means that a later event of the stream replaces this one. `own_link_id` is what the event
     after this one names as its predecessor, where that is no unique id.
     """
 
@@ -60,12 +61,12 @@ _SHUTDOWN = Classification(PayloadClass.SHUTDOWN)
 
 
 def classify(spec: StreamSpec, payload: bytes) -> Classification:
-    """For single frames; a feed keeps one FrameClassifier."""
+    """For single payloads; whoever reads a stream keeps one PayloadClassifier."""
     return PayloadClassifier(spec)(payload)
 
 
 class PayloadClassifier:
-    """What every frame of `spec` must look like, worked out once."""
+    """Call it with each payload of `spec`."""
 
     def __init__(self, spec: StreamSpec) -> None:
         self._array = spec.array
@@ -76,11 +77,11 @@ class PayloadClassifier:
         self._kline = spec.kind in _KLINES
         self._checks = tuple(_checks(spec))
         self._state = _STATE if spec.snapshot else _EVENT
-        # Of events whose shape is known.
+        # Whether events that match the learned shape are conflatable.
         self.conflatable = self._state.conflatable and not self._id_key
         self._counts_on = bool(self._id_key) and self._previous_key == self._id_key
         self._shape: PayloadShape | None = None
-        self._lessons = 0
+        self._shapes_learned = 0
 
     def __call__(self, payload: bytes) -> Classification:
         match = self._shape(payload) if self._shape else None
@@ -94,9 +95,10 @@ class PayloadClassifier:
         )
 
     def event_ids(self, payloads: Sequence[bytes]) -> list[int] | None:
-        """The ids of events that can be told by their shape alone, and that name the one before them by it.
+        """The ids of the payloads if all match the learned shape and each id implies its predecessor's; else
+        None.
 
-        None if one of them cannot; NO_EVENT_ID for each where the kind has none.
+        NO_EVENT_ID for each where the kind has no ids.
         """
         shape = self._shape
         if shape is None or (self._id_key and not self._counts_on):
@@ -121,11 +123,11 @@ class PayloadClassifier:
         reason = self._mismatch(frame) if not self._array else "not a JSON array"
         if reason:
             return _control(frame) or _rejected(_envelope(frame) or reason)
-        verdict = self._classify_id(frame) if self._id_key else self._classify_state(frame)
-        if verdict.payload_class is PayloadClass.ACCEPTED and self._lessons < _MAX_RELEARNED:
-            self._lessons += 1
+        classification = self._classify_id(frame) if self._id_key else self._classify_state(frame)
+        if classification.payload_class is PayloadClass.ACCEPTED and self._shapes_learned < _MAX_RELEARNED:
+            self._shapes_learned += 1
             self._shape = shape_of(frame, payload, self._id_key)
-        return verdict
+        return classification
 
     def _classify_all(self, frame: list[Any]) -> Classification:
         for element in frame:
@@ -135,7 +137,7 @@ class PayloadClassifier:
         return self._state
 
     def _mismatch(self, frame: dict[str, Any]) -> str:
-        """Why the frame does not belong to this stream; empty if it does."""
+        """Why the payload does not belong to this stream; empty if it does."""
         if self._event_type and frame.get("e") != self._event_type:
             return f"event type is {_brief(frame.get('e'))}"
         if self._symbol and frame.get("s") != self._symbol:
@@ -162,7 +164,7 @@ class PayloadClassifier:
     def _classify_state(self, frame: dict[str, Any]) -> Classification:
         if self._previous_key:
             return self._classify_link(frame)
-        # The last state of a finished kline is the kline itself: no later event repeats it.
+        # The event of a closed kline is final: no later event replaces it.
         if self._kline and frame["k"]["x"]:
             return _EVENT
         return self._state
@@ -177,7 +179,7 @@ class PayloadClassifier:
 
 
 def _symbol_expected(spec: StreamSpec) -> str:
-    """What `s` must be; empty for kinds that say it elsewhere or not at all."""
+    """What the field `s` must be; empty for kinds that have the symbol elsewhere or nowhere."""
     nameless = spec.symbol == ALL_SYMBOLS or spec.array or spec.kind in _SYMBOL_ELSEWHERE
     if nameless or (spec.kind is _K.DEPTH_PARTIAL and spec.venue is Venue.SPOT):
         return ""
@@ -185,7 +187,10 @@ def _symbol_expected(spec: StreamSpec) -> str:
 
 
 def _previous_key(spec: StreamSpec) -> str:
-    """The field that tells the id of the event before: trades count on, a spot diff starts after the last."""
+    """The field that tells the id of the event before; ids of trades just count up.
+
+    A spot depth update has `U`, which is one above the last `u`; on futures `pu` is the last `u`.
+    """
     if spec.kind is _K.DEPTH_DIFF:
         return "U" if spec.venue is Venue.SPOT else "pu"
     if spec.kind is _K.RPI_DEPTH:
@@ -194,7 +199,7 @@ def _previous_key(spec: StreamSpec) -> str:
 
 
 def _checks(spec: StreamSpec) -> list[Check]:
-    """What a kind promises beyond its event type, symbol and id."""
+    """What a payload of this kind must have beside its event type, symbol and id."""
     symbol = spec.symbol.upper()
     match spec.kind:
         case _K.DEPTH_PARTIAL if spec.venue is Venue.SPOT:

@@ -1,9 +1,9 @@
-"""The budget of connection attempts that all streams on one address share; pure.
+"""The budget of connection attempts that all streams on one IP address share; pure.
 
-Binance bans an address above 300 attempts in five minutes, refused ones included. Two strict rolling windows
-keep far below: the whole budget in five minutes, and in one minute a fifth of it for attempts that came to
-nothing so far. So a hundred streams that were cut off together are back within seconds when the exchange
-takes them, and knock 30 times a minute, all together, while it does not.
+Binance bans an address above 300 attempts in five minutes, refused ones included. Two rolling windows keep
+the attempts far below that: the whole budget in five minutes, and a fifth of it in one minute for attempts
+that have not opened a connection. So a hundred streams that lose their connections together are back within
+seconds when the exchange accepts them, and make 30 attempts a minute in total while it does not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 
 WINDOW_S, STORM_S = 300.0, 60.0
 STORM_SHARE = 5
-# Streams tell once a minute that they are there.
+# Streams report once a minute; one that has not reported for this long is no longer counted.
 ALIVE_S = 180.0
 REPORT_S = 60.0
 # Binance's longest ban.
@@ -60,13 +60,13 @@ class ConnectBudget:
 
     def __init__(self) -> None:
         self._attempts: list[Attempt] = []
-        # Of each stream: when it was last here, and how many streams it knows of.
+        # For each stream: when it last reported, and how many streams it knows of.
         self._streams: dict[str, tuple[float, int]] = {}
         self._closed_until = 0.0
         self._number = 0
 
     def report(self, claim: BudgetClaim, now: float) -> None:
-        """The stream is here, and counts for the node's part."""
+        """The stream is running, and counts for the node's part."""
         self._forget(now)
         seen = self._streams.get(claim.stream)
         if seen is None or now - seen[0] >= REPORT_S or seen[1] != claim.streams:
@@ -75,7 +75,7 @@ class ConnectBudget:
     def try_acquire(self, claim: BudgetClaim, now: float, *, spare: bool) -> float:
         """Seconds until it is worth asking again; 0 allows an attempt, whose number is `granted`.
 
-        A `spare` attempt can wait: for it the budget is half as large.
+        A `spare` attempt can wait: it may use half of the budget.
         """
         self.report(claim, now)
         limit = self.limit(claim) // (2 if spare else 1)
@@ -110,11 +110,12 @@ class ConnectBudget:
                 attempt.outcome = outcome
 
     def close(self, until: float, now: float) -> None:
-        """The exchange told this address to stay away."""
+        """The exchange told this address to make no attempt before `until`."""
         self._closed_until = max(self._closed_until, min(until, now + MAX_CLOSED_S))
 
     def _forget(self, now: float) -> None:
-        """What is too old to count, or of a time before the machine's last start."""
+        """Drop what is too old to count, and what is later than `now`: written before the machine was
+        restarted."""
         attempts = self._attempts
         if attempts and not (now - WINDOW_S < attempts[0].at and attempts[-1].at <= now):
             self._attempts = [one for one in attempts if now - WINDOW_S < one.at <= now]
@@ -130,7 +131,8 @@ class ConnectBudget:
 
     @classmethod
     def decode(cls, encoded: bytes) -> ConnectBudget:
-        """A log that cannot be read is begun anew: the budget is half of what Binance allows."""
+        """An unreadable file starts an empty budget; that is safe, as the budget is half of what Binance
+        allows."""
         log = cls()
         try:
             attempts, streams, closed_until, number = orjson.loads(encoded)
@@ -143,9 +145,9 @@ class ConnectBudget:
 
 
 def _full_since(times: list[float], limit: int) -> float:
-    """When the attempt was made that has to leave its window before another; long ago if none has to.
+    """The time of the attempt that must leave its window before another one is allowed; -inf if none must.
 
-    One attempt is always allowed: a budget that divides to nothing would keep a stream away for ever.
+    One attempt is always allowed: a limit that is rounded to 0 would stop a stream for ever.
     """
     limit = max(1, limit)
     return times[-limit] if len(times) >= limit else float("-inf")

@@ -26,7 +26,7 @@ class ConnectBudgetFile:
 
     @contextmanager
     def opened(self) -> Iterator[ConnectBudget]:
-        """The log, saved afterwards. Raises BlockingIOError while another process has it, and OSError."""
+        """The budget, saved afterwards. Raises BlockingIOError while another process has it, and OSError."""
         lock = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,20 +1,20 @@
-"""When an event was sent, as far as it tells: pure.
+"""When the exchange sent an event; pure.
 
-A process that stood still, or had no time, reads late what came long before. A loss that begins behind its
-last event has to be dated from when that was sent, or a part of it goes untold: 123 of 166,000 missing events
-in half an hour of faults.
+A process that was stopped or overloaded reads events long after they were sent. A loss that begins after such
+an event must begin at the time when it was sent: dated by the time of reading, the loss was too short for 123
+of 166,000 missing events in half an hour of faults.
 """
 
 from __future__ import annotations
 
 import orjson
 
-# The exchange's clock and ours differ by less; what stood still for longer was replaced.
+# An older time is not believed: the clocks differ by less, and a process that stops for longer is replaced.
 MOST_NS = 600 * 10**9
 
 
 def event_time_ns(payload: bytes, recv_ns: int) -> int:
-    """By the event's own time (`E`, in ms), where it has one; else, and never later than, `recv_ns`."""
+    """The event's own time (`E`, in ms) in Unix ns; `recv_ns` where it has none, or a later one."""
     try:
         stamp = orjson.loads(payload).get("E")
     except (orjson.JSONDecodeError, AttributeError):

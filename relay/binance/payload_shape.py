@@ -1,8 +1,8 @@
-"""What the frames of one stream look like as bytes, learned from one that was judged field by field; pure.
+"""A regular expression for the payloads of one stream, made from one that was checked field by field; pure.
 
-Binance writes a stream's flat frames with the same keys in the same order, so a regular expression can hold
-the next one against them: 0.5 us for a trade instead of 1.7. It is as strict as the full check, or stricter:
-what does not match is judged field by field.
+Binance writes the payloads of a stream with the same keys in the same order, so a match costs 0.5 us for a
+trade where parsing costs 1.7. The expression is at least as strict as the full check, and a payload that does
+not match is checked field by field.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-# Their values say which stream a frame belongs to, so they must be the same again.
+# The values of these fields say which stream a payload belongs to, so they must be the same in each.
 _IDENTITY = frozenset({"e", "s", "S", "i", "ps", "ct"})
-# Fewer digits than a signed 64-bit number has.
+# At most 18 digits, so that the number fits into signed 64 bits.
 _WHOLE_NUMBER = rb"-?(?:0|[1-9][0-9]{0,17})"
 _ID = rb"(0|[1-9][0-9]{0,17})"
 _TEXT = rb'"[^"\\\x00-\x1f\x7f-\xff]*"'
@@ -25,9 +25,9 @@ PayloadShape = Callable[[bytes], re.Match[bytes] | None]
 
 
 def shape_of(frame: Mapping[str, Any], payload: bytes, id_key: str) -> PayloadShape | None:
-    """`payload` parsed is `frame`. Group 1 of a match is the value of `id_key`, if that is not empty.
+    """`frame` is `payload` parsed. Group 1 of a match is the value of `id_key`, if that is not empty.
 
-    None for a frame with objects, lists or fractions in it, or with other spacing.
+    None if the payload has objects, lists or fractions in it, or spaces between its tokens.
     """
     fields = []
     for key, value in frame.items():

@@ -1,7 +1,7 @@
-"""When the next REST request may go: Binance counts the weight of each minute by address; pure.
+"""When the next REST request may be sent: Binance limits the weight of an address in each minute; pure.
 
-The strict part is a rolling window over what this stream spends. Beside it stands what the exchange says: how
-much the whole address has used, and how long to stay away.
+This stream's own requests are kept within a rolling window. Beside that, Binance's answers count: how much
+the whole address has used, and how long to send nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ WINDOW_S = 60.0
 # Binance counts the weight of an address in two pools: USD-M and COIN-M share one, spot has its own.
 _POOLS = {Venue.SPOT: "spot", Venue.USDM: "futures", Venue.COINM: "futures"}
 POOL_WEIGHTS = {"spot": 6000, "futures": 2400}
-# What all streams of a relay may use together; the rest is for whoever else is behind the address.
+# The share of the pool for all streams of a relay; the rest is for other programs behind the same address.
 SHARE = 0.5
-# For a refusal that does not say how long: Binance's window.
+# How long to wait after a refusal without `Retry-After`: Binance's window.
 REFUSED_S = 60.0
 
 
@@ -26,7 +26,7 @@ def weight_pool(venue: Venue) -> str:
 
 
 class RequestWeight:
-    """`streams` share the pool evenly. A call heavier than the share goes alone, and its window is longer."""
+    """`streams` share the pool evenly. A call heavier than that share is sent alone and counts for longer."""
 
     def __init__(self, venue: Venue, streams: int) -> None:
         self._pool = POOL_WEIGHTS[weight_pool(venue)]
@@ -35,7 +35,7 @@ class RequestWeight:
         self._closed_until = 0.0
 
     def wait_s(self, weight: int, now: float) -> float:
-        """How long before a call of this weight may go; 0 is now."""
+        """Seconds until a call of this weight may be sent; 0 for now."""
         self._forget(now)
         wait_s = max(0.0, self._closed_until - now)
         room = self._limit - sum(each for _, each in self._spent)
@@ -47,17 +47,17 @@ class RequestWeight:
         return wait_s
 
     def spend(self, weight: int, now: float) -> None:
-        """A call of this weight goes."""
+        """A call of this weight is sent."""
         until = now + WINDOW_S * max(1.0, weight / self._limit)
         self._spent.append((max(until, self._spent[-1][0]) if self._spent else until, weight))
 
     def report_used(self, weight: int, now: float) -> None:
-        """What the exchange says that the address has used in the present minute."""
+        """The weight that the address has used in the present minute, as the exchange says."""
         if weight > self._pool * SHARE:
             self.close_for(WINDOW_S / 2, now)
 
     def close_for(self, seconds: float, now: float) -> None:
-        """The exchange wants to be left alone for so long."""
+        """Send nothing for so long."""
         self._closed_until = max(self._closed_until, now + seconds)
 
     def _forget(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Accepting: records get their numbers, are encoded in batches and offered to the window; pure.
+"""Accepted records get their numbers, are encoded in batches and are offered to the window; pure.
 
 `seq` counts the events of an epoch from 1, `offset` counts all records of the stream for ever.
 """
@@ -49,7 +49,7 @@ class Sequencer:
     def batch(
         self, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]
     ) -> BufferedBatch:
-        """Events in one batch, which is numbered and goes nowhere yet; nothing else may be under way."""
+        """Number and encode events without offering them; call only when `flush` left nothing behind."""
         offset, seq, count = self._offset + 1, self._seq + 1, len(payloads)
         self._offset += count
         self._seq += count
@@ -69,7 +69,7 @@ class Sequencer:
     def append_events(
         self, kind: RecordKind, recv_ns: int, conflatable: bool, event_ids: list[int], payloads: list[bytes]
     ) -> None:
-        """Many that are alike and were read together, in batches that the window takes as a whole."""
+        """Events that are alike and were read together, in batches that fit into the window as a whole."""
         at, count = 0, len(payloads)
         flags = FULL_STATES if conflatable else EVENTS
         while at < count:
@@ -84,7 +84,7 @@ class Sequencer:
     def append_side_record(
         self, kind: RecordKind, recv_ns: int, payload: bytes, event_id: int = NO_EVENT_ID
     ) -> None:
-        """Behind the events that came before; it repeats the count of the last one."""
+        """A record that is no event, after the events so far; its `seq` is that of the last event."""
         self._end_run()
         # Losses and repairs must reach the ledger, even when events are dropped. Rejected frames may be
         # dropped: a faulty peer could send any number of them.
@@ -122,7 +122,7 @@ class Sequencer:
 
 
 def _batched(payloads: list[bytes]) -> list[bytes]:
-    """As many of them as one batch holds."""
+    """As many of the first payloads as one batch holds."""
     while len(payloads) > 1 and sum(map(len, payloads)) > FULL_BYTES:
         payloads = payloads[: len(payloads) // 2]
     return payloads

@@ -17,11 +17,11 @@ from relay.primitives.text import utc
 class LossEntry:
     """What the exchange sent, or may have sent, between `from_ns` and `to_ns`, and Sluice did not get.
 
-    Ids are None where the stream has none; `count` is None where ids do not count events. With `healed`
-    these ids are settled: `count` of them were got over REST and are on `subject`, the others never were.
-    `suspect` says that nobody has confirmed that there were such events: ids of futures trades are contiguous
-    in every recording and in no document. `reason` says why they are not healed. `cause` is
-    a plain str only in an entry read from the ledger, where another version wrote a word unknown here.
+    Ids are None where the stream has none; `count` is None where ids do not count events. With `healed`, REST
+    has answered for these ids: `count` events with them are on `subject`, and the other ids do not exist.
+    `suspect` says that nothing confirms these events: ids of futures trades are contiguous in every
+    recording, but no document promises it. `reason` says why they are not healed. `cause` is a plain str only
+    in an entry that another version wrote, with a cause that is unknown here.
     """
 
     stream: str

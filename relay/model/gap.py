@@ -36,11 +36,11 @@ class FillOutcome(Enum):
     ABSENT = "absent"
     """REST lists the events on both sides and none with these ids."""
     UNREACHED = "unreached"
-    """REST does not give them."""
+    """REST does not reach back to them, or needs an API key for them."""
 
 
 class FillRange(NamedTuple):
-    """Ids with one fate; FOUND ones have a payload each."""
+    """Ids with the same outcome; FOUND ones have a payload each, in the order of the ids."""
 
     first_id: int
     last_id: int
@@ -59,14 +59,14 @@ class GapRule(NamedTuple):
     contiguous: bool
 
 
-def coalesce(pieces: Sequence[FillRange]) -> list[FillRange]:
-    """Neighbours of one fate made into one piece."""
+def coalesce(ranges: Sequence[FillRange]) -> list[FillRange]:
+    """Joins neighbouring ranges with the same outcome."""
     runs: list[list[FillRange]] = []
-    for piece in pieces:
-        if runs and runs[-1][-1].outcome is piece.outcome and runs[-1][-1].last_id + 1 == piece.first_id:
-            runs[-1].append(piece)
+    for each in ranges:
+        if runs and runs[-1][-1].outcome is each.outcome and runs[-1][-1].last_id + 1 == each.first_id:
+            runs[-1].append(each)
         else:
-            runs.append([piece])
+            runs.append([each])
     return [
         FillRange(
             run[0].first_id, run[-1].last_id, run[0].outcome, [each for one in run for each in one.payloads]
