@@ -44,7 +44,7 @@ _COUNTED: Mapping[str, tuple[Severity, str]] = {
     "failovers": (Severity.WARN, "lost its publisher and went to another one"),
     "healed": (Severity.INFO, "had {n} missing events filled in over REST"),
     "repaired": (Severity.INFO, "had {n} lost events repaired over REST"),
-    "rotations": (Severity.INFO, "rotated its connection without a seam"),
+    "rotations": (Severity.INFO, "rotated its connection without a gap"),
 }
 
 

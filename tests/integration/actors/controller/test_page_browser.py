@@ -138,7 +138,7 @@ def test_losses_rotations_and_who_did_what_are_told_as_they_happen(tab: Tab, ope
     served.cluster.change(BTC, lost=7, gaps=1)
     served.cluster.change(ETH, rotations=1)
     shows(tab, "#happenings", "lost 7, which the exchange sent and nobody received")
-    shows(tab, "#happenings", "rotated its connection without a seam")
+    shows(tab, "#happenings", "rotated its connection without a gap")
     # For those who do not look at the screen.
     tab.until("document.getElementById('said').innerText.includes('lost 7')")
     served.order("/scale", {"publishers": 2, "who": "Ann"})
@@ -215,7 +215,7 @@ def test_a_token_that_counts_no_more_is_asked_for_anew(tab: Tab, opened: Open) -
     served = opened(unlocked=True)
     served.token_file.write_text("another-token-of-the-tests")
     tab.run("document.getElementById('automatic').click()")
-    shows(tab, "#unlock .wrong", "This token is not taken any more.")
+    shows(tab, "#unlock .wrong", "This token is no longer valid.")
     tab.run("document.getElementById('unlock').close()")
     assert served.controller.status().scale.mode == "auto"
 
@@ -257,7 +257,7 @@ def test_a_controller_that_is_away_is_told_and_comes_back_by_itself(
     served.cluster.change(BTC, queued=41)
     shows(tab, "#backlog", "41")
     served.controller.stop()
-    shows(tab, "#lost", "The controller does not answer; the relay goes on without it.")
+    shows(tab, "#lost", "The controller does not answer; the relay continues without it.")
     assert text(tab, "#condition") == "Reconnecting"
     assert tab.run("document.getElementById('main').classList.contains('stale')")
     assert text(tab, "#backlog") == "41", "the last figures stay"

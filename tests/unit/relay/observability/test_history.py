@@ -65,7 +65,7 @@ def test_between_two_equal_looks_nothing_happened():
         ({"failovers": 1}, "warn usdm:btcusdt@trade lost its publisher and went to another one"),
         ({"healed": 3}, "info usdm:btcusdt@trade had 3 missing events filled in over REST"),
         ({"repaired": 3}, "info usdm:btcusdt@trade had 3 lost events repaired over REST"),
-        ({"rotations": 1}, "info usdm:btcusdt@trade rotated its connection without a seam"),
+        ({"rotations": 1}, "info usdm:btcusdt@trade rotated its connection without a gap"),
         ({"epoch": 2, "lost": 0}, "warn usdm:btcusdt@trade started again, as epoch 2"),
         ({"state": StreamState.BLOCKED}, "bad usdm:btcusdt@trade stopped reading: nothing more fits"),
     ],
