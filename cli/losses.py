@@ -63,11 +63,11 @@ def _show(report: LossReport, scope: str, unreadable: int) -> None:
 
 def _as_json(report: LossReport) -> dict[str, object]:
     totals = {key: value for key, value in asdict(report).items() if key != "records"}
-    holes = [
+    gaps = [
         {**_entry(one.entry), "state": one.state, "open": one.open, "recovered": one.healed}
         for one in report.records
     ]
-    return {"holes": holes, "totals": totals}
+    return {"holes": gaps, "totals": totals}
 
 
 def _entry(entry: LossEntry) -> dict[str, object]:

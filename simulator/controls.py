@@ -39,7 +39,7 @@ class Query:
         except ValueError:
             raise UsageError(f"{name} is no number: {self._values[name]}") from None
 
-    def whole(self, name: str, default: int | None = None) -> int | None:
+    def integer(self, name: str, default: int | None = None) -> int | None:
         return int(self.number(name)) if name in self._values else default
 
     def seconds(self, name: str) -> float | None:
@@ -63,7 +63,7 @@ def _calm(exchange: Operations, query: Query) -> None:
 
 
 def _emit(exchange: Operations, query: Query) -> None:
-    exchange.emit(query.text("stream"), query.whole("count", 1) or 0)
+    exchange.emit(query.text("stream"), query.integer("count", 1) or 0)
 
 
 def _silence(exchange: Operations, query: Query) -> None:
@@ -79,18 +79,18 @@ def _shutdown(exchange: Operations, query: Query) -> dict[str, int]:
 
 
 def _close(exchange: Operations, query: Query) -> dict[str, int]:
-    code, reason = query.whole("code", 1001) or 1001, query.maybe("reason") or ""
+    code, reason = query.integer("code", 1001) or 1001, query.maybe("reason") or ""
     closed = exchange.close_sockets(query.maybe("stream"), code, reason, linger=query.flag("linger"))
     return {"sockets": closed}
 
 
 def _refuse(exchange: Operations, query: Query) -> None:
-    exchange.refuse(_how(query), query.whole("count"), query.whole("retry_after_s"))
+    exchange.refuse(_how(query), query.integer("count"), query.integer("retry_after_s"))
 
 
 def _how(query: Query) -> int | str:
     how = query.maybe("how") or "503"
-    return how if how in (HANG, RESET) else query.whole("how", 503) or 503
+    return how if how in (HANG, RESET) else query.integer("how", 503) or 503
 
 
 def _accept(exchange: Operations, query: Query) -> None:
@@ -98,11 +98,11 @@ def _accept(exchange: Operations, query: Query) -> None:
 
 
 def _skip(exchange: Operations, query: Query) -> None:
-    exchange.skip(query.text("stream"), query.whole("count", 1) or 0)
+    exchange.skip(query.text("stream"), query.integer("count", 1) or 0)
 
 
 def _refuse_rest(exchange: Operations, query: Query) -> None:
-    exchange.refuse_rest(_how(query), query.whole("count"), query.whole("retry_after_s"))
+    exchange.refuse_rest(_how(query), query.integer("count"), query.integer("retry_after_s"))
 
 
 def _accept_rest(exchange: Operations, query: Query) -> None:

@@ -29,7 +29,7 @@ from relay.errors import ConfigError
 
 
 class Config(Section):
-    """A whole, checked configuration. It and its JSON refer to secrets and hold none."""
+    """A complete, checked configuration. It and its JSON refer to secrets and hold none."""
 
     shards: tuple[ShardConfig, ...]
     exchange: ExchangeConfig = ExchangeConfig()

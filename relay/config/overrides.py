@@ -47,7 +47,7 @@ def with_nats(config: Config, server: str) -> Config:
 
 
 def with_journal_directory(config: Config, directory: Path, store_bytes: int = 16 * GIB) -> Config:
-    """`config` with its journals in `directory`, and with JetStream streams that keep a whole run."""
+    """`config` with its journals in `directory`, and with JetStream streams that keep all events of a run."""
     stream = JetStreamConfig(
         max_bytes=store_bytes // len(config.shards),
         max_age_s=config.nats.stream.max_age_s,

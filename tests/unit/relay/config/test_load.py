@@ -202,7 +202,7 @@ def test_credentials_in_a_server_from_the_environment_are_kept_apart_from_the_ad
     )
 
 
-def test_holes_are_healed_at_the_rest_side_of_each_streams_own_exchange() -> None:
+def test_gaps_are_healed_at_the_rest_side_of_each_streams_own_exchange() -> None:
     first, second, third, fourth = parse(
         """
         exchange: {rest_url: "https://proxy.example", api_key_file: /run/key}

@@ -30,7 +30,7 @@ def test_every_stream_comes_from_the_exchange_that_plays_its_venue() -> None:
     ]
 
 
-def test_holes_are_healed_from_the_same_exchange_whatever_else_was_written() -> None:
+def test_gaps_are_healed_from_the_same_exchange_whatever_else_was_written() -> None:
     real = parse_config(
         "exchange: {rest_url: 'https://fapi.binance.com'}\nshards: [btcusdt@trade,"
         " {stream: ethusdt@trade, exchange: {rest_url: 'https://fapi.binance.com'}}]",
