@@ -215,9 +215,9 @@ def _taken(data: bytes, segment: Segment) -> list[bytes]:
         part = read_batches(data[at : segment.end], segment, reached, 0, 100)
         found += part.batches
         reached = part.reached
-        if not part.used and part.gap is None:
+        if not part.used and part.damage is None:
             break
-        at += part.used or part.gap.end
+        at += part.used or part.damage.end
     return found
 
 
