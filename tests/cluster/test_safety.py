@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -20,6 +19,7 @@ import pytest
 from relay.adapters.local.nats_server import EmbeddedNats
 from relay.adapters.local.process_tree import children, descendants
 from tests.support.driver_processes import ROOT, Command, ask, started
+from tests.support.polling import until
 
 USER, CANARY = "sluice-canary-user", "canary-a83f19c4"
 CONFIG = "shards: [btcusdt@trade, ethusdt@bookTicker]\npublishers: {max: 2}\n"
@@ -142,12 +142,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 
 def await_stored(whole: Whole) -> None:
     """The login works, and actors have been at it for a while."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
+
+    def stored() -> bool:
         status = json.loads(ask("status", "--json", home=whole.home).stdout)
-        if status["streams"] and all(one["acknowledged"] for one in status["streams"]):
-            return
-    raise AssertionError(f"nothing was stored: {status}")
+        return bool(status["streams"]) and all(one["acknowledged"] for one in status["streams"])
+
+    until(stored, "every stream has stored something", START_S)
 
 
 def tcp_listeners(pids: dict[int, str]) -> list[tuple[str, str]]:

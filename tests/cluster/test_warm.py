@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ from relay.errors import ClusterError
 from relay.model.stats import RelayStatus, StreamStats
 from tests.support.driver_processes import NODE_OPTIONS, RAY, ROOT, free_port, node
 from tests.support.oracle import Stored, read_stored
-from tests.support.polling import until_status
+from tests.support.polling import until, until_status
 
 NAMES = ("btcusdt@trade", "ethusdt@bookTicker")
 LIMIT_S = 2.0
@@ -111,13 +111,13 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def joined(address: str) -> RelayClient:
     """Its port is open before it takes drivers."""
-    deadline = time.monotonic() + 60.0
-    while True:
-        try:
+
+    def client() -> RelayClient | None:
+        with suppress(ClusterError):
             return connect(StartMode.JOIN, address=address)
-        except ClusterError:
-            assert time.monotonic() < deadline, f"nothing to join at {address}"
-            time.sleep(0.5)
+        return None
+
+    return until(client, f"a cluster to join at {address}", 60.0, pause_s=0.5)
 
 
 def are_paired(status: RelayStatus) -> bool:

@@ -16,7 +16,7 @@ from tests.k8s.schema import faults
 CRDS = manifests.ROOT.parent / "shared" / "kuberay-crds"
 FILES = {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}
 
-needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason="KubeRay's CRDs are not beside this repository")
+needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason=f"KubeRay's CRDs are not at {CRDS}")
 
 
 @cache

@@ -23,6 +23,7 @@ from actors.runtime.local_ray import Session
 from relay.adapters.local.process_tree import children, descendants, is_running
 from relay.observability.metrics import Metric
 from tests.integration.actors.cluster.workers import OWN_TITLE, Counting, Plain, Titled
+from tests.support import polling
 
 WAIT_S = 20.0
 SPACE = b"sluice/private-api"
@@ -122,10 +123,7 @@ def made(worker: type, **options: object) -> object:
 
 
 def until(met: Callable[[], object], wait_s: float = WAIT_S) -> None:
-    deadline = time.monotonic() + wait_s
-    while not met():
-        assert time.monotonic() < deadline, f"not within {wait_s:g} s"
-        time.sleep(0.02)
+    polling.until(met, within_s=wait_s)
 
 
 def test_the_environment_is_read_again(private_api, monkeypatch, tmp_path):
@@ -256,7 +254,7 @@ def metrics_lines() -> list[str]:
 
 def test_a_counter_is_exported_from_zero_on_and_soon(session):
     """Ray reports every 10 s where the flag is unknown."""
-    name, tags = Metric.STREAM_LOST.value.exported, ("usdm:private@api",)
+    name, tags = Metric.STREAM_LOST.value.exported_name, ("usdm:private@api",)
     one = made(Counting)
 
     def exported(value: str) -> bool:
