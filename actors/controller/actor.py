@@ -1,10 +1,9 @@
-"""The controller: once a second it looks, decides by pure functions, and lets the cluster act.
+"""The controller: takes the commands of operators, and runs the reconcile loop once a second.
 
-Durable, in the cluster's key-value store: the configuration, who set the number of publishers, which streams
-people stopped, their last changes, assignments and the settings that each actor was made with. Everything
-else is looked up again: a controller may be killed at any moment and its next incarnation goes on. Events
-never pass through here, and the relay runs on without it; what stops meanwhile is replacing, scaling, moving
-and the status page.
+These outlive it, in the cluster's key-value store: the configuration, who set the number of publishers, which
+streams operators stopped, the last changes, the assignments, and the settings that each actor was made with.
+Everything else is observed anew, so a controller may be killed at any moment and its next incarnation
+continues.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ from relay.ports import Cluster, Host
 _log = logging.getLogger(__name__)
 
 RECOVERY_S = 10.0
-# A look takes a second at most where all is well.
+# An observation takes at most a second when all is well.
 SHOW_BLIND_AFTER_S = 5.0
 BLIND_TEXT = "the controller has not seen the relay for {:.0f} s, these figures are old; does Ray's head run?"
 
 
 class Controller:
-    """Its methods may be called from any thread; one thread of its own does all the work."""
+    """Its methods may be called from any thread; one thread of its own does the work."""
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class Controller:
     def status(self) -> RelayStatus:
         """At most a second old, or it says how old it is.
 
-        Raises ClusterError before the first configuration came and was looked at.
+        Raises ClusterError before the relay was observed for the first time.
         """
         status = self._loop.report.status
         if status is None:
@@ -95,7 +94,7 @@ class Controller:
         now = time.monotonic()
         blind_s = self._loop.report.blind_s(now)
         blind = BLIND_TEXT.format(blind_s) if blind_s >= self._blind_s else ""
-        # NATS being away is told by whoever notices it first.
+        # Several of these report that NATS is unreachable, in the same words: once is enough.
         found = (blind, *status.problems, self._page.problem, self._heartbeat.problem)
         problems = tuple(dict.fromkeys(filter(None, found)))
         return replace(
@@ -115,7 +114,7 @@ class Controller:
             return self._history.encoded(after)
 
     def scale(self, count: int | None, who: str) -> ScaleStatus:
-        """None lets the load decide again. Raises UsageError for a number that cannot be."""
+        """None lets the load decide again. Raises UsageError for a number that is not possible."""
         with self._changing() as plan:
             streams = len(plan.running.config.shards)
             if count is not None and not 1 <= count <= streams:
@@ -127,14 +126,14 @@ class Controller:
         return self._loop.pool.status(plan)
 
     def drain_publisher(self, name: str, who: str) -> None:
-        """Its streams move to others and it ends; another one is made where the wanted number says so."""
+        """Moves its streams to others and ends it; it is replaced if the wanted number requires it."""
         with self._changing() as plan:
             name = publisher_name(name, [one.publisher for one in self.status().publishers])
             self._loop.retire(name)
             self._plan = self._with_change(plan, who, f"publisher {name} drained")
 
     def stop_stream(self, stream: str, who: str) -> str:
-        """It stops reading, publishes what it holds and stays stopped; returns its key."""
+        """The stream stops reading, publishes its backlog and stays stopped. Returns its key."""
         with self._changing() as plan:
             key = resolve_stream(stream, [one.spec.key for one in plan.running.config.streams])
             if key not in plan.stopped:
@@ -155,9 +154,9 @@ class Controller:
     ) -> tuple[str, ...]:
         """The differences from before, as sentences; empty when there is nothing to do.
 
-        What changed is drained, removed and made anew; everything else goes on untouched, or stopped.
-        `proofs` are of the secrets where the caller runs: raises ConfigError, and changes nothing, unless
-        they are the same here.
+        Changed streams are drained, removed and created again; all others continue, or stay stopped. `proofs`
+        are of the secrets on the caller's machine: raises ConfigError, and changes nothing, unless the
+        secrets are the same here.
         """
         self._wait_recovered()
         if proofs is not None:
@@ -187,7 +186,7 @@ class Controller:
         return self._loop.taken_down()
 
     def stop(self) -> None:
-        """For a plain instance; Ray ends the process instead."""
+        """For a controller without Ray, which ends the process instead."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()
@@ -203,7 +202,7 @@ class Controller:
 
     @contextmanager
     def _changing(self) -> Iterator[Plan]:
-        """What there is, for one change of it at a time; the work begins at once."""
+        """Gives the plan, for one change at a time; the loop acts on the change at once."""
         self._wait_recovered()
         with self._lock:
             if self._plan is None:
@@ -224,7 +223,7 @@ class Controller:
         return self._with_change(replace(plan, stopped=stopped), who, what)
 
     def _changed_plan(self, before: Plan | None, config: Config) -> Plan:
-        """A number in the file counts from when it changes; until then the one set by hand stays."""
+        """A changed number of publishers in the configuration overrides the one that an operator set."""
         running = Running(before.running.version + 1 if before else 1, config)
         if before is not None and before.running.config.publishers.scale == config.publishers.scale:
             scaling = before.scaling
@@ -247,7 +246,7 @@ class Controller:
         self._recovered.set()
 
     def _wait_recovered(self) -> None:
-        """Nobody changes anything before it is known what there was."""
+        """Nothing may be changed before the stored state has been read."""
         if not self._recovered.wait(RECOVERY_S):
             raise ClusterError("the controller cannot read what its predecessor left; try again in a while")
 
@@ -256,7 +255,7 @@ class Controller:
             while not self._stopping.is_set():
                 self._wake.clear()
                 self._wake.wait(self._once())
-        except Exception as error:  # noqa: BLE001 - half a controller would look alive and do nothing
+        except Exception as error:  # noqa: BLE001 - a controller without its loop would answer and do nothing
             _log.critical("the controller failed; its process ends", exc_info=error)
             self._end(1)
 
@@ -270,14 +269,14 @@ class Controller:
                 period_s = self._loop.close_down(self._drain_s, began)
             elif self._plan is not None:
                 period_s = self._loop.bring_towards(self._plan, began)
-                self._publish(self._plan.running.config)
+                self._keep_informed(self._plan.running.config)
         except SluiceError as error:
-            _log.warning("a look at the relay failed: %s", error)
+            _log.warning("observing the relay failed: %s", error)
             self._loop.report.failed(error)
         return max(0.0, began + period_s - time.monotonic())
 
-    def _publish(self, config: Config) -> None:
-        """Keep the page where the configuration wants it, its charts going, and the heart beating."""
+    def _keep_informed(self, config: Config) -> None:
+        """Serve the page where the configuration wants it, and update its history and the heartbeat."""
         token_file = config.page.token_file or self._own_token_file
         now = time.monotonic()
         self._page.keep(config.page, token_file, now)

@@ -45,7 +45,7 @@ class PublisherPool:
         return self._status
 
     def status(self, plan: Plan) -> ScaleStatus:
-        """As of the last look, with what people asked for since."""
+        """As of the last observation, with what operators asked for since."""
         before = self._status
         bounds = plan.running.config.publishers
         count = plan.scaling.count
@@ -61,7 +61,7 @@ class PublisherPool:
 
 def _snapshot(plan: Plan, observed: Observed, view: ClusterView) -> ScaleSnapshot:
     silent = view.silences()
-    heard = [s for s in view.streams() if s.critical or ActorId(Role.STREAM, s.key) not in silent]
+    answering = [s for s in view.streams() if s.critical or ActorId(Role.STREAM, s.key) not in silent]
     staying = {name: found for name, found in observed.publishers.items() if found.retired_s is None}
     loads = tuple(
         PublisherLoad(
@@ -76,9 +76,9 @@ def _snapshot(plan: Plan, observed: Observed, view: ClusterView) -> ScaleSnapsho
     starting = sum(found.silence is Silence.STARTING for found in staying.values())
     return ScaleSnapshot(
         streams=len(plan.running.config.shards),
-        input_rate_per_s=sum(stats.rate_per_s for stats in heard),
-        backlog=sum(stats.backlog_count for stats in heard),
-        backlog_age_s=max((stats.backlog_age_s for stats in heard), default=0.0),
+        input_rate_per_s=sum(stats.rate_per_s for stats in answering),
+        backlog=sum(stats.backlog_count for stats in answering),
+        backlog_age_s=max((stats.backlog_age_s for stats in answering), default=0.0),
         publishers=loads,
         starting=starting,
         leaving=len(observed.publishers) - len(staying),

@@ -36,12 +36,14 @@ from relay.ports import Cluster, Host, Room
 _log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-# While something is under way the next look comes sooner, but not for ever: a pod may take minutes to come.
+# While something is under way, observations are more frequent, but not without end: a pod may take minutes to
+# start.
 BUSY_TICK_S = 0.2
 BUSY_FOR_S = 10.0
 OBSERVE_DEADLINE_S = 1.0
 STREAM_DRAIN_S = 10.0
-# In place of the settings that a publisher was made with: those of no configuration, so it has to go.
+# Stored instead of the revision of a publisher that is to go. It equals the revision of no configuration, so
+# the publisher counts as outdated, and is replaced, also by a controller that has been restarted meanwhile.
 RETIRED = "retired"
 PUBLISHER_DRAIN_S = 2.0
 
@@ -71,7 +73,7 @@ class ReconcileLoop:
         self._closing = False
 
     def bring_towards(self, plan: Plan, now: float) -> float:
-        """Act once towards the plan; returns the seconds until the next look should come."""
+        """Act once towards the plan; returns the seconds until the next observation is due."""
         target = self._target_of(plan)
         self._jetstream.tick(now)
         observed = self._observe(now)
@@ -92,7 +94,8 @@ class ReconcileLoop:
         return self._period_s(instructions, observed, now)
 
     def retire(self, publisher: str) -> None:
-        """Replace it by another one where one is wanted, once that serves; also if this process ends now."""
+        """Make the publisher leave, once another one serves if one is wanted; even if this process ends
+        now."""
         self._remember_revision(ActorId(Role.PUBLISHER, publisher), RETIRED)
 
     def _target_of(self, plan: Plan) -> Target:
@@ -105,7 +108,7 @@ class ReconcileLoop:
         return self._target
 
     def close_down(self, drain_s: float, now: float) -> float:
-        """Act once towards nothing at all. Publishers go after the streams, which need them to drain."""
+        """Act once towards no actors at all. Publishers go after the streams, which need them to drain."""
         if not self._closing:
             self._closing = True
             self.report.begin_closing()
@@ -145,7 +148,7 @@ class ReconcileLoop:
         return self._view.observed(self._revisions, drains, loads)
 
     def _assign_streams(self, target: Target, observed: Observed, now: float) -> None:
-        """Decide who serves whom and write it down, for streams that start while no controller runs."""
+        """Decide who serves whom, and store it for streams that start while no controller runs."""
         endpoints = self._view.endpoints()
         if not endpoints:
             return
@@ -207,12 +210,12 @@ class ReconcileLoop:
     def _choose_node(self, actor: ActorId, label: str | None) -> str | None:
         other = ActorId(Role.STREAM if actor.role is Role.TWIN else Role.TWIN, actor.key)
         there = self._view.nodes_of_instances(actor.key).get(other.role) or self._chosen_nodes.get(other)
-        homes = [home for one, home in self._chosen_nodes.items() if home and one != actor]
-        self._chosen_nodes[actor] = home = choose_node(self._cluster.nodes(label), there, homes)
-        return home
+        used = [node for one, node in self._chosen_nodes.items() if node and one != actor]
+        self._chosen_nodes[actor] = node = choose_node(self._cluster.nodes(label), there, used)
+        return node
 
     def _separate_pairs(self, target: Target, observed: Observed, now: float) -> list[Instruction]:
-        """Two legs that share a node for want of another one part once there is one."""
+        """Two instances had to share a node for lack of another: move the standby once there is one."""
         found: list[Instruction] = []
         for key in target.critical:
             legs = {Role.STREAM: observed.streams.get(key), Role.TWIN: observed.twins.get(key)}
@@ -239,7 +242,7 @@ class ReconcileLoop:
         self._store.forget_revision(actor)
 
     def _keep_final(self, actor: ActorId) -> None:
-        """Of two legs, the figures of the one that was hot."""
+        """Of two instances, the figures of the one that was active."""
         ended = self._cluster.drained(actor)
         stats = ended if isinstance(ended, StreamStats) else None
         paired = actor.role is Role.TWIN or ActorId(Role.TWIN, actor.key) in self._revisions

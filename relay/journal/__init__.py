@@ -1,8 +1,10 @@
 """The journal of a stream: what it has accepted and NATS has not acknowledged, in files of one directory.
 
-The stream actor (actors/stream/journal_writer.py) appends what the window accepted and acknowledges what
-NATS has stored; the window reads spilled batches back, and the next incarnation all of it. The journal
-knows no stream and no exchange: it stores encoded batches. ADR 4 says why there is no lock.
+The stream actor (actors/stream/journal_writer.py) appends what the window accepted and acknowledges what NATS
+has stored; the window reads spilled batches back, and the next incarnation all of it. The journal knows no
+stream and no exchange: it stores encoded batches. ADR 4 says why there is no lock. It does file I/O, and is
+not under relay.adapters: the files are its data structure, and whether a batch may be forgotten, claimed or
+cut off depends on what is in them at that moment.
 
 # Invariants
 

@@ -1,10 +1,10 @@
-"""When to try again: back-off of one connection, and how often things may be done; pure."""
+"""When to retry a connection; pure."""
 
 from __future__ import annotations
 
 from random import Random
 
-# The first retry comes at once or nearly so: most cuts are over before it.
+# The first retry comes within this time: most interruptions are over by then.
 FIRST_RETRY_S = 0.5
 
 
@@ -27,5 +27,5 @@ class Backoff:
         return delay_s
 
     def reset(self) -> None:
-        """The connection proved itself: begin anew."""
+        """The connection worked, so the next delay is short again."""
         self._ceiling_s = self._first_s

@@ -1,4 +1,4 @@
-"""Figures from many values in little memory: quantiles of latency, and rates. `now` is monotonic seconds."""
+"""Quantiles of many latencies in little memory; pure. `now` is monotonic seconds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from math import ceil
 
-# A value falls into one of 16 equal buckets of its octave, told by its five leading bits, so that the middle
-# of a bucket is at most 1/32 off. The octaves go from 512 ns to 2**40 ns, some 1,100 s; what is outside falls
-# into the first and the last bucket.
+# Each octave has 16 equal buckets, and a value's five leading bits select one, so the middle of a bucket is
+# at most 1/32 off. The octaves go from 512 ns to 2**40 ns, about 1,100 s; values outside fall into the first
+# and the last bucket.
 _LEADING_BITS = 5
 _FIRST_NS = 1 << 9
 _END_NS = 1 << 40
@@ -106,9 +106,10 @@ def _buckets_up_to(bound_ns: int) -> int:
 
 
 class RollingHistogram:
-    """A histogram that forgets: it answers for the last `window_s` to twice `window_s`, and `up_to` for all.
+    """A histogram of the last `window_s` to twice `window_s`; `cumulative_counts` is of all values ever
+    added.
 
-    Adding needs no clock; questions turn the window, so ask at least once in a window.
+    Adding needs no clock: queries move the window on, so query at least once in a window.
     """
 
     def __init__(self, window_s: float) -> None:
@@ -133,7 +134,7 @@ class RollingHistogram:
         return both.max_ns if both.count else None
 
     def merged(self, now: float) -> LatencyHistogram:
-        """A copy of what is remembered, for several questions at once."""
+        """A copy of the window, for several queries at once."""
         self._turn(now)
         both = LatencyHistogram()
         both.merge(self._previous)

@@ -1,6 +1,6 @@
-"""How often one place in the code may log: what repeats itself is counted, not written. Pure.
+"""How often one place in the code may log: further lines are counted instead of written. Pure.
 
-`now` is monotonic seconds. A place is whatever tells one logging call from another.
+`now` is monotonic seconds. A place is any key that distinguishes one logging call from another.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-# Enough for what one incident has to say, and so little that no disk is filled by its own errors.
+# Enough to describe one incident, and so little that errors cannot fill the disk.
 LINES, WINDOW_S = 5, 10.0
-# A place that goes on and on may do so ever more seldom: NATS may be away for a day.
+# The window doubles up to this while a place keeps exceeding its limit: NATS may be unreachable for a day.
 MAX_WINDOW_S = 640.0
 _Line = TypeVar("_Line")
 
@@ -30,23 +30,24 @@ class LogRateLimiter(Generic[_Line]):
         self._lengths_s: dict[Hashable, float] = {}
 
     def allows(self, place: Hashable, line: _Line, now: float) -> bool:
-        """Ask `over` before."""
-        spell = self._windows.get(place)
-        if spell is None:
+        """Call `expired` first."""
+        window = self._windows.get(place)
+        if window is None:
             length_s = self._lengths_s.get(place, WINDOW_S)
-            spell = self._windows[place] = _Window(now + length_s, length_s)
-        spell.lines += 1
-        spell.last = line
-        return spell.lines <= LINES
+            window = self._windows[place] = _Window(now + length_s, length_s)
+        window.lines += 1
+        window.last = line
+        return window.lines <= LINES
 
     def expired(self, now: float) -> list[tuple[_Line, int]]:
-        """Of each place whose spell is over and that was denied lines: the last of them, and how many."""
-        ended = [(place, spell) for place, spell in self._windows.items() if now >= spell.ends_at]
-        told = []
-        for place, spell in ended:
+        """For each place whose window has ended and that was refused lines: the last line, and how many were
+        refused."""
+        ended = [(place, window) for place, window in self._windows.items() if now >= window.ends_at]
+        reported = []
+        for place, window in ended:
             del self._windows[place]
             self._lengths_s.pop(place, None)
-            if spell.last is not None and spell.lines > LINES:
-                self._lengths_s[place] = min(2 * spell.length_s, MAX_WINDOW_S)
-                told.append((spell.last, spell.lines - LINES))
-        return told
+            if window.last is not None and window.lines > LINES:
+                self._lengths_s[place] = min(2 * window.length_s, MAX_WINDOW_S)
+                reported.append((window.last, window.lines - LINES))
+        return reported

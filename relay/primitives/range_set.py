@@ -1,4 +1,4 @@
-"""A set of whole numbers, kept as ranges: ids that are missing, healed or settled come in runs. Pure."""
+"""A set of whole numbers, stored as ranges, because the ids of a gap are mostly consecutive. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Range = tuple[int, int]
 
 
 class RangeSet:
-    """Ranges `(first, last)` hold both ends, are apart by at least one number, and rise."""
+    """Ranges `(first, last)` include both ends; they are sorted, and never adjacent."""
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         self._firsts: list[int] = []

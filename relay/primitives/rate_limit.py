@@ -21,10 +21,9 @@ class SlidingWindowLimiter:
 
 
 class ReservingLimiter:
-    """At most `attempts` in any half-open window of `window_s`, for a stream that is on its own.
+    """At most `attempts` in any half-open window of `window_s`, each reserved in advance.
 
-    Reservations are served in the order in which they were asked for; one that is not used is spent all the
-    same.
+    Reservations are granted in the order of the calls; one that is not used counts all the same.
     """
 
     def __init__(self, attempts: int, window_s: float) -> None:

@@ -6,7 +6,8 @@ from math import expm1, log
 
 
 class RateMeter:
-    """Rate of a rising total, smoothed: what lies `half_life_s` back counts half. Zero until two updates."""
+    """Smoothed rate of a rising total: what is `half_life_s` old counts half. Zero until the second
+    update."""
 
     def __init__(self, half_life_s: float = 2.0) -> None:
         self.rate_per_s = 0.0
@@ -15,7 +16,7 @@ class RateMeter:
         self._is_measured = False
 
     def update(self, total: float, now: float) -> None:
-        """A total below the last one began anew; the spell in which it did is left out."""
+        """A total below the last one was reset; the interval in which that happened is left out."""
         if self._last is None or total < self._last[0]:
             self._last = (total, now)
             return

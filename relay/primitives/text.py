@@ -1,4 +1,4 @@
-"""Figures and times as short text; pure."""
+"""Numbers and times as short text; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def clip(text: str, width: int) -> str:
 
 
 def count(value: int) -> str:
-    """At most seven characters up to a million million."""
+    """At most seven characters for values below 10**12."""
     if abs(value) < 1_000_000:
         return f"{value:,}"
     return f"{value / 1e6:.2f}M" if abs(value) < 1_000_000_000 else f"{value / 1e9:.2f}G"
