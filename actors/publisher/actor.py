@@ -1,7 +1,7 @@
-"""The publisher actor: many streams' records to NATS, and nothing that is not also held by their actors.
+"""The publisher actor: many streams' records to NATS, and holds nothing that their actors do not also hold.
 
 Killing it loses nothing: each stream actor still has what was unacknowledged and resends it, in order,
-through another publisher, and NATS tells a repeat from what is new.
+through another publisher, and NATS recognises a repeat by its message id.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 10.0
 TICK_S = 0.25
-# In ticks: the link's contract is twice a second.
+# In ticks; Alive has to be sent twice a second (relay/adapters/link_client.py).
 ALIVE_EVERY, MEASURE_EVERY, LOG_EVERY = 2, 4, 40
 
 
 class PublisherActor:
-    """Ray's face of a publisher; its methods may be called from any thread.
+    """The actor that Ray runs; its methods may be called from any thread.
 
-    Raises BusError if it cannot listen. NATS need not be there yet.
+    Raises BusError if it cannot listen. NATS need not be reachable yet.
     """
 
     def __init__(self, name: str, settings: PublisherSettings, host: Host) -> None:
@@ -52,14 +52,14 @@ class PublisherActor:
         return self._loop.read(self._publisher.stats)
 
     def drain(self, deadline_s: float) -> PublisherStats:
-        """Take no new link, wait until the streams have left, at most for `deadline_s`, then end the rest.
+        """Accept no new link, wait for the streams to leave, at most for `deadline_s`, then close the rest.
 
-        The actor stays up to answer `stats`.
+        The actor goes on answering `stats`.
         """
         return self._loop.call(self._publisher.drain(deadline_s)).result(deadline_s + 5.0)
 
     def stop(self) -> None:
-        """For a plain instance in a test; Ray ends the process instead."""
+        """For instances without Ray, in tests; Ray ends the process instead."""
         self._loop.stop()
 
 
@@ -80,8 +80,8 @@ class Publisher:
         self._name = name
         self._host = host
         self._gauges = PublisherGauges()
-        self._publishing = PublisherSessions(name, settings, self._gauges)
-        self._listeners = Listeners(self._publishing, host.secret)
+        self._sessions = PublisherSessions(name, settings, self._gauges)
+        self._listeners = Listeners(self._sessions, host.secret)
         self._metrics = PublisherMetrics(host.metrics, name)
 
     async def open(self) -> None:
@@ -91,29 +91,29 @@ class Publisher:
         self._gauges.measure(time.monotonic())
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._publishing.bus.run())
+                group.create_task(self._sessions.bus.run())
                 group.create_task(self._tick())
         finally:
             self._listeners.close()
-            self._publishing.close_links("the publisher ends")
+            self._sessions.close_links("the publisher ends")
 
     async def _tick(self) -> None:
         ticks, last = 0, time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
             ticks, now = ticks + 1, time.monotonic()
-            # A process that was itself stopped first reads what came meanwhile.
+            # After a stop of this process the answers that came meanwhile are read before anything is judged.
             if now - last < 4 * TICK_S:
-                self._publishing.watch(now)
+                self._sessions.watch(now)
             last = now
             if ticks % ALIVE_EVERY == 0:
-                self._publishing.say_alive()
+                self._sessions.say_alive()
             if ticks % MEASURE_EVERY == 0:
                 self._gauges.measure(now)
-                self._publishing.measure()
-                self._show(ticks % LOG_EVERY == 0)
+                self._sessions.measure()
+                self._report(ticks % LOG_EVERY == 0)
 
-    def _show(self, in_log: bool) -> None:
+    def _report(self, in_log: bool) -> None:
         stats = self.stats()
         self._metrics.update(stats, self._gauges.histograms)
         title = f"ray::Publisher {self._name} streams={len(stats.streams)} load={stats.load:.0%}"
@@ -125,40 +125,40 @@ class Publisher:
         self._listeners.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
-                await self._publishing.drain()
-        self._publishing.close_links("the publisher has drained")
+                await self._sessions.drain()
+        self._sessions.close_links("the publisher has drained")
         stats = self.stats()
         _log.info("drained: %s", status_line(stats))
         return stats
 
     def stats(self) -> PublisherStats:
-        publishing, gauges, now = self._publishing, self._gauges, time.monotonic()
+        sessions, gauges, now = self._sessions, self._gauges, time.monotonic()
         return PublisherStats(
             publisher=self._name,
             pid=os.getpid(),
             node=self._host.node,
             unix_path=self._listeners.unix_path,
             tcp_address=self._listeners.tcp_address,
-            connected=publishing.bus.connection is not None,
-            draining=publishing.draining,
-            streams=publishing.streams,
+            connected=sessions.bus.connection is not None,
+            draining=sessions.draining,
+            streams=sessions.streams,
             rate_per_s=gauges.rate_per_s,
             bytes_per_s=gauges.bytes_per_s,
             load=gauges.load,
             capacity_per_s=gauges.capacity_per_s,
-            queued=publishing.queued,
-            in_flight=publishing.in_flight,
+            queued=sessions.queued,
+            in_flight=sessions.in_flight,
             batches=gauges.batches,
             acknowledged=gauges.acknowledged,
             duplicates=gauges.duplicates,
             errors=gauges.errors.total(),
-            reconnects=max(0, publishing.bus.opened - 1),
+            reconnects=max(0, sessions.bus.opened - 1),
             ack_p50_ms=gauges.ack_ms(0.5, now),
             ack_p99_ms=gauges.ack_ms(0.99, now),
-            waiting_ms=1e3 * publishing.waiting_s(now),
+            waiting_ms=1e3 * sessions.waiting_s(now),
             last_error=gauges.last_error,
             errors_by_code=dict(gauges.errors),
-            lively=publishing.lively,
+            lively=sessions.active_streams,
         )
 
 

@@ -1,7 +1,7 @@
-"""Records to NATS in fair turns, and acknowledgements back: what a publisher does all the time.
+"""Writes streams' records to NATS in fair turns, and sends acknowledgements back.
 
-A stream's records pass through callbacks and no task. What comes after a pause is written at once. Else a
-turn in the next iteration of the event loop writes what may go out, all streams' together.
+A stream's records pass through callbacks and no task. The first ones after a pause are written at once.
+Others are written in a turn in the next iteration of the event loop, those of all streams together.
 """
 
 from __future__ import annotations
@@ -21,26 +21,28 @@ from relay.publish.chain import InFlightGroup, Refusal, read_reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherLimits:
-    """A quantum is some forty calm events, 0.2 ms of this process: what a stream waits for each busy one."""
+    """A quantum is about forty small events, or 0.2 ms: a stream waits so long for each busy one."""
 
     quantum_bytes: int = 16 * 1024
     turn_bytes: int = 64 * 1024
-    # After a pause of this length nobody else is likely to have something: what comes goes out at once.
+    # After a pause of this length other streams rarely have records, so new ones are written at once.
     pause_s: float = 0.0005
-    # What the kernel has not taken yet waits behind nobody's turn, so little may wait there.
+    # What the kernel has not accepted yet is ahead of every stream's turn, so it is kept short.
     unsent_bytes: int = 256 * 1024
-    # Waking a calm stream costs more than what it hears: it hears after this long, or when so many
-    # acknowledgements have gathered.
-    tell_s: float = 0.02
-    untold_messages: int = 128
+    # Waking a stream for each acknowledgement costs more than it is worth: they are sent together after this
+    # long, or when there are so many (ADR 6).
+    ack_delay_s: float = 0.02
+    max_unacked_messages: int = 128
     # Without progress for this long a stream's messages, or the connection, count as lost.
     stall_s: float = 2.0
 
 
 class Dispatcher:
-    """Over one NATS connection at a time; `on_doubt` is told which session must end, by a code and a text.
+    """Over one NATS connection at a time. `on_doubt` is called with a session that must end, an error code
+    and a text.
 
-    With `confirms`, which is core delivery, a PONG acknowledges all before its PING; else each is answered.
+    With `confirms` (core delivery) a PONG acknowledges all that was written before its PING; otherwise
+    JetStream answers.
     """
 
     def __init__(
@@ -58,8 +60,8 @@ class Dispatcher:
         self._connection: NatsConnection | None = None
         self._sessions: dict[int, StreamSession] = {}
         self._scheduler = DeficitRoundRobin[StreamSession](limits.quantum_bytes)
-        self._untold: dict[StreamSession, None] = {}
-        self._telling_is_due = False
+        self._unacked_sessions: dict[StreamSession, None] = {}
+        self._acks_are_due = False
         self._turn_is_due = False
         self._turned_at = 0.0
         self._is_confirming = False
@@ -120,7 +122,7 @@ class Dispatcher:
             self._advance(served, now)
 
     def watch(self, now: float) -> None:
-        """A few times a second: whatever makes no progress ends."""
+        """Call a few times a second: ends sessions, or the connection, that make no progress."""
         if self._connection is None:
             return
         limit_s = self._limits.stall_s
@@ -128,7 +130,7 @@ class Dispatcher:
         stalled = [served for served in self._sessions.values() if served.lane.chain.stalled(now, limit_s)]
         reason = f"no acknowledgement for {limit_s:g} s"
         if stalled and now - self._acknowledged_at > limit_s:
-            # Nobody gets answers, though this server may be well: it may be cut off from the others.
+            # No stream gets answers. This server answers pings, but may be cut off from the cluster's others.
             self._connection.abort(reason)
             return
         for served in stalled:
@@ -164,7 +166,7 @@ class Dispatcher:
                 self._refuse(served, now)
 
     def _after(self, served: StreamSession, now: float) -> None:
-        """A lane has published without a turn."""
+        """After a lane has published outside of a turn."""
         if served.lane.refused:
             self._refuse(served, now)
         if served.lane.ready:
@@ -188,7 +190,7 @@ class Dispatcher:
         self._advance(served, now)
 
     def _confirm(self, connection: NatsConnection) -> None:
-        """A PING behind everything written so far; the next one when its PONG is here."""
+        """Send a PING behind all that was written; the next one follows after its PONG."""
         marks = [
             (served, served.lane.session, served.lane.chain.last_number)
             for served in self._sessions.values()
@@ -217,35 +219,35 @@ class Dispatcher:
         self._gauges.latency.add_many(int((now - sent.sent_at) * 1e9), sent.messages)
 
     def _advance(self, served: StreamSession, now: float) -> None:
-        """Acknowledgements came: the stream hears of them soon, and there may be room for more."""
+        """After acknowledgements: the stream will be sent them, and there may be room for more messages."""
         lane = served.lane
         last = lane.chain.advance()
         if last is not None:
             served.unsent_acks.append((last.offset, now, last.sent_at))
-            self._untold[served] = None
-            if last.offset - served.told >= self._limits.untold_messages:
+            self._unacked_sessions[served] = None
+            if last.offset - served.acked_offset >= self._limits.max_unacked_messages:
                 self._send_ack(served, now)
-            elif not self._telling_is_due:
-                self._telling_is_due = True
-                asyncio.get_running_loop().call_later(self._limits.tell_s, self._send_acks)
+            elif not self._acks_are_due:
+                self._acks_are_due = True
+                asyncio.get_running_loop().call_later(self._limits.ack_delay_s, self._send_acks)
         if lane.ready:
             self._scheduler.add(served)
             self._call_turn()
 
     def _send_acks(self) -> None:
-        self._telling_is_due = False
+        self._acks_are_due = False
         now = time.monotonic()
-        for served in tuple(self._untold):
+        for served in tuple(self._unacked_sessions):
             self._send_ack(served, now)
 
     def _send_ack(self, served: StreamSession, now: float) -> None:
-        if served in self._untold:
-            del self._untold[served]
+        if served in self._unacked_sessions:
+            del self._unacked_sessions[served]
             served.send_ack(now)
 
 
 def _status(header_block: bytes | None) -> int:
-    """Of `NATS/1.0 503`; 0 if there is none."""
+    """The number in `NATS/1.0 503`; 0 if there is none."""
     if not header_block:
         return 0
     words = header_block.split(b"\r\n", 1)[0].split()

@@ -12,7 +12,7 @@ from relay.primitives.rate_meter import RateMeter
 
 HALF_LIFE_S = 2.0
 LATENCY_WINDOW_S = 10.0
-# Below these a quotient of the two says nothing about what the publisher could do.
+# With less than these, rate divided by load does not estimate the capacity.
 MIN_LOAD, MIN_RATE_PER_S = 0.05, 50.0
 
 
@@ -54,12 +54,12 @@ class PublisherGauges:
 
     @property
     def load(self) -> float:
-        """The share of one core that this process uses, all its threads together."""
+        """CPU seconds per second of this process, over all its threads."""
         return self._load.rate_per_s
 
     @property
     def histograms(self) -> Mapping[Metric, RollingHistogram]:
-        """Those that are exported, each as the metric that it is."""
+        """The exported histograms, by metric."""
         return {Metric.PUBLISHER_ACK: self.latency}
 
     def ack_ms(self, quantile: float, now: float) -> float | None:

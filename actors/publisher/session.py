@@ -1,4 +1,4 @@
-"""A stream that is linked to a publisher."""
+"""A stream that is linked to a publisher, and the acknowledgements that it has still to get."""
 
 from __future__ import annotations
 
@@ -10,37 +10,42 @@ from relay.adapters.link_server import LinkServerConnection
 from relay.delivery import link_codec
 from relay.publish.lane import Lane
 
-# NATS is asked where one stream stands once a second at most, but a few times at once after a calm.
+# The stored position of one stream is read from NATS once a second at most, in bursts of up to three.
 RETRY_S, RETRY_BURST = 1.0, 3
+
+
+# `(offset, acknowledged_at, sent_at)`: every record up to `offset` was acknowledged by NATS, and the last of
+# them was sent to NATS, at these times, in monotonic seconds.
+UnsentAck = tuple[int, float, float]
 
 
 @dataclass(eq=False, slots=True)
 class StreamSession:
-    """`tip` is the stream's own word of what is stored last, empty once it was used; `opening` runs while
-    NATS is asked where the stream stands. `heard` says that events came since that was asked last."""
+    """`tip` is the message id that the stream knows to be stored last, empty once it is used or not known.
+    `opening` runs while the stored position is read from NATS. `is_active`: events came since the last
+    `PublisherSessions.measure`."""
 
     link: LinkServerConnection
     lane: Lane
     tip: str
     opening: asyncio.Task[None] | None = None
-    # When the tries made so far would be due at an even pace.
+    # When the next attempt would be due if all so far had been RETRY_S apart; monotonic seconds.
     paced_until: float = 0.0
-    # What NATS acknowledged and the stream has not heard of: offsets, when that was, and when the last of the
-    # messages was sent. `told` came before.
-    unsent_acks: list[tuple[int, float, float]] = field(default_factory=list)
-    told: int = 0
-    heard: bool = False
+    # Acknowledged by NATS and not sent to the stream yet; `acked_offset` is the last one sent before.
+    unsent_acks: list[UnsentAck] = field(default_factory=list)
+    acked_offset: int = 0
+    is_active: bool = False
 
     def send_ack(self, now: float) -> None:
-        """Everything that is untold, in one message."""
+        """Send all unsent acknowledgements in one message."""
         if self.unsent_acks:
             marks = [(offset, _us(now - at), _us(at - sent_at)) for offset, at, sent_at in self.unsent_acks]
             self.link.send(link_codec.ack(self.lane.session, time.time_ns(), marks))
-            self.told = marks[-1][0]
+            self.acked_offset = marks[-1][0]
             self.unsent_acks.clear()
 
     def next_try_s(self, now: float) -> float:
-        """How long to wait for the next try, which is counted by this call."""
+        """Seconds to wait before the next attempt, which this call counts."""
         wait_s = max(0.0, self.paced_until - (RETRY_BURST - 1) * RETRY_S - now)
         self.paced_until = max(self.paced_until, now) + RETRY_S
         return wait_s

@@ -1,8 +1,8 @@
-"""A publisher's data plane: the streams that are linked, and the sessions in which their records flow.
+"""A publisher's data plane: the streams that are linked, and the sessions in which they send records.
 
-A session is the unit of trust. It opens when the publisher knows where the stream stands in NATS, and any
-doubt ends it: a refusal, silence, a lost connection. Then the stream is told anew where to go on. Tasks exist
-for opening sessions alone; see `actors/publisher/dispatcher.py` for what happens inside them.
+A session begins when the publisher knows the stream's stored position. It ends as soon as that is in doubt:
+after a refusal, silence, or a lost connection. The next one begins with the position that NATS then has.
+Tasks exist only for opening sessions; actors/publisher/dispatcher.py does what happens inside them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherSettings:
-    """What a publisher needs to know; all about a stream comes with its link."""
+    """Settings of one publisher; whatever concerns a single stream comes with its link."""
 
     nats: NatsConfig
     lane: LaneLimits = field(default_factory=LaneLimits)
@@ -42,11 +42,11 @@ class PublisherSettings:
 
 
 class PublisherSessions:
-    """Owner of the links and of the NATS connection. Use from one event loop."""
+    """Owns the links and the NATS connection, as a LinkServerListener. Use from one event loop."""
 
     def __init__(self, name: str, settings: PublisherSettings, gauges: PublisherGauges) -> None:
         self.draining = False
-        self.lively: dict[str, int] = {}
+        self.active_streams: dict[str, int] = {}
         self._settings = settings
         self._gauges = gauges
         self._chained = settings.nats.delivery is Delivery.JETSTREAM
@@ -55,13 +55,13 @@ class PublisherSessions:
         self._peer_relay = PeerRelay()
         self._last_session = 0
         self._emptied = asyncio.Event()
-        self._flow = Dispatcher(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
+        self._dispatcher = Dispatcher(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
         self.bus = ConnectionKeeper(
             settings.nats,
             f"sluice publisher {name}",
             on_open=self._on_open,
             on_lost=self._on_lost,
-            on_reply=self._flow.on_reply,
+            on_reply=self._dispatcher.on_reply,
             on_error=self._on_error,
         )
 
@@ -79,24 +79,25 @@ class PublisherSessions:
         return sum(served.lane.chain.messages for served in self._links.values())
 
     def waiting_s(self, now: float) -> float:
-        """How long the oldest message that NATS has not answered has been on its way."""
+        """For how many seconds the oldest message that NATS has not answered has been in flight."""
         oldest = [served.lane.chain.oldest_sent_at for served in self._links.values()]
         return max((now - at for at in oldest if at is not None), default=0.0)
 
     def measure(self) -> None:
-        """Which streams sent events since the last call."""
-        self.lively = {key: served.lane.epoch for key, served in self._streams.items() if served.heard}
+        """Find the streams that have sent events since the last call."""
+        active = [(key, served) for key, served in self._streams.items() if served.is_active]
+        self.active_streams = {key: served.lane.epoch for key, served in active}
         for served in self._streams.values():
-            served.heard = False
+            served.is_active = False
 
     async def drain(self) -> None:
-        """Take no more streams and wait until the last one has left."""
+        """Accept no more streams and wait until the last one has left."""
         self.draining = True
         if self._streams:
             await self._emptied.wait()
 
     def watch(self, now: float) -> None:
-        self._flow.watch(now)
+        self._dispatcher.watch(now)
         self._peer_relay.say_alive(link_codec.alive(self.bus.connection is not None))
 
     def say_alive(self) -> None:
@@ -133,8 +134,8 @@ class PublisherSessions:
             raise LinkError("the publisher is draining")
         self._peer_relay.join(link, _spec(hello.stream).key, hello.epoch)
 
-    def on_status(self, link: LinkServerConnection, word: bytes) -> None:
-        key = self._peer_relay.forward(link, word)
+    def on_status(self, link: LinkServerConnection, status: bytes) -> None:
+        key = self._peer_relay.forward(link, status)
         served = self._streams.get(key)
         if served is not None and served.lane.epoch < (epoch := self._peer_relay.epoch_of(key)):
             _fence_out(served.link, epoch)
@@ -144,13 +145,13 @@ class PublisherSessions:
     ) -> None:
         served = self._links.get(link)
         if served is None:
-            raise LinkError("a leg sent events on its line")
-        served.heard = True
-        # What the stream sent before it heard of a new session it sends again in the new one.
+            raise LinkError("an instance sent events on its peer link")
+        served.is_active = True
+        # What the stream sent before it knew of a new session, it sends again in the new one.
         if served.lane.open and served.lane.session == session:
             self._gauges.batches += len(batches)
             served.lane.accept(batches, skip)
-            self._flow.offer(served)
+            self._dispatcher.offer(served)
 
     def on_closed(self, link: LinkServerConnection, reason: str) -> None:
         self._peer_relay.peer_left(link)
@@ -160,8 +161,8 @@ class PublisherSessions:
             self._forget(served)
 
     def on_rejected(self, reason: str) -> None:
-        self._gauges.error("link", f"a peer was turned away: {reason}")
-        _log.warning("a peer was turned away: %s", reason)
+        self._gauges.error("link", f"a peer was rejected: {reason}")
+        _log.warning("a peer was rejected: %s", reason)
 
     def _forget(self, served: StreamSession) -> None:
         self._end(served)
@@ -179,11 +180,11 @@ class PublisherSessions:
             served.opening.add_done_callback(_raise_failure)
         else:
             subject = served.lane.spec.subject(self._settings.nats.subject)
-            # Core NATS stores nothing: the stream goes on after what it saw acknowledged.
+            # Core NATS stores nothing: the stream continues after the last event that was acknowledged.
             self._begin(served, connection, SubjectState(subject, 0))
 
     async def _keep_opening(self, served: StreamSession, connection: NatsConnection) -> None:
-        """Until a session is open, however long that takes; cancelled with the link or the connection."""
+        """Retry until a session is open; cancelled with the link or the connection."""
         while True:
             await asyncio.sleep(served.next_try_s(time.monotonic()))
             try:
@@ -198,7 +199,7 @@ class PublisherSessions:
     async def _open_chained(self, served: StreamSession, connection: NatsConnection) -> None:
         lane, template = served.lane, self._settings.nats.subject
         if served.tip:
-            # The last id that the stream saw acknowledged. If it is not the last one stored, NATS refuses.
+            # If the tip is not the last message stored, NATS refuses the first event, and the session ends.
             tip, served.tip = served.tip, ""
             state = await read_position(connection, lane.spec, template)
             self._begin(served, connection, state)
@@ -219,7 +220,7 @@ class PublisherSessions:
         )
         served.opening = None
         served.lane.begin(session, route)
-        self._flow.begin(served)
+        self._dispatcher.begin(served)
         limits = self._settings.lane
         message = link_codec.Resume(session, state.stored, limits.credit_messages, limits.credit_bytes)
         served.link.send(link_codec.resume(message))
@@ -228,17 +229,17 @@ class PublisherSessions:
         if served.opening is not None:
             served.opening.cancel()
             served.opening = None
-        self._flow.end(served)
+        self._dispatcher.end(served)
 
     def _doubt(self, served: StreamSession, code: str, text: str) -> None:
-        """End the session and ask NATS where the stream stands; its records come again."""
+        """End the session and open a new one from the stored position; the stream sends its records again."""
         self._gauges.error(code, f"{served.lane.spec.key}: {text}")
-        _log.warning("%s: %s; asking NATS where it stands", served.lane.spec.key, text)
+        _log.warning("%s: %s; asking NATS what is stored", served.lane.spec.key, text)
         self._end(served)
         self._open(served)
 
     def _on_open(self, connection: NatsConnection) -> None:
-        self._flow.connected(connection)
+        self._dispatcher.connected(connection)
         for served in self._links.values():
             served.paced_until = 0.0
             self._open(served)
@@ -248,7 +249,7 @@ class PublisherSessions:
         self._gauges.last_error = reason
         for served in self._links.values():
             self._end(served)
-        self._flow.disconnected()
+        self._dispatcher.disconnected()
         self.say_alive()
 
     def _on_error(self, text: str) -> None:
@@ -262,7 +263,7 @@ def _fence_out(link: LinkServerConnection, epoch: int) -> None:
 
 
 def _spec(key: str) -> StreamSpec:
-    """Raises LinkError for what is no stream."""
+    """Raises LinkError if the key names no stream."""
     venue, _, name = key.partition(":")
     try:
         return parse_stream(Venue(venue), name)
@@ -271,6 +272,6 @@ def _spec(key: str) -> StreamSpec:
 
 
 def _raise_failure(task: asyncio.Task[None]) -> None:
-    """A failure that nobody expected belongs to the loop, which ends the process."""
+    """An unexpected failure goes to the loop's exception handler, which ends the process."""
     if not task.cancelled():
         task.result()

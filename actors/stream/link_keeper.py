@@ -99,7 +99,7 @@ class LinkKeeper:
 
     @property
     def histograms(self) -> Mapping[Metric, RollingHistogram]:
-        """Those that are exported, each as the metric that it is."""
+        """The exported histograms, by metric."""
         return {Metric.STREAM_LATENCY: self.latency, Metric.STREAM_RELAY_LATENCY: self.relay_latency}
 
     @property

@@ -1,4 +1,4 @@
-"""Writing to a socket at once, and not when the event loop's turn is over."""
+"""Writes to a socket at once, and not at the end of the event loop's iteration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import os
 
 
 class DirectWriter:
-    """What a transport's peer is to have while this process goes on: uvloop writes at the end of its turn.
+    """Lets the peer start while this process still works: uvloop itself writes at the end of its iteration.
 
-    Bytes leave in the order of writing, whichever way they go. TLS and transports without a socket keep to
-    their own way. Check `transport.is_closing()` before each write: behind that the socket's number may be
-    another file's.
+    Bytes leave in the order of writing. With TLS, or without a socket, the transport writes. Check
+    `transport.is_closing()` before each write: after closing, the file descriptor may belong to another file.
     """
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:
@@ -27,7 +26,7 @@ class DirectWriter:
         try:
             sent = os.write(self._fd, data)
         except OSError:
-            # Full, or broken: the transport waits for room, or finds out and says so.
+            # The buffer is full or the connection broken: the transport waits for room or reports the error.
             sent = 0
         if sent < len(data):
             self._transport.write(data[sent:] if sent else data)

@@ -1,7 +1,7 @@
 """The stream actor's end of the link: one ordered connection to one publisher.
 
-It shakes hands, then hands what the publisher says to its owner, synchronously from the transport's callback,
-and takes batches. It holds no records: the window does.
+After the handshake it passes the publisher's messages to its listener, synchronously from the transport's
+callback, and sends batches. It holds no records: the window does.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from relay.model.assignment import PublisherEndpoint
 
 P = TypeVar("P", bound=asyncio.Protocol)
 CONNECT_TIMEOUT_S = 1.0
-# The publisher says that it is alive twice a second; three missed words mean that it is stopped.
+# A publisher sends Alive twice a second; without three of them it counts as stopped.
 SILENCE_S = 1.6
 WRITE_BUFFER_BYTES = 1024 * 1024
 
 
 class LinkListener(Protocol):
-    """What a stream actor does about its link; called from the event loop, must not block or raise."""
+    """Owner of a link; called from the event loop, must not block or raise."""
 
     def hello(self) -> link_codec.Hello: ...
 
@@ -41,20 +41,20 @@ class LinkListener(Protocol):
 
 
 class LinkClient(asyncio.Protocol):
-    """`closed` resolves to the reason once the link is over; it never raises. `connected` is the publisher's
-    word on its NATS connection, `same_node` whether it has this process's clock."""
+    """`closed` resolves to the reason once the link is over; it never raises. `connected` says whether the
+    publisher has a NATS connection, `same_node` whether it shares this process's clock."""
 
     def __init__(self, endpoint: PublisherEndpoint, owner: LinkListener, secret: bytes) -> None:
         self.publisher = endpoint.publisher
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.connected = self.same_node = False
         self.session: int | None = None
-        # Batches may be sent: there is a session, and the socket takes bytes.
+        # Batches may be sent: there is a session, and the socket accepts bytes.
         self.ready = False
-        self.opened_at = self._heard_at = time.monotonic()
+        self.opened_at = self._received_at = time.monotonic()
         self._listener = owner
         self._secret = secret
-        self._splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
+        self._decoder = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
         self._writer: DirectWriter | None = None
         self._paused = False
@@ -67,9 +67,9 @@ class LinkClient(asyncio.Protocol):
         self._writer = DirectWriter(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
         try:
-            for kind, body in self._splitter.feed(data):
+            for kind, body in self._decoder.feed(data):
                 self._on_message(kind, body)
         except LinkError as error:
             self.close(str(error))
@@ -89,7 +89,7 @@ class LinkClient(asyncio.Protocol):
                 self.connected = message.connected
             case link_codec.Resume():
                 self.session = message.session
-                self._find_out_ready()
+                self._update_ready()
                 self._listener.resumed(self, message)
             case link_codec.Refused():
                 if message.session == self.session:
@@ -108,39 +108,39 @@ class LinkClient(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._find_out_ready()
+        self._update_ready()
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._find_out_ready()
+        self._update_ready()
         self._listener.writable()
 
-    def _find_out_ready(self) -> None:
+    def _update_ready(self) -> None:
         self.ready = self.session is not None and not self._paused and not self.closed.done()
 
     def silent(self, now: float) -> bool:
-        return now - self._heard_at > SILENCE_S
+        return now - self._received_at > SILENCE_S
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._settle(str(exc) if exc else "the publisher closed the link")
+        self._set_closed(str(exc) if exc else "the publisher closed the link")
 
     def bye(self) -> None:
-        """Leave with nothing outstanding."""
+        """Leave in order; nothing may be in flight."""
         self._write(link_codec.frame(link_codec.BYE))
-        self._settle("handed over")
+        self._set_closed("handed over")
         if self._transport is not None:
             self._transport.close()
 
     def close(self, reason: str) -> None:
-        """Leave at once; what is in flight belongs to the window again."""
-        self._settle(reason)
+        """Leave at once; what is in flight has to be sent again."""
+        self._set_closed(reason)
         if self._transport is not None:
             self._transport.abort()
 
-    def _settle(self, reason: str) -> None:
+    def _set_closed(self, reason: str) -> None:
         if not self.closed.done():
             self.closed.set_result(reason)
-        self._find_out_ready()
+        self._update_ready()
 
 
 async def open_link(endpoint: PublisherEndpoint, node: str, owner: LinkListener, secret: bytes) -> LinkClient:

@@ -1,7 +1,7 @@
-"""The publisher's end of the link: listeners, the proof, and one protocol object for each stream actor.
+"""The publisher's end of the link: listening sockets, authentication, and one protocol object for each peer.
 
-A peer gets less than a second and MAX_HELLO_BYTES to prove the cluster's secret; until then it can make
-nothing happen but the end of its own connection. A link holds no records: what arrives goes to the owner at
+A peer has less than a second and MAX_HELLO_BYTES to prove that it knows the cluster's secret; until then all
+it can cause is the end of its own connection. A link holds no records: what arrives goes to the listener at
 once.
 """
 
@@ -26,9 +26,9 @@ from relay.model.record_batch import RecordBatch
 _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 0.9
-# Strangers beyond this many at one of the two sockets are turned away at once; proved peers do not count.
-MAX_STRANGERS = 128
-# A stream actor that takes no acknowledgements for so long is stopped; its records are safe with it.
+# More unauthenticated peers than this at one of the two sockets are rejected at once.
+MAX_UNAUTHENTICATED = 128
+# With so much unread by a stream actor its process is stopped; it still holds its records.
 MAX_UNSENT_BYTES = 1024 * 1024
 # sockaddr_un holds 108 bytes with the final zero (man 7 unix).
 MAX_UNIX_PATH_BYTES = 107
@@ -36,17 +36,17 @@ _UCRED = Struct("3i")
 
 
 class LinkServerListener(Protocol):
-    """What a publisher does about its links; called from the event loop, must not block.
+    """Owner of the links of a publisher; called from the event loop, must not block.
 
-    `took` and `said` may raise LinkError, which ends the link. `left` comes once for every link that
-    `arrived` or `joined`.
+    All but `on_closed` and `on_rejected` may raise LinkError, which ends the link. `on_closed` is called once
+    for every link of `on_stream` or `on_peer`.
     """
 
     def on_stream(self, link: LinkServerConnection, hello: link_codec.Hello) -> None: ...
 
     def on_peer(self, link: LinkServerConnection, hello: link_codec.Hello) -> None: ...
 
-    def on_status(self, link: LinkServerConnection, word: bytes) -> None: ...
+    def on_status(self, link: LinkServerConnection, status: bytes) -> None: ...
 
     def on_batches(
         self, link: LinkServerConnection, session: int, skip: int, batches: list[RecordBatch]
@@ -58,25 +58,25 @@ class LinkServerListener(Protocol):
 
 
 class LinkServerConnection(asyncio.Protocol):
-    """One connection of a stream actor, proved or not."""
+    """One connection of a stream actor, authenticated or not yet."""
 
     def __init__(
-        self, owner: LinkServerListener, secret: bytes, strangers: set[LinkServerConnection]
+        self, owner: LinkServerListener, secret: bytes, unauthenticated: set[LinkServerConnection]
     ) -> None:
         self._listener = owner
         self._secret = secret
-        self._unauthenticated = strangers
+        self._unauthenticated = unauthenticated
         self._nonce = secrets.token_bytes(link_codec.NONCE_BYTES)
-        self._splitter = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
+        self._decoder = link_codec.MessageDecoder(link_codec.MAX_HELLO_BYTES)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._proved = False
+        self._is_authenticated = False
         self._reason = "the stream actor closed the link"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not inherit from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        if len(self._unauthenticated) >= MAX_STRANGERS or not _is_ours(self._transport):
+        if len(self._unauthenticated) >= MAX_UNAUTHENTICATED or not _is_ours(self._transport):
             self._listener.on_rejected("too many unproved peers, or a peer of another user")
             self._transport.abort()
             return
@@ -90,18 +90,18 @@ class LinkServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            for kind, body in self._splitter.feed(data):
-                self._take(kind, body)
+            for kind, body in self._decoder.feed(data):
+                self._on_message(kind, body)
         except (LinkError, DamagedBatchError) as error:
-            if not self._proved:
+            if not self._is_authenticated:
                 self._listener.on_rejected(str(error))
             self.close(str(error))
 
-    def _take(self, kind: int, body: bytes) -> None:
+    def _on_message(self, kind: int, body: bytes) -> None:
         if self.closing:
             return
-        if not self._proved:
-            self._prove(kind, body)
+        if not self._is_authenticated:
+            self._authenticate(kind, body)
         elif kind == link_codec.BATCHES:
             self._listener.on_batches(self, *link_codec.read_batches(body))
         elif kind == link_codec.STATUS:
@@ -111,19 +111,19 @@ class LinkServerConnection(asyncio.Protocol):
         else:
             raise LinkError(f"the stream actor sent a message of unknown type {kind}")
 
-    def _prove(self, kind: int, body: bytes) -> None:
+    def _authenticate(self, kind: int, body: bytes) -> None:
         if kind not in (link_codec.HELLO, link_codec.JOIN):
             raise LinkError(f"the peer began with a message of type {kind}")
         hello = link_codec.read_hello(body, self._secret, self._nonce)
-        self._is_known()
-        self._proved = True
+        self._leave_unauthenticated()
+        self._is_authenticated = True
         if kind == link_codec.JOIN:
             self._listener.on_peer(self, hello)
             return
-        self._splitter.limit_bytes = link_codec.MAX_MESSAGE_BYTES
+        self._decoder.limit_bytes = link_codec.MAX_MESSAGE_BYTES
         self._listener.on_stream(self, hello)
 
-    def _is_known(self) -> None:
+    def _leave_unauthenticated(self) -> None:
         self._unauthenticated.discard(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -142,14 +142,14 @@ class LinkServerConnection(asyncio.Protocol):
             self.close("the stream actor takes no acknowledgements")
 
     def close(self, reason: str) -> None:
-        """What was sent before still arrives, if the peer takes it."""
+        """What was sent before still arrives, if the peer reads it."""
         if self._transport is not None and not self._transport.is_closing():
             self._reason = reason
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_known()
-        if self._proved:
+        self._leave_unauthenticated()
+        if self._is_authenticated:
             self._listener.on_closed(self, self._reason if exc is None else str(exc))
 
 
@@ -161,9 +161,10 @@ class Listeners:
         self.tcp_address = ""
         self._owner = owner
         self._secret = secret
-        # Whoever crowds the port keeps no stream of this node from the unix socket.
-        self._near: set[LinkServerConnection] = set()
-        self._far: set[LinkServerConnection] = set()
+        # Counted apart, so that peers that crowd the TCP port cannot keep this node's streams from the unix
+        # socket.
+        self._unix_unauthenticated: set[LinkServerConnection] = set()
+        self._tcp_unauthenticated: set[LinkServerConnection] = set()
         self._servers: list[asyncio.Server] = []
         self._inode = 0
 
@@ -171,10 +172,11 @@ class Listeners:
         """Raises BusError if neither can be opened safely."""
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(self._link(self._far), address, 0)
+            server = await loop.create_server(self._link(self._tcp_unauthenticated), address, 0)
             path = _socket_path(directory, name)
             if path is not None:
-                self._servers.append(await loop.create_unix_server(self._link(self._near), str(path)))
+                unix_server = await loop.create_unix_server(self._link(self._unix_unauthenticated), str(path))
+                self._servers.append(unix_server)
                 path.chmod(0o600)
                 self.unix_path = str(path)
                 self._inode = path.stat().st_ino
@@ -186,17 +188,17 @@ class Listeners:
         host, port = server.sockets[0].getsockname()[:2]
         self.tcp_address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def _link(self, strangers: set[LinkServerConnection]) -> Callable[[], LinkServerConnection]:
-        return lambda: LinkServerConnection(self._owner, self._secret, strangers)
+    def _link(self, unauthenticated: set[LinkServerConnection]) -> Callable[[], LinkServerConnection]:
+        return lambda: LinkServerConnection(self._owner, self._secret, unauthenticated)
 
     def close(self) -> None:
         for server in self._servers:
             server.close()
-        for stranger in (*self._near, *self._far):
-            stranger.close("the publisher ends")
+        for peer in (*self._unix_unauthenticated, *self._tcp_unauthenticated):
+            peer.close("the publisher ends")
         path = Path(self.unix_path)
         with contextlib.suppress(OSError):
-            # A successor may listen there by now.
+            # A successor may listen at this path by now.
             if path.lstat().st_ino == self._inode:
                 path.unlink()
 
@@ -218,7 +220,7 @@ def _socket_path(directory: Path, name: str) -> Path | None:
 
 
 def _is_ours(transport: asyncio.Transport) -> bool:
-    """A unix peer must run as the same user; a TCP peer has only its proof."""
+    """A unix peer must run as the same user; a TCP peer is authenticated by its proof alone."""
     peer = transport.get_extra_info("socket")
     if peer.family != socket.AF_UNIX:
         return True

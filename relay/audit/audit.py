@@ -1,8 +1,8 @@
-"""What a consumer can say about the relay from NATS alone: loss, duplicates, order, bytes, latency. Pure.
+"""Finds loss, duplicates, order, bytes and latency from what is in NATS alone; pure.
 
-Two numberings are followed. The exchange's own ids, where a stream has them, show what never arrived here;
-`Sluice-Epoch` and `Sluice-Seq` show what was accepted and is not in NATS, for every stream. A missing id that
-is on the subject of repairs is not lost, nor one of which the loss ledger says that it never was.
+Two numberings are followed. The exchange's ids, where a stream has them, show what the relay never received;
+`Sluice-Epoch` and `Sluice-Seq` show, for every stream, what was accepted and is not in NATS. A missing id is
+not lost if its event is on the subject of repairs, or if the loss ledger says that the id never existed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OWN_PREFIX, LEDGER_PREFIX = "sluice.", "sluice.loss."
 class Audit:
     """Feed it every message of every stream, in the order of arrival; memory stays bounded.
 
-    `gap_rule_of` gives the rule of the stream with this key, None where the exchange numbers nothing.
+    `gap_rule_of` returns the rule of the stream with this key, None where its events have no rising ids.
     `skipping` are the keys of the streams whose overflow policy may leave events out.
     """
 
@@ -51,7 +51,7 @@ class Audit:
         """A message of a subject beside the streams: of the loss ledger, of rejected frames, or a repair."""
         try:
             if subject.startswith(LEDGER_PREFIX):
-                self._settle(read_entry(body))
+                self._on_ledger_entry(read_entry(body))
             elif not subject.startswith(OWN_PREFIX):
                 event = open_envelope(body)
                 read_marks(headers, event)
@@ -60,7 +60,7 @@ class Audit:
             self.malformed += 1
             self.last_problem = f"{error} in {body[:120]!r}"
 
-    def _settle(self, entry: LossEntry) -> None:
+    def _on_ledger_entry(self, entry: LossEntry) -> None:
         if entry.healed and entry.count == 0 and entry.first_id is not None and entry.last_id is not None:
             self._side_of(entry.stream).absent.add(entry.first_id, entry.last_id)
 
@@ -68,7 +68,7 @@ class Audit:
         return self._side.setdefault(key, SideRecords())
 
     def report(self) -> list[StreamAudit]:
-        """Of the streams that events came of."""
+        """One for each stream that has events, by key."""
         nothing = SideRecords()
         return [
             self._streams[key].report(self._side.get(key, nothing), may_skip=key in self._skipping)
@@ -81,7 +81,7 @@ class Audit:
         return found.stored if found else 0
 
     def healed(self, key: str) -> int:
-        """Those of them that came over REST."""
+        """How many of these came over REST."""
         found = self._streams.get(key)
         return found.healed if found else 0
 

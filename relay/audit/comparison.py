@@ -1,4 +1,4 @@
-"""Sets what an exchange says that it sent against what a consumer found in NATS, and draws both. Pure."""
+"""Compares what the exchange has sent with what a consumer has found in NATS; pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from relay.primitives.range_set import Range, RangeSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamComparison:
-    """On one stream. `conflated` events were left out by the stream's own overflow policy, and counted there.
+    """Of one stream. `conflated` events were left out by the stream's overflow policy, which counted them.
 
-    `sent` counts what went out on sockets, and what nobody listened to and REST gave all the same;
-    `repaired` events are on the subject of repairs. `bytes_equal` is None where the two sets differ anyway,
-    so that there is nothing to compare.
+    `sent` counts the events sent on connections, and those that only REST returned because no connection was
+    open. `repaired` events are on the subject of repairs. `bytes_equal` is None where the two sets differ, so
+    that their bytes cannot be compared.
     """
 
     stream: str
@@ -36,7 +36,7 @@ class StreamComparison:
 
     @property
     def unexpected(self) -> int:
-        """Stored, though the exchange never sent that many."""
+        """How many more events are stored than the exchange sent."""
         return max(0, self.stored + self.repaired + self.conflated - self.sent)
 
     @property
@@ -47,9 +47,10 @@ class StreamComparison:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the exchange says of one stream; the digest is made as `relay.audit.audit` makes it.
+    """What the exchange sent on one stream; the digest is computed as in relay/audit/stream_audit.py.
 
-    `unseen` are ids of events that it made while nobody listened, which neither of the others covers.
+    `unseen` are ids of events that it produced while no connection was open; `events` and `digest` leave them
+    out.
     """
 
     events: int
@@ -60,15 +61,15 @@ class Sent:
 def compare(
     sent: Mapping[str, Sent], audits: Iterable[StreamAudit], conflated: Mapping[str, int]
 ) -> list[StreamComparison]:
-    """One verdict for each stream that was sent or found, by key; a stream of which nothing came is lost."""
+    """One for each stream that was sent or found, by key; a stream without any stored event is lost."""
     found = {audit.stream: audit for audit in audits}
     return [
-        _verdict(key, sent.get(key, Sent(0, "")), found.get(key), conflated.get(key, 0))
+        _compared(key, sent.get(key, Sent(0, "")), found.get(key), conflated.get(key, 0))
         for key in sorted(sent.keys() | found.keys())
     ]
 
 
-def _verdict(key: str, sent: Sent, audit: StreamAudit | None, conflated: int) -> StreamComparison:
+def _compared(key: str, sent: Sent, audit: StreamAudit | None, conflated: int) -> StreamComparison:
     stored = audit.stored if audit else 0
     repaired = audit.repaired if audit else 0
     unseen = len(RangeSet(audit.mended).common(RangeSet(sent.unseen))) if audit else 0

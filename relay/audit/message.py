@@ -1,4 +1,4 @@
-"""One message as a consumer finds it: the envelope taken apart, and what the headers say. Pure."""
+"""Decodes one message as consumers receive it, envelope and headers; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relay.errors import MalformedError
 
 @dataclass(frozen=True, slots=True)
 class ConsumedEvent:
-    """One message taken apart: `number` ends its id, `data` are the payload's own bytes."""
+    """One decoded message: `number` is the end of its id, `data` the payload's bytes, `payload` its JSON."""
 
     key: str
     number: str
@@ -23,7 +23,7 @@ class ConsumedEvent:
 
 
 class Marks(NamedTuple):
-    """What the headers say; without headers `epoch` is 0 unless the id holds it."""
+    """From the headers; without headers `epoch` is 0 unless the message id contains it."""
 
     epoch: int
     seq: int

@@ -1,4 +1,4 @@
-"""What an audit remembers of one stream; pure."""
+"""The state and the findings of an audit about one stream; pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from relay.model.gap import GapRule
 from relay.primitives.histogram import LatencyHistogram
 from relay.primitives.range_set import Range, RangeSet
 
-# A repeat further back than this shows as out of order, since its number does not rise.
+# A repeat of an older message counts as out of order, since its number does not rise.
 REMEMBERED_IDS = 20_000
 DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamAudit:
-    """The findings on one stream; `stream` is `<venue>:<name>`.
+    """The findings on one stream, whose fields are keys of `audit --json`; `stream` is `<venue>:<name>`.
 
-    `missing_ids` is None where the exchange numbers nothing. Diff depth has linked ids, not contiguous ones:
-    there it counts broken links. `skipped` are missing sequences of a stream whose overflow policy may leave
-    events out. `digest` covers the payloads in the order of arrival, repeats left out. `healed` events are
-    stored and came over REST; of the missing ids, `repaired` are on the subject of repairs, and `absent`
-    never were. `mended` are the ids of all that came over REST.
+    `missing_ids` is None where events have no rising ids. Where ids are linked and not contiguous (diff
+    depth), it counts broken links. `skipped` are missing sequences of a stream whose overflow policy may
+    leave events out. `digest` covers the payloads in the order of arrival, without repeats. `healed` events
+    are stored and came over REST; of the missing ids, `repaired` are on the subject of repairs, and `absent`
+    never existed. `mended` are the ids of all that came over REST.
     """
 
     stream: str
@@ -48,8 +48,8 @@ class StreamAudit:
 
     @property
     def lost(self) -> int:
-        settled = self.skipped + self.repaired + self.absent
-        return max((self.missing_ids or 0) - settled, self.missing_seqs)
+        accounted_for = self.skipped + self.repaired + self.absent
+        return max((self.missing_ids or 0) - accounted_for, self.missing_seqs)
 
     @property
     def clean(self) -> bool:
@@ -57,7 +57,7 @@ class StreamAudit:
 
 
 class SideRecords:
-    """What the side subjects say of one stream: repairs, and ids that never were."""
+    """Ids of one stream from the side subjects: repaired ones, and ones that never existed."""
 
     def __init__(self) -> None:
         self.repaired = RangeSet()
@@ -70,7 +70,7 @@ class SideRecords:
 
 
 class StreamFollower:
-    """The running account of one stream."""
+    """Follows the messages of one stream in the order of arrival."""
 
     def __init__(self, key: str, gap_rule: GapRule | None) -> None:
         self._key = key
@@ -107,7 +107,7 @@ class StreamFollower:
 
     def report(self, beside: SideRecords, *, may_skip: bool) -> StreamAudit:
         repaired = self._missing.common(beside.repaired)
-        mended = RangeSet((*self._healed, *repaired))
+        from_rest = RangeSet((*self._healed, *repaired))
         return StreamAudit(
             stream=self._key,
             stored=self.stored,
@@ -126,11 +126,11 @@ class StreamFollower:
             healed=self.healed,
             repaired=len(repaired),
             absent=len(self._missing.common(beside.absent)),
-            mended=tuple(mended),
+            mended=tuple(from_rest),
         )
 
     def _stored_as_well(self, repaired: RangeSet) -> int:
-        """Repairs of events that are in the stream: within what was read of it, all that is not missing."""
+        """How many repaired ids are stored too: of the ids that were read, all that are not missing."""
         if self._number is None:
             return 0
         within = repaired.common(RangeSet([(self._first_number, self._number)]))
@@ -145,10 +145,10 @@ class StreamFollower:
         return False
 
     def _follow_sequence(self, epoch: int, seq: int) -> bool:
-        """Whether it rises. Every epoch counts from 1; a follower that begins in the midst misses nothing."""
+        """Whether it rises. Every epoch counts from 1; what came before the first message is not missing."""
         last_epoch, last_seq = self._sequence
         if epoch < last_epoch or (epoch == last_epoch and seq <= last_seq):
-            # Counted as missing when it was jumped over, if it was.
+            # It was counted as missing when a later one came before it, if that was so.
             self._missing_seqs = max(0, self._missing_seqs - 1)
             return False
         if self._epochs:

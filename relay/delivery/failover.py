@@ -1,4 +1,4 @@
-"""Which publisher a stream talks to: the assigned one, or another one for as long as that one fails."""
+"""Chooses the publisher of a stream: the assigned one, or another one while that one fails; pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from zlib import crc32
 
 from relay.model.assignment import Assignment, PublisherEndpoint
 
-# Ray brings a killed publisher back in about 2 s. A silent one may stay stopped: every trial of it costs its
-# streams the link's silence limit, so it is left alone for longer.
+# Ray restarts a killed publisher in about 2 s. A silent one may stay stopped, and each attempt to use it
+# costs its streams the link's silence limit (1.6 s), so it is avoided for longer.
 AVOID_S = 1.0
 AVOID_SILENT_S = 8.0
 AVOID_MAX_S = 30.0
 
 
 class Failover:
-    """Pure: `now` is monotonic seconds. Streams that lose one publisher spread over the others.
+    """`now` is monotonic seconds. Streams that lose their publisher spread over the others.
 
-    Each failure in a row doubles the time for which a publisher is avoided; with nobody else to turn to, the
-    one that may be tried soonest is tried at once.
+    Each failure in a row doubles the time for which a publisher is avoided. If all are avoided, the one whose
+    time ends first is chosen at once.
     """
 
     def __init__(self, stream: str) -> None:
@@ -36,7 +36,7 @@ class Failover:
         self._avoid_until.pop(publisher, None)
 
     def choose(self, assignment: Assignment | None, now: float) -> PublisherEndpoint | None:
-        """None when there is nobody to try yet."""
+        """None while no publisher is known."""
         if assignment is None or not assignment.endpoints:
             return None
         order = sorted(assignment.endpoints, key=lambda endpoint: self._rank(endpoint, assignment))

@@ -1,15 +1,15 @@
-"""The link's codec: what a stream actor and its publisher say to each other, as bytes.
+"""The link's codec: the messages between a stream actor and its publisher, as bytes; pure.
 
-A message is `length u32 | type u8 | body`, little endian; `length` counts type and body. The publisher speaks
-first (Challenge), the stream actor answers (Hello), the publisher says where to go on (Resume), and from then
-on batches go up and acknowledgements come down. Nothing but these fixed layouts and one small JSON object is
-ever decoded, and a length is checked before anything is allocated for it.
+A message is `length u32 | type u8 | body`, little endian; `length` counts type and body. The publisher sends
+a Challenge, the stream actor answers with a Hello, and the publisher with a Resume, which names the stored
+position. From then on batches go up and acknowledgements come down. Nothing but these fixed layouts and one
+small JSON object is ever decoded, and a length is checked before anything is allocated for it.
 
 The legs of a critical stream open a second kind of connection, to every publisher: they answer the Challenge
 with a Join, and the publisher passes on what each of them says (see relay/standby/peer_status.py).
 
-Sessions: each Resume opens a new session. The stream actor then treats everything after the resumed position
-as unsent; what still arrives for an earlier session is dropped by whoever receives it.
+Each Resume opens a new session. The stream actor then treats everything after the stored position as unsent;
+both sides drop what still arrives for an earlier session.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from relay.model.record_batch import (
 
 VERSION = 3
 NONCE_BYTES = 32
-# The first message may come from a stranger: nothing larger than a Hello is read before it is proved.
+# The first message may come from anybody: nothing larger than a Hello is read before its sender has proved
+# that it knows the secret.
 MAX_HELLO_BYTES = 4096
 MAX_MESSAGE_BYTES = 2 * MAX_BATCH_BYTES
 
@@ -56,8 +57,8 @@ _KINDS = frozenset(RecordKind)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """Who speaks. `tip` is the message id that the stream actor knows to be the last one stored, empty when
-    it does not know; then the publisher reads it from NATS and fences out older epochs before it answers."""
+    """Names the stream and its incarnation. `tip` is the message id that the stream actor knows to be stored
+    last. If it is empty, the publisher fences out older epochs and reads the stored position from NATS."""
 
     stream: str
     epoch: int
@@ -75,14 +76,17 @@ class Resume:
     max_bytes: int
 
 
+# `(offset, waited_us, answered_us)`: every record up to `offset` was acknowledged by NATS, `waited_us` before
+# this message left, and `answered_us` after it was sent to NATS. A plain tuple, as struct returns it: a named
+# one costs 0.4 us more for each mark that is read and 0.26 us for each that is written.
 AckMark = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Each mark `(offset, waited_us, answered_us)` says that every record up to `offset` was acknowledged by
-    NATS, how long ago that was when this message left, and how long the answer had taken: acknowledgements
-    wait for each other, and latency counts without that. It left at `told_ns`, by the publisher's clock."""
+    """Acknowledgements of a session, in order. They are sent together after a while, so each mark has its own
+    times, and latency is measured without that wait. `sent_ns` is when the message left, by the publisher's
+    clock, in ns since 1970."""
 
     session: int
     sent_ns: int
@@ -96,14 +100,14 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Sent twice a second; its absence means that the publisher is stopped or gone."""
+    """Sent twice a second, with the state of the NATS connection; a publisher that sends none is stopped."""
 
     connected: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """NATS can never take the record at `offset`; it counts as handled, and `reason` says why."""
+    """NATS can never store the record at `offset`, for this reason; the record counts as handled."""
 
     session: int
     offset: int
@@ -111,6 +115,7 @@ class Refused:
 
 
 def proof(secret: bytes, nonce: bytes) -> str:
+    """HMAC-SHA256 of the challenge's nonce with the cluster's secret, in hex."""
     return hmac.new(secret, nonce, hashlib.sha256).hexdigest()
 
 
@@ -123,7 +128,7 @@ def hello(message: Hello, secret: bytes, nonce: bytes) -> bytes:
 
 
 def join(message: Hello, secret: bytes, nonce: bytes) -> bytes:
-    """In place of `hello`; its epoch is the name of the leg."""
+    """In place of `hello`, for a connection between instances; its epoch is the instance's id."""
     return frame(JOIN, _proved(message, secret, nonce))
 
 
@@ -154,8 +159,8 @@ def resume(message: Resume) -> bytes:
     )
 
 
-def ack(session: int, told_ns: int, marks: Iterable[AckMark]) -> bytes:
-    return frame(ACK, _ACK.pack(session, told_ns) + b"".join([_MARK.pack(*mark) for mark in marks]))
+def ack(session: int, sent_ns: int, marks: Iterable[AckMark]) -> bytes:
+    return frame(ACK, _ACK.pack(session, sent_ns) + b"".join([_MARK.pack(*mark) for mark in marks]))
 
 
 def fenced(epoch: int) -> bytes:
@@ -171,16 +176,16 @@ def refused(message: Refused) -> bytes:
 
 
 class MessageDecoder:
-    """Cuts a byte stream into messages. `limit_bytes` may be raised once the peer is proved."""
+    """Cuts a byte stream into messages. `limit_bytes` may be raised once the peer is authenticated."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        # The beginning of a message, and how long it must get before it is worth a look.
+        # The beginning of a message, and how long it must be before decoding can go on.
         self._rest = bytearray()
         self._wanted_bytes = _FRAME.size
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yields `(type, body)`; raises LinkError for a length over the limit, not reading on."""
+        """Yields `(type, body)`; raises LinkError for a length over the limit, and then reads no further."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted_bytes:
@@ -248,7 +253,7 @@ def read_batches(body: bytes) -> tuple[int, int, list[RecordBatch]]:
 
 
 def read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
-    """What a publisher says; raises LinkError for anything unknown or cut short."""
+    """A message of a publisher, by its type; raises LinkError for an unknown type or a malformed body."""
     try:
         return _read_down(kind, body)
     except StructError as error:
@@ -257,8 +262,8 @@ def read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused
 
 def _read_down(kind: int, body: bytes) -> Resume | Ack | Fenced | Alive | Refused:
     if kind == ACK:
-        session, told_ns = _ACK.unpack_from(body)
-        return Ack(session, told_ns, tuple(_MARK.iter_unpack(body[_ACK.size :])))
+        session, sent_ns = _ACK.unpack_from(body)
+        return Ack(session, sent_ns, tuple(_MARK.iter_unpack(body[_ACK.size :])))
     if kind == ALIVE:
         return Alive(bool(_ALIVE.unpack(body)[0]))
     if kind == RESUME:

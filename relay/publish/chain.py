@@ -1,14 +1,15 @@
-"""What one stream has sent to NATS and has not seen acknowledged, in order, and what NATS answers.
+"""What one stream has sent to NATS and NATS has not acknowledged, in order; pure.
 
-With JetStream every event names the one before it (`Nats-Expected-Last-Msg-Id`) and the place where that
-one must be (`Nats-Expected-Last-Sequence`), so the server stores a prefix of what was sent and nothing else:
-after a hole, and for a writer that another one has overtaken, it refuses the whole rest (10070, 10071). It
-takes both: messages of another writer fill the places that a stale one counts on, and a stale writer of the
-same ids would catch up by repeats, which the server answers before it looks at the id that is expected.
+With JetStream every event names the one before it (`Nats-Expected-Last-Msg-Id`) and the sequence of that one
+(`Nats-Expected-Last-Sequence`), so the server stores a prefix of what was sent and nothing else: after a
+missing event, and for a writer that has been fenced out, it refuses all the rest (10070, 10071).
+Both conditions are needed. A stale writer that sends the same ids as the current one would catch up by
+repeats, which the server answers before it compares the expected id: the sequence stops it. Messages of
+another writer may reach the sequence that a stale one expects: the id stops that.
 
-So the answer to one event is an answer for all before it, and only the last of those that go out together
-asks for one. Any refusal ends the session: the publisher asks NATS where the stream stands and has the rest
-sent again. Side records travel in the same window without a condition, each with an answer of its own.
+So the answer to one event is an answer for all before it, and only the last of those that are sent together
+asks for one. Any refusal ends the session: the publisher reads the stored position from NATS, and the stream
+sends the rest again. Side records are sent in the same window without a condition, each with its own answer.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ class Refusal:
 
 
 class Chain:
-    """The window of one session. What one answer is asked for has a number, from 1 in the order of sending.
+    """The window of one session. Each group that one answer acknowledges has a number, from 1
+    in the order of sending. Answers may come in any order; what counts is the acknowledged prefix.
 
-    `last_id` and `place` are what the next event must find stored last, and where; with an empty `last_id`
-    the place alone counts, and nothing does until the chain has `begun`. Answers may come in any order; what
-    counts is the prefix.
+    The next event must find the message `last_id` stored last, at `expected_sequence`. With an empty
+    `last_id` the sequence alone is a condition, and there is none before `expect`.
     """
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self.last_id = b""
-        self.place = -1
+        self.expected_sequence = -1
         self.progressed_at = 0.0
         self.messages = 0
         self._max_messages = max_messages
@@ -65,16 +66,16 @@ class Chain:
 
     @property
     def is_chained(self) -> bool:
-        return self.place >= 0
+        return self.expected_sequence >= 0
 
     @property
     def room_messages(self) -> int:
-        """How many more may be sent; one that is larger than the whole window goes out alone."""
+        """How many more may be sent; a message that is larger than the whole window is sent alone."""
         return max(0, self._max_messages - self.messages) if self._bytes < self._max_bytes else 0
 
     @property
     def oldest_sent_at(self) -> float | None:
-        """None while nothing is on its way."""
+        """Monotonic seconds; None while nothing is in flight."""
         return self._window[0].sent_at if self._window else None
 
     @property
@@ -82,11 +83,11 @@ class Chain:
         return self._first + len(self._window) - 1
 
     def expect(self, expected_sequence: int, last_id: bytes = b"") -> None:
-        """The next event must find the JetStream stream's last message at `place`, with this id if given."""
-        self.place, self.last_id = expected_sequence, last_id
+        """What the next event must find stored last: its JetStream sequence, and its id unless empty."""
+        self.expected_sequence, self.last_id = expected_sequence, last_id
 
     def send(self, offset: int, messages: int, size_bytes: int, now: float) -> int:
-        """The number of what is sent together; its answer comes back under it."""
+        """Add a group up to the record at `offset`; returns its number, under which the answer comes back."""
         if not self._window:
             self.progressed_at = now
         self._window.append(InFlightGroup(offset, messages, size_bytes, now))
@@ -95,7 +96,7 @@ class Chain:
         return self._first + len(self._window) - 1
 
     def acknowledge(self, number: int, now: float) -> InFlightGroup | None:
-        """None for a number that was answered before."""
+        """The group with this number; None if it was answered before."""
         index = number - self._first
         if not 0 <= index < len(self._window):
             return None
@@ -107,13 +108,13 @@ class Chain:
         return sent
 
     def acknowledge_through(self, number: int, now: float) -> Iterator[InFlightGroup]:
-        """All up to `number` that was not answered before."""
+        """The groups up to `number` that were not answered before."""
         for index in range(self._first, number + 1):
             if (sent := self.acknowledge(index, now)) is not None:
                 yield sent
 
     def advance(self) -> InFlightGroup | None:
-        """Drop the acknowledged prefix and return the last of it; None if there is none."""
+        """Remove the acknowledged prefix and return its last group; None if there is none."""
         last = None
         window = self._window
         while window and window[0].acknowledged:
@@ -128,7 +129,7 @@ class Chain:
 
 
 def read_reply(data: bytes, status: int) -> Refusal | bool:
-    """What the server said to one message: stored, True if it was stored before, or refused."""
+    """JetStream's answer to one message: False for stored, True if it was stored before, or a Refusal."""
     if status:
         return Refusal(status, "nobody stores this subject" if status == NO_RESPONDERS else "refused")
     try:

@@ -1,6 +1,6 @@
-"""What one stream's records are on the wire to NATS: protocol line, headers, envelope, payload. Pure.
+"""Encodes records for NATS: protocol line, headers, envelope and payload; pure.
 
-Everything is put together as bytes from a few templates, 1.1 us a message; names may hold more than ASCII.
+Messages are formatted as bytes from a few templates, 1.1 us each; names may hold more than ASCII.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from relay.publish.envelope import TAIL, Envelope
 from relay.publish.message_ids import message_ids
 
 _FROM_REST = frozenset({RecordKind.HEALED, RecordKind.REPAIR})
-# The id, the id before it and its place, the stream's own count, and what is the same for a whole batch.
+# Its id, the id before it and the sequence of that one, its seq, and what a whole batch shares.
 _CHAINED = (
     b"NATS/1.0\r\nNats-Msg-Id: %b\r\nNats-Expected-Last-Msg-Id: %b\r\nNats-Expected-Last-Sequence: %d\r\n"
     b"Sluice-Seq: %d\r\n%b"
@@ -37,7 +37,7 @@ class Route:
 
 
 class MessageEncoder:
-    """Of one stream in one session. Whole messages are appended to `out`."""
+    """For one stream in one session. Each method appends whole messages to `out`."""
 
     def __init__(self, spec: StreamSpec, route: Route) -> None:
         self._key = spec.key.encode()
@@ -55,27 +55,28 @@ class MessageEncoder:
     ) -> None:
         """Records `first` to `stop` of a batch of events, each chained to the one before it.
 
-        Only the last asks for an answer, on `reply` where that is not empty: the chain makes it one for all.
+        Only the last asks for an answer, on `reply` unless that is empty: by the chain it is one for all.
         """
         identities = message_ids(self._key, batch, first, stop)
         payloads = batch.payloads[first:stop]
         seq, target = batch.seq + first, self._subject
         head, stamp, constant = self._envelope.head, self._envelope.stamp(batch.recv_ns), _constant(batch)
         around_bytes = len(head) + len(stamp) + len(TAIL)
-        last, place, chained, with_headers = chain.last_id, chain.place, chain.is_chained, self._with_headers
+        last, sequence, chained = chain.last_id, chain.expected_sequence, chain.is_chained
+        with_headers = self._with_headers
         left = len(payloads)
         for identity, payload in zip(identities, payloads, strict=True):
             left -= 1
             if not left and reply:
                 target = b"%b %b" % (target, reply)
             if last:
-                block = _CHAINED % (identity, last, place, seq, constant)
+                block = _CHAINED % (identity, last, sequence, seq, constant)
             elif chained:
-                block = _BEGINNING % (identity, place, seq, constant)
+                block = _BEGINNING % (identity, sequence, seq, constant)
             else:
                 block = _UNCHAINED % (identity, seq, constant)
             if chained:
-                last, place = identity, place + 1
+                last, sequence = identity, sequence + 1
             seq += 1
             size = around_bytes + len(payload) + len(identity)
             if with_headers:
@@ -83,10 +84,10 @@ class MessageEncoder:
                 out.append(_WITH_HEADERS % (target, *sizes, block, head, payload, stamp, identity, TAIL))
             else:
                 out.append(_WITHOUT % (target, size, head, payload, stamp, identity, TAIL))
-        chain.expect(place, last)
+        chain.expect(sequence, last)
 
     def side(self, batch: RecordBatch, reply: bytes, out: list[bytes]) -> None:
-        """A side record: outside of the chain, on a subject of its own."""
+        """A side record: not part of the chain, on a subject of its own."""
         (identity,) = message_ids(self._key, batch, 0, 1)
         target = self._side_subjects[RecordKind(batch.kind)]
         if reply:
@@ -102,7 +103,7 @@ class MessageEncoder:
 
 
 def payload_bytes(message: bytes) -> int:
-    """What the server holds against its limit: headers and body."""
+    """What the server compares with its `max_payload`: headers and body."""
     return len(message) - message.index(b"\r\n") - len(b"\r\n\r\n")
 
 

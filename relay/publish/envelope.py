@@ -1,4 +1,4 @@
-"""The old client's envelope around a payload that is never parsed or written anew.
+"""The envelope in which consumers find a payload, whose bytes are never parsed or rewritten; pure.
 
 Its parts in order: `head`, the payload, `stamp`, the message id, TAIL.
 """
@@ -18,13 +18,14 @@ class Envelope:
 
     def __init__(self, stream: str) -> None:
         quoted = orjson.dumps(stream)
-        # Message ids repeat the name inside JSON and inside headers, where nothing escapes it.
+        # Message ids repeat the name in JSON and in headers, where it is not escaped.
         assert quoted == f'"{stream}"'.encode(), "the grammar of streams has no quotes or control characters"
         self.head = b'{"stream":%b,"data":' % quoted
         self._second = -1
         self._prefix = ""
 
     def stamp(self, recv_ns: int) -> bytes:
+        """The part between payload and message id: the time of reading in UTC, to the microsecond."""
         second, nanos = divmod(recv_ns, 1_000_000_000)
         if second != self._second:
             self._second = second
@@ -36,6 +37,6 @@ class Envelope:
 
 
 def payload_of(body: bytes) -> bytes:
-    """What `wrap` was given; empty for a message that somebody else wrote."""
+    """The payload of an envelope; empty for a message that no publisher wrote."""
     start, end = body.find(_DATA), body.rfind(_AFTER_DATA)
     return body[start + len(_DATA) : end] if 0 <= start < end else b""

@@ -7,9 +7,10 @@ from relay.model.record_batch import EVENT_KINDS, NO_EVENT_ID, RecordBatch, Reco
 
 
 def message_ids(key: bytes, batch: RecordBatch, first: int, stop: int) -> list[bytes]:
-    """Of records `first` to `stop`, one at least, of the stream with this key.
+    """One for each record from `first` up to but without `stop`, of the stream with this key.
 
-    Names the record and not its delivery; a natural id is the same from every socket and incarnation.
+    An id names the record and not its delivery. With the exchange's id in it, it is the same from every
+    connection and incarnation.
     """
     if batch.kind not in EVENT_KINDS and batch.kind != RecordKind.REPAIR:
         kind = RecordKind(batch.kind).name.lower().encode()

@@ -1,6 +1,6 @@
-"""What NATS says on one connection, cut into messages: answers go to their hook at once, the rest to nats-py.
+"""Parses what NATS sends on one connection: replies go to their hook at once, the rest goes to nats-py.
 
-nats-py wakes a task for what was read and runs six regular expressions over it; an answer taken here costs
+nats-py wakes a task for what was read and runs six regular expressions over it; a reply parsed here costs
 2 us, and no wake-up. https://docs.nats.io/reference/reference-protocols/nats-protocol
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-# Subject, data and raw headers (None if there are none) of one reply.
+# Called with subject, data and header block (None if there is none) of one reply. Must not block or raise.
 ReplyHook = Callable[[bytes, bytes, bytes | None], None]
 _CRLF = b"\r\n"
 
 
 class ReplyTap(asyncio.Protocol):
-    """Stands before `behind`, nats-py's own protocol, which gets whole lines and messages that are not ours.
+    """In front of `behind`, nats-py's own protocol, which receives all lines and messages that are not ours.
 
-    Messages of subscription `sid` go to `on_reply`, and each PONG is told to `on_pong`; both must neither
-    block nor raise.
+    Messages of subscription `sid` go to `on_reply`, and each PONG calls `on_pong`; both must neither block
+    nor raise.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class ReplyTap(asyncio.Protocol):
         self._rest = data[at:]
 
     def _message(self, data: bytes, at: int, line_end: int) -> int:
-        """Give away the message at `at` and return its end; 0 if it is not whole yet."""
+        """Deliver the message at byte `at` and return its end; 0 if it is not complete yet."""
         words = data[at:line_end].split()
         start = line_end + 2
         if len(words) < 4 or not (words[-1].isdigit() and words[-2].isdigit()):
-            # What is no message nats-py turns down.
+            # Malformed: nats-py reports it.
             self._behind.data_received(data[at:start])
             return start
         end = start + int(words[-1])

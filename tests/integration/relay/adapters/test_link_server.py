@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.adapters.link_server import MAX_STRANGERS, LinkServerConnection, Listeners
+from relay.adapters.link_server import MAX_UNAUTHENTICATED, LinkServerConnection, Listeners
 from relay.delivery import link_codec
 from tests.support.link_client import LinkClient
 
@@ -105,7 +105,7 @@ def test_a_crowd_at_the_port_keeps_nobody_from_the_unix_socket(directory: Path) 
         await listeners.open("p0", directory, "127.0.0.1")
         host, _, port = listeners.tcp_address.rpartition(":")
         ours = link_codec.Hello(stream="usdm:btcusdt@trade", epoch=1, tip="")
-        crowd = [(await asyncio.open_connection(host, int(port)))[1] for _ in range(MAX_STRANGERS + 1)]
+        crowd = [(await asyncio.open_connection(host, int(port)))[1] for _ in range(MAX_UNAUTHENTICATED + 1)]
         try:
             await owner.until(
                 lambda: owner.refusals == ["too many unproved peers, or a peer of another user"]

@@ -82,7 +82,7 @@ def test_nothing_is_expected_before_the_chain_begins() -> None:
     assert not chain.is_chained
     chain.expect(0)
     assert chain.is_chained
-    assert (chain.place, chain.last_id) == (0, b"")
+    assert (chain.expected_sequence, chain.last_id) == (0, b"")
 
 
 def test_it_stalls_when_nothing_is_acknowledged_for_the_limit() -> None:

@@ -84,7 +84,7 @@ def test_each_event_names_the_one_before_it_and_its_place() -> None:
     assert second.headers["Nats-Expected-Last-Sequence"] == "41"
     assert third.headers["Nats-Expected-Last-Msg-Id"] == "usdm:btcusdt@trade:8"
     assert third.headers["Sluice-Seq"] == "35"
-    assert (chain.last_id, chain.place) == (b"usdm:btcusdt@trade:9", 43)
+    assert (chain.last_id, chain.expected_sequence) == (b"usdm:btcusdt@trade:9", 43)
 
 
 def test_the_first_may_name_the_last_one_of_an_earlier_session() -> None:
