@@ -162,7 +162,7 @@ class StandbyRelay:
         self._active, self._active_status_at = active, now
         self.takeovers = max(self.takeovers, active.takeovers)
         if self.relay is None:
-            self.feed.spare = True
+            self.feed.low_priority = True
             self.memory.forget_stored(active, reading=self._reading)
 
     @property

@@ -91,7 +91,7 @@ class Backfiller:
         try:
             self._save_open_gaps()
             if self._intake.holding:
-                # Until NATS tells the last stored event, events are held without a gap; it may never answer.
+                # Events are held until NATS says which event it stored last; it may never answer.
                 self._limit_hold()
             while True:
                 job, wait_s = self._next(time.monotonic())

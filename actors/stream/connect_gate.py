@@ -40,46 +40,46 @@ class ConnectGate:
         self._alone = ReservingLimiter(claim.alone, WINDOW_S)
         self._reported_at = float("-inf")
 
-    async def admit(self, *, spare: bool) -> Permit:
+    async def admit(self, *, low_priority: bool) -> Permit:
         """Returns when an attempt may be made; the caller has to make it at once.
 
-        Raises FeedError if the budget has nothing left for an attempt that can wait (`spare`).
+        Raises FeedError if the budget has nothing left for an attempt that can wait (`low_priority`).
         """
         while True:
-            wait_s, permit = await self._ask(spare)
+            wait_s, permit = await self._ask(low_priority)
             if permit is not None:
                 await asyncio.sleep(wait_s)
                 return permit
-            if spare:
+            if low_priority:
                 raise FeedError("the connect budget has no room for a second connection now")
             _log.info("the connect budget is used up; asking again for up to %.0f s", wait_s)
             await asyncio.sleep(min(wait_s, ASK_AGAIN_S) * random.uniform(0.5, 1.0))
 
-    async def _ask(self, spare: bool) -> tuple[float, Permit | None]:
+    async def _ask(self, low_priority: bool) -> tuple[float, Permit | None]:
         def ask(budget: ConnectBudget) -> tuple[float, Permit | None]:
-            wait_s = budget.try_acquire(self._claim, time.monotonic(), spare=spare)
+            wait_s = budget.try_acquire(self._claim, time.monotonic(), low_priority=low_priority)
             return wait_s, None if wait_s else Permit(budget.granted)
 
         try:
             return await self._with_budget(ask)
         except OSError as error:
             _log.warning("no connect budget (%s): connecting within this stream's own part of it", error)
-        return (WINDOW_S, None) if spare else (self._alone.reserve(time.monotonic()), Permit(None))
+        return (WINDOW_S, None) if low_priority else (self._alone.reserve(time.monotonic()), Permit(None))
 
-    async def settle(self, permit: Permit, error: FeedError | None) -> None:
+    async def record_outcome(self, permit: Permit, error: FeedError | None) -> None:
         """How the attempt ended; None is success. If that cannot be written, the attempt counts as failed."""
         number = permit.number
         if number is None:
             return
 
-        def settle(budget: ConnectBudget) -> None:
+        def record(budget: ConnectBudget) -> None:
             now = time.monotonic()
-            budget.settle(number, AttemptOutcome.FAILED if error else AttemptOutcome.OPENED)
+            budget.record_outcome(number, AttemptOutcome.FAILED if error else AttemptOutcome.OPENED)
             if error is not None and error.retry_after_s is not None:
                 budget.close(now + error.retry_after_s, now)
 
         try:
-            await self._with_budget(settle)
+            await self._with_budget(record)
         except OSError as problem:
             _log.info("an attempt stays open in the connect budget: %s", problem)
 

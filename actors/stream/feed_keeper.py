@@ -39,8 +39,8 @@ class FeedKeeper:
 
     Binance accepts a subscription to an unknown stream and sends nothing, so only data shows that a
     connection works: `delivering` turns true, and the back-off starts anew, when the owner calls `delivered`.
-    A `spare` keeper leaves the connect budget to others. `subscribed_at_ns` and `first_data_at_ns` are Unix
-    times, 0 before there was a connection or an event.
+    A `low_priority` keeper leaves the connect budget to others. `subscribed_at_ns` and `first_data_at_ns` are
+    Unix times, 0 before there was a connection or an event.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class FeedKeeper:
     ) -> None:
         self.delivering = False
         self.paused = False
-        self.spare = False
+        self.low_priority = False
         self.reconnects = self.rotations = self.silences = self.unaligned = 0
         self.last_error = ""
         self.last_data_at: float | None = None
@@ -91,10 +91,9 @@ class FeedKeeper:
         await wait_until_set(self._needed, seconds)
 
     async def _one_connection(self) -> float:
-        """From opening a connection to the end of its last successor; returns the seconds until the next
-        attempt."""
+        """From opening a connection to the end of its last successor. Returns the seconds to wait then."""
         try:
-            self._use(await self._open(self._on_payloads, low_priority=self.spare))
+            self._use(await self._open(self._on_payloads, low_priority=self.low_priority))
             error = await self._attend()
         except FeedError as raised:
             error = raised
@@ -111,15 +110,15 @@ class FeedKeeper:
         return wait_s
 
     async def _open(self, sink: Sink, *, low_priority: bool) -> FeedConnection:
-        permit = await self._gate.admit(spare=low_priority)
+        permit = await self._gate.admit(low_priority=low_priority)
         try:
             connection = await self._reach(sink)
         except FeedError as error:
-            await self._gate.settle(permit, error)
+            await self._gate.record_outcome(permit, error)
             raise
         connection.closed.add_done_callback(lambda _: self._changed.set())
         try:
-            await self._gate.settle(permit, None)
+            await self._gate.record_outcome(permit, None)
         except asyncio.CancelledError:
             connection.close("stopping")
             raise
@@ -165,7 +164,7 @@ class FeedKeeper:
         self._handover = handover
         _log.info("opening a second connection: %s", request.reason)
         try:
-            outcome = await handover.run(lambda sink: self._open(sink, low_priority=request.spare))
+            outcome = await handover.run(lambda sink: self._open(sink, low_priority=request.low_priority))
         except asyncio.CancelledError:
             handover.stay()
             raise
@@ -233,9 +232,9 @@ class FeedKeeper:
             _log.info("first data from %s", self._settings.url)
 
     def expedite(self) -> None:
-        """Be `spare` no longer, and make the next attempt now."""
-        if self.spare:
-            self.spare = False
+        """Be `low_priority` no longer, and make the next attempt now."""
+        if self.low_priority:
+            self.low_priority = False
             self._needed.set()
 
     @property
@@ -255,15 +254,17 @@ class FeedKeeper:
             return
         silent_s = self._silence.overdue_s(now)
         if silent_s is not None and now >= self._suspect_at:
-            spare = not self._silence.is_urgent(now)
-            self._ask_for(HandoverRequest(HandoverCause.SILENCE, f"nothing came for {silent_s:.1f} s", spare))
+            low_priority = not self._silence.is_urgent(now)
+            self._ask_for(
+                HandoverRequest(HandoverCause.SILENCE, f"nothing came for {silent_s:.1f} s", low_priority)
+            )
         elif now >= self._rotate_at:
             self._ask_for(HandoverRequest(HandoverCause.AGE, f"it is {self._rotation_age_s:.0f} s old"))
 
     def renew(self, reason: str) -> None:
         """The exchange is about to end this connection: open its successor now."""
         if self._handover is None:
-            self._ask_for(HandoverRequest(HandoverCause.SHUTDOWN, reason, spare=False))
+            self._ask_for(HandoverRequest(HandoverCause.SHUTDOWN, reason, low_priority=False))
 
     def _ask_for(self, request: HandoverRequest) -> None:
         self._request = request

@@ -20,11 +20,11 @@ OUTCOME_INTERVAL_S = 0.1
 
 
 class HandoverRequest(NamedTuple):
-    """Why a second connection is wanted; `reason` goes into the log. A `spare` one can wait."""
+    """Why a second connection is wanted; `reason` goes into the log. A `low_priority` one can wait."""
 
     cause: HandoverCause
     reason: str
-    spare: bool = True
+    low_priority: bool = True
 
 
 class HandoverRun:

@@ -151,7 +151,7 @@ class GapFill:
 def event_from_row(sample: Mapping[str, Any], row: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
     """A row of REST in the form of the stream's own events; raises UnfitAnswerError for a row without one.
 
-    REST tells no event time, so `E` is the time of the trade. It lists trades of the order book alone, which
+    REST gives no event time, so `E` is the time of the trade. It lists trades of the order book alone, which
     are `X: MARKET`. A field of the stream that REST does not tell is left out and never guessed.
     """
     found: dict[str, Any] = {key: row[name] for key in sample if (name := names.get(key, key)) in row}

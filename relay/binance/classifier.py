@@ -61,7 +61,7 @@ _SHUTDOWN = Classification(PayloadClass.SHUTDOWN)
 
 
 def classify(spec: StreamSpec, payload: bytes) -> Classification:
-    """For single payloads; whoever reads a stream keeps one PayloadClassifier."""
+    """For single payloads; to read a stream, keep one PayloadClassifier."""
     return PayloadClassifier(spec)(payload)
 
 

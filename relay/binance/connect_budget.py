@@ -72,13 +72,13 @@ class ConnectBudget:
         if seen is None or now - seen[0] >= REPORT_S or seen[1] != claim.streams:
             self._streams[claim.stream] = (now, claim.streams)
 
-    def try_acquire(self, claim: BudgetClaim, now: float, *, spare: bool) -> float:
+    def try_acquire(self, claim: BudgetClaim, now: float, *, low_priority: bool) -> float:
         """Seconds until it is worth asking again; 0 allows an attempt, whose number is `granted`.
 
-        A `spare` attempt can wait: it may use half of the budget.
+        A `low_priority` attempt can wait: it may use half of the budget.
         """
         self.report(claim, now)
-        limit = self.limit(claim) // (2 if spare else 1)
+        limit = self.limit(claim) // (2 if low_priority else 1)
         made = [one.at for one in self._attempts]
         fruitless = [one.at for one in self._attempts if one.outcome is not AttemptOutcome.OPENED]
         wait_s = max(
@@ -104,7 +104,7 @@ class ConnectBudget:
         here = len(self._streams)
         return max(1, claim.total * here // max(everywhere, here))
 
-    def settle(self, number: int, outcome: AttemptOutcome) -> None:
+    def record_outcome(self, number: int, outcome: AttemptOutcome) -> None:
         for attempt in self._attempts:
             if attempt.number == number:
                 attempt.outcome = outcome

@@ -22,7 +22,7 @@ NO_IDS = "the stream has no ids that count its events"
 class LossRecorder:
     """`subject` is where consumers find the events of the stream.
 
-    `losses` counts entries of events that nobody has, `lost` the events in them as far as ids tell.
+    `losses` counts the entries of lost events, and `lost` the events in them, as far as ids count events.
     """
 
     def __init__(self, spec: StreamSpec, sequencer: Sequencer, subject: str) -> None:

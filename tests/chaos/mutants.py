@@ -82,7 +82,7 @@ def _silence() -> None:
 def _connect_budget() -> None:
     """Every stream connects whenever its own back-off lets it."""
 
-    async def admit(gate: ConnectGate, *, spare: bool) -> Permit:
+    async def admit(gate: ConnectGate, *, low_priority: bool) -> Permit:
         return Permit(None)
 
     ConnectGate.admit = admit  # type: ignore[method-assign, assignment]

@@ -34,8 +34,8 @@ def take_all(directory: Path, total: int, taken: multiprocessing.Queue) -> None:
     while True:
         try:
             with ConnectBudgetFile(directory).opened() as log:
-                wait_s = log.try_acquire(claim(total=total), time.monotonic(), spare=False)
-                log.settle(log.granted, AttemptOutcome.OPENED)
+                wait_s = log.try_acquire(claim(total=total), time.monotonic(), low_priority=False)
+                log.record_outcome(log.granted, AttemptOutcome.OPENED)
         except BlockingIOError:
             continue
         if wait_s:
@@ -59,9 +59,9 @@ def test_processes_together_get_the_budget_and_not_one_attempt_more(tmp_path: Pa
 def test_a_refusal_with_a_time_holds_up_every_stream_of_the_node(tmp_path: Path) -> None:
     async def case() -> None:
         first = gate(tmp_path)
-        await first.settle(await first.admit(spare=False), FeedError("slow down", 60.0))
+        await first.record_outcome(await first.admit(low_priority=False), FeedError("slow down", 60.0))
         with pytest.raises(FeedError, match="no room"):
-            await gate(tmp_path, "usdm:b@trade").admit(spare=True)
+            await gate(tmp_path, "usdm:b@trade").admit(low_priority=True)
 
     asyncio.run(case())
 
@@ -69,11 +69,11 @@ def test_a_refusal_with_a_time_holds_up_every_stream_of_the_node(tmp_path: Path)
 def test_an_attempt_that_has_to_wait_comes_as_soon_as_there_is_room(tmp_path: Path) -> None:
     async def case() -> None:
         first, second = (gate(tmp_path, name, total=5) for name in ("usdm:a@trade", "usdm:b@trade"))
-        permit = await first.admit(spare=False)
-        waiting = asyncio.create_task(second.admit(spare=False))
+        permit = await first.admit(low_priority=False)
+        waiting = asyncio.create_task(second.admit(low_priority=False))
         await asyncio.sleep(0)
         assert not waiting.done()
-        await first.settle(permit, None)
+        await first.record_outcome(permit, None)
         async with asyncio.timeout(5):
             assert (await waiting).number == 2
 
@@ -100,17 +100,17 @@ def test_a_stopped_process_with_the_lock_leaves_each_stream_its_own_part(tmp_pat
 
     async def alone() -> None:
         one = gate(tmp_path)
-        assert [await one.admit(spare=False) for _ in range(2)] == [Permit(None), Permit(None)]
-        third = asyncio.create_task(one.admit(spare=False))
+        assert [await one.admit(low_priority=False) for _ in range(2)] == [Permit(None), Permit(None)]
+        third = asyncio.create_task(one.admit(low_priority=False))
         with pytest.raises(FeedError, match="no room"):
-            await gate(tmp_path, "usdm:b@trade").admit(spare=True)
+            await gate(tmp_path, "usdm:b@trade").admit(low_priority=True)
         assert not third.done(), "a tenth of the budget is used up"
         third.cancel()
-        await one.settle(Permit(None), None)
+        await one.record_outcome(Permit(None), None)
         one.report(time.monotonic())
 
     async def together() -> None:
-        assert (await gate(tmp_path).admit(spare=False)).number == 1
+        assert (await gate(tmp_path).admit(low_priority=False)).number == 1
 
     try:
         asyncio.run(alone())
@@ -123,7 +123,7 @@ def test_a_stopped_process_with_the_lock_leaves_each_stream_its_own_part(tmp_pat
 
 def test_a_folder_that_is_not_there_leaves_the_stream_its_own_part(tmp_path: Path) -> None:
     async def case() -> None:
-        assert await gate(tmp_path / "missing").admit(spare=False) == Permit(None)
+        assert await gate(tmp_path / "missing").admit(low_priority=False) == Permit(None)
 
     asyncio.run(case())
 
@@ -142,4 +142,4 @@ def test_an_exception_leaves_the_log_as_it_was(tmp_path: Path) -> None:
         log.close(time.monotonic() + WINDOW_S, time.monotonic())
         raise ZeroDivisionError
     with ledger.opened() as log:
-        assert log.try_acquire(claim(), time.monotonic(), spare=False) == 0.0
+        assert log.try_acquire(claim(), time.monotonic(), low_priority=False) == 0.0

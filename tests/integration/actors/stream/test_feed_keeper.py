@@ -247,8 +247,8 @@ def test_a_dead_stream_takes_the_other_half_of_the_budget_too(tmp_path: Path) ->
         async with exchange(rates={TRADES: 100.0}) as server:
             keeper = Keeper(stream(server.url, TRADES, budget=4, silence_limit_s="300ms"), tmp_path)
             with ConnectBudgetFile(tmp_path).opened() as log:
-                assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) == 0.0
-                log.settle(log.granted, AttemptOutcome.OPENED)
+                assert log.try_acquire(keeper.claim, time.monotonic(), low_priority=False) == 0.0
+                log.record_outcome(log.granted, AttemptOutcome.OPENED)
             async with keeper.running():
                 await until_async(lambda: len(keeper.payloads) > 20)
                 server.silence(TRADES)
@@ -537,7 +537,7 @@ def test_streams_cut_off_together_come_back_within_one_budget(tmp_path: Path) ->
                 await until_async(lambda: server.handshake_limiter.attempts == 12 + 20 // 5)
                 with ConnectBudgetFile(tmp_path).opened() as log:
                     for keeper in keepers:
-                        assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) > 30.0
+                        assert log.try_acquire(keeper.claim, time.monotonic(), low_priority=False) > 30.0
                 for host in hosts:
                     group.create_task(host.__aexit__(None, None, None))
 
@@ -552,9 +552,9 @@ def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_
             keeper = Keeper(stream(server.url, TRADES, budget=4), tmp_path)
             with ConnectBudgetFile(tmp_path).opened() as log:
                 for _ in range(2):
-                    assert log.try_acquire(keeper.claim, time.monotonic(), spare=False) == 0.0
-                    log.settle(log.granted, AttemptOutcome.OPENED)
-            keeper.feed.spare = True
+                    assert log.try_acquire(keeper.claim, time.monotonic(), low_priority=False) == 0.0
+                    log.record_outcome(log.granted, AttemptOutcome.OPENED)
+            keeper.feed.low_priority = True
             async with keeper.running():
                 await until_async(lambda: keeper.feed.reconnects >= 3)
                 assert "no room" in keeper.feed.last_error
@@ -564,7 +564,7 @@ def test_a_connection_that_can_wait_leaves_half_of_the_budget_and_comes_at_once_
                 await until_async(lambda: keeper.feed.reconnects >= 4)
                 keeper.feed.expedite()
                 await until_async(lambda: keeper.feed.connected)
-                assert not keeper.feed.spare
+                assert not keeper.feed.low_priority
 
     run(case)
 

@@ -50,16 +50,16 @@ def test_no_window_ever_holds_more_attempts_than_allowed(
 ):
     log, now = ConnectBudget(), 0.0
     granted, spares, fruitless = [], [], []
-    for pause_s, spare, outcome, saved in script:
+    for pause_s, low_priority, outcome, saved in script:
         now += pause_s
         before = [at for at in granted if at > now - WINDOW_S]
-        if log.try_acquire(claim(total=total), now, spare=spare) == 0.0:
+        if log.try_acquire(claim(total=total), now, low_priority=low_priority) == 0.0:
             granted.append(now)
-            if spare:
+            if low_priority:
                 spares.append(len(before))
             if outcome is not AttemptOutcome.OPENED:
                 fruitless.append(now)
-            log.settle(log.granted, outcome)
+            log.record_outcome(log.granted, outcome)
         if saved:
             log = ConnectBudget.decode(log.encode())
     assert most_in(granted, WINDOW_S) <= total
@@ -73,28 +73,28 @@ def test_whoever_waits_as_told_is_let_in(total: int, pauses_s: list[float]):
     log, now = ConnectBudget(), 0.0
     for pause_s in pauses_s:
         now += pause_s
-        wait_s = log.try_acquire(claim(total=total), now, spare=False)
+        wait_s = log.try_acquire(claim(total=total), now, low_priority=False)
         if wait_s:
             now += wait_s + 1e-6
-            assert log.try_acquire(claim(total=total), now, spare=False) == 0.0
-        log.settle(log.granted, AttemptOutcome.FAILED)
+            assert log.try_acquire(claim(total=total), now, low_priority=False) == 0.0
+        log.record_outcome(log.granted, AttemptOutcome.FAILED)
 
 
 def test_an_attempt_that_opened_counts_no_longer_for_the_storm():
     log = ConnectBudget()
     for _ in range(TOTAL // STORM_SHARE):
-        assert log.try_acquire(claim(), 0.0, spare=False) == 0.0
-    assert log.try_acquire(claim(), 0.0, spare=False) == STORM_S
-    log.settle(1, AttemptOutcome.OPENED)
-    assert log.try_acquire(claim(), 0.0, spare=False) == 0.0
+        assert log.try_acquire(claim(), 0.0, low_priority=False) == 0.0
+    assert log.try_acquire(claim(), 0.0, low_priority=False) == STORM_S
+    log.record_outcome(1, AttemptOutcome.OPENED)
+    assert log.try_acquire(claim(), 0.0, low_priority=False) == 0.0
 
 
 def test_the_exchanges_word_to_stay_away_counts_for_all_streams():
     log = ConnectBudget()
     log.close(120.0, 0.0)
-    assert log.try_acquire(claim("usdm:b@trade"), 20.0, spare=False) == 100.0
+    assert log.try_acquire(claim("usdm:b@trade"), 20.0, low_priority=False) == 100.0
     log.close(1e9, 20.0)
-    assert log.try_acquire(claim(), 20.0, spare=False) == MAX_CLOSED_S
+    assert log.try_acquire(claim(), 20.0, low_priority=False) == MAX_CLOSED_S
 
 
 def test_nodes_behind_one_address_share_by_their_streams():
@@ -128,14 +128,14 @@ def test_what_a_stream_may_do_alone_adds_up_to_the_budget():
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[1,2]", b"[[[1]],{},0,0]", b"[[],[],0,0]", b"null"])
 def test_a_log_that_cannot_be_read_is_begun_anew(garbage: bytes):
-    assert ConnectBudget.decode(garbage).try_acquire(claim(), 5.0, spare=False) == 0.0
+    assert ConnectBudget.decode(garbage).try_acquire(claim(), 5.0, low_priority=False) == 0.0
 
 
 def test_times_of_before_the_machines_start_do_not_count():
     log = ConnectBudget()
-    while log.try_acquire(claim(), 10_000.0, spare=False) == 0.0:
+    while log.try_acquire(claim(), 10_000.0, low_priority=False) == 0.0:
         pass
-    assert log.try_acquire(claim(), 5.0, spare=False) == 0.0
+    assert log.try_acquire(claim(), 5.0, low_priority=False) == 0.0
 
 
 class Fleet:
@@ -164,7 +164,7 @@ class Fleet:
                 heapq.heappush(self._due, again_s)
 
     def _ask(self, now: float, stream: int) -> tuple[float, int, int]:
-        wait_s = self._log.try_acquire(self._claims[stream], now, spare=False)
+        wait_s = self._log.try_acquire(self._claims[stream], now, low_priority=False)
         if wait_s:
             return now + min(wait_s, 1.0) * self._random.uniform(0.5, 1.0), stream, 0
         self.attempts_s.append(now)
@@ -177,7 +177,9 @@ class Fleet:
         return now + self.HANDSHAKE_S, stream, -number if refusal else number
 
     def _settle(self, now: float, stream: int, attempt: int) -> tuple[float, int, int] | None:
-        self._log.settle(abs(attempt), AttemptOutcome.OPENED if attempt > 0 else AttemptOutcome.FAILED)
+        self._log.record_outcome(
+            abs(attempt), AttemptOutcome.OPENED if attempt > 0 else AttemptOutcome.FAILED
+        )
         if attempt > 0:
             self.back_s[stream] = now
             return None
