@@ -162,7 +162,7 @@ class ReconcileLoop:
                 used[key] = (stats.publisher, stats.assignment_version)
         placed = keep_failed_over(self._placed, self._published, used, endpoints, now)
         self._placed = assign(demand, endpoints, self.pool.capacity_per_s, placed, now)
-        reported = max((leg.assignment_version for _, _, leg in observed.instances()), default=0)
+        reported = max((instance.assignment_version for _, _, instance in observed.instances()), default=0)
         changed = publish(self._published, self._placed, endpoints, reported)
         for stream, assignment in changed.items():
             self._store.save_assignment(stream, assignment)
@@ -218,13 +218,13 @@ class ReconcileLoop:
         """Two instances had to share a node for lack of another: move the standby once there is one."""
         found: list[Instruction] = []
         for key in target.critical:
-            legs = {Role.STREAM: observed.streams.get(key), Role.TWIN: observed.twins.get(key)}
-            warm = [role for role, leg in legs.items() if leg and leg.is_standby and leg.silence is None]
-            if not warm:
+            instances = {Role.STREAM: observed.streams.get(key), Role.TWIN: observed.twins.get(key)}
+            standbys = [role for role, one in instances.items() if one and one.is_standby and not one.silence]
+            if not standbys:
                 continue
-            nodes = self._cluster.nodes(target.label(twin=warm[0] is Role.TWIN))
+            nodes = self._cluster.nodes(target.label(twin=standbys[0] is Role.TWIN))
             if self._colocated.update(key, self._view.nodes_of_instances(key), nodes, now):
-                found.append(Remove(ActorId(warm[0], key)))
+                found.append(Remove(ActorId(standbys[0], key)))
         return found
 
     def _remember_revision(self, actor: ActorId, made_with: str) -> None:
