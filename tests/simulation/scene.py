@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from relay.config import Config, parse_config
-from relay.errors import SluiceError
+from relay.errors import SluiceError, SteppedDown
 from relay.journal import journal as journal_module
 from relay.journal.journal import Journal
 from tests.simulation import verdict
@@ -195,7 +195,7 @@ def _unexpected(failure: BaseException | None) -> Iterator[BaseException]:
     if isinstance(failure, BaseExceptionGroup):
         for each in failure.exceptions:
             yield from _unexpected(each)
-    elif failure is not None and not isinstance(failure, SluiceError):
+    elif failure is not None and not isinstance(failure, (SluiceError, SteppedDown)):
         yield failure
 
 
