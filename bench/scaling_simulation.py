@@ -54,7 +54,7 @@ class Controls:
         self.decision = Decision(start, "")
         self._settings = ScaleSettings(minimum=1, maximum=publishers)
         self._streams = streams
-        self._watch = ClusterView()
+        self._view = ClusterView()
         self._placed: dict[str, Placement] = {}
         self._published: dict[str, Assignment] = {}
         self._draining: set[ActorId] = set()
@@ -62,7 +62,7 @@ class Controls:
     def decide(
         self, observations: dict[ActorId, Observation], drained: dict[ActorId, bool], now: float
     ) -> list[Instruction]:
-        watch = self._watch
+        watch = self._view
         watch.update(observations, now)
         loads = {stats.publisher: stats.rate_per_s for stats in watch.publishers()}
         observed = watch.observed({}, drained, loads)
@@ -80,7 +80,7 @@ class Controls:
         return instructions
 
     def _snapshot(self, leaving: int) -> ScaleSnapshot:
-        watch = self._watch
+        watch = self._view
         streams, silent = watch.streams(), watch.silences()
         starting = sum(silence is Silence.STARTING for silence in silent.values())
         return ScaleSnapshot(
@@ -104,11 +104,11 @@ class Controls:
         )
 
     def _place(self, now: float) -> None:
-        endpoints = self._watch.endpoints()
+        endpoints = self._view.endpoints()
         if not endpoints:
             return
         demand, used, reported = {}, {}, 0
-        for stats in self._watch.streams():
+        for stats in self._view.streams():
             key = stats.key
             demand[key] = stats.rate_per_s + stats.backlog_count / DRAIN_S
             reported = max(reported, stats.assignment_version)
@@ -120,14 +120,14 @@ class Controls:
 
     def _note(self, instruction: Instruction) -> None:
         if isinstance(instruction, Retire):
-            self._watch.on_retired(instruction.publisher)
+            self._view.on_retired(instruction.publisher)
         elif isinstance(instruction, Drain):
             self._draining.add(instruction.actor)
         elif isinstance(instruction, Remove):
-            self._watch.on_removed(instruction.actor)
+            self._view.on_removed(instruction.actor)
             self._draining.discard(instruction.actor)
         elif hasattr(instruction, "actor") and instruction.actor.role is Role.PUBLISHER:
-            self._watch.on_created(instruction.actor)
+            self._view.on_created(instruction.actor)
 
     @property
     def draining(self) -> set[ActorId]:

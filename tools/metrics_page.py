@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md, on standard output, from the list of metrics in the code."""
+"""Prints docs/metrics.md, made from the table of metrics in relay/observability/metrics.py."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def _section(prefix: str, title: str) -> str:
 
 def _rows(prefix: str) -> Iterator[str]:
     for metric in Metric:
-        one = metric.value
-        if one.name.startswith(f"sluice_{prefix}_"):
-            tags = ", ".join(f"`{tag}`" for tag in one.tags) or "none"
-            yield f"| `{one.exported_name}` | {MetricKind(one.kind)} | {tags} | {one.meaning} |"
+        definition = metric.value
+        if definition.name.startswith(f"sluice_{prefix}_"):
+            tags = ", ".join(f"`{tag}`" for tag in definition.tags) or "none"
+            yield f"| `{definition.exported_name}` | {MetricKind(definition.kind)} | {tags} | {definition.meaning} |"
 
 
 if __name__ == "__main__":
