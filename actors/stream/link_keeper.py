@@ -291,7 +291,7 @@ class LinkKeeper:
         """Whether the journal had anything."""
         assert self._journal is not None
         encoded = self._journal.read_after(self._window.newest_in_memory, REFILL_BYTES)
-        self._journal_losses.follow(encoded, torn=self._journal.take_damage_flag())
+        self._journal_losses.follow(encoded, damaged=self._journal.take_damage_flag())
         if encoded:
             self._window.refill(encoded)
             self._report_journal_losses()

@@ -5,8 +5,9 @@ a Challenge, the stream actor answers with a Hello, and the publisher with a Res
 position. From then on batches go up and acknowledgements come down. Nothing but these fixed layouts and one
 small JSON object is ever decoded, and a length is checked before anything is allocated for it.
 
-The legs of a critical stream open a second kind of connection, to every publisher: they answer the Challenge
-with a Join, and the publisher passes on what each of them says (see relay/standby/peer_status.py).
+The instances of a critical stream open a second kind of connection, to every publisher: they answer the
+Challenge with a Join, and the publisher forwards their statuses to each other (see
+relay/standby/peer_status.py).
 
 Each Resume opens a new session. The stream actor then treats everything after the stored position as unsent;
 both sides drop what still arrives for an earlier session.
@@ -235,7 +236,7 @@ def _is_sound(message: Hello) -> bool:
 def read_batches(body: bytes) -> tuple[int, int, list[RecordBatch]]:
     """Session, number of records to skip and batches.
 
-    Raises DamagedBatchError or LinkError for anything torn, left over or out of reason.
+    Raises DamagedBatchError or LinkError for anything cut off, left over or impossible.
     """
     if len(body) <= _BATCHES.size:
         raise LinkError("there is no batch")

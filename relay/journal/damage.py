@@ -1,7 +1,7 @@
-"""Which events damage took out of a journal, told by their neighbours; pure.
+"""Finds which events are lost by damage to the journal, from the intact ones around them; pure.
 
-The neighbours are known when the journal is read back, and what NATS has stored already is known when the
-publisher answers: only both together say what is lost.
+The events around the damage are known when the journal is read back, and the stored position when a publisher
+answers: what is lost can be said only with both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from relay.model.record_batch import EVENT_KINDS, Head, RecordBatch, head, recor
 
 @dataclass(frozen=True, slots=True)
 class JournalLoss:
-    """Events behind `before_id`, which was read at `before_ns`, and before `after` are lost. NO_EVENT_ID is
-    where there is no id; `after` is one record, None where everything that was accepted since is lost."""
+    """The events between the one with id `before_id`, which was read at `before_ns`, and `after` are lost.
+    `before_id` is NO_EVENT_ID where that event has no id. `after` is one event, alone in its batch; None
+    where everything that was accepted since is lost."""
 
     before_id: int
     before_ns: int
@@ -24,7 +25,7 @@ class JournalLoss:
 
 
 class JournalLossTracker:
-    """Follows what is read back; use from one event loop."""
+    """Follows what is read back from the journal. Use from one event loop."""
 
     def __init__(self) -> None:
         self._last: bytes | None = None
@@ -32,9 +33,9 @@ class JournalLossTracker:
         self._pending: list[tuple[bytes | None, bytes]] = []
         self._stored = NOTHING_STORED
 
-    def follow(self, encoded: Sequence[bytes], *, torn: bool) -> None:
-        """The next batches, oldest first; `torn` says that damage lay before them."""
-        self._is_damaged |= torn
+    def follow(self, encoded: Sequence[bytes], *, damaged: bool) -> None:
+        """The next batches, oldest first; `damaged` says that damage lay before them."""
+        self._is_damaged |= damaged
         events = [one for one in encoded if head(one).kind in EVENT_KINDS]
         if self._is_damaged and events:
             self._pending.append((self._last, events[0]))
@@ -42,7 +43,7 @@ class JournalLossTracker:
         self._last = events[-1] if events else self._last
 
     def end(self) -> Iterator[JournalLoss]:
-        """Nothing more can be read back: what damage took behind the last event has no successor."""
+        """Nothing more can be read back, so damage behind the last event has no event after it."""
         if self._is_damaged:
             self._is_damaged = False
             yield JournalLoss(*self._before(self._last), None)
@@ -53,15 +54,15 @@ class JournalLossTracker:
             self._stored = position
 
     def found(self) -> Iterator[JournalLoss]:
-        """Those since the last call, without what is stored. Call when it is known what is."""
+        """The losses since the last call, without what is stored. Call once the stored position is known."""
         pending, self._pending = self._pending, []
         for before, after in pending:
-            tear = self._loss(before, after)
-            if tear is not None:
-                yield tear
+            loss = self._loss(before, after)
+            if loss is not None:
+                yield loss
 
     def _loss(self, before: bytes | None, after: bytes) -> JournalLoss | None:
-        """None if what lay between is stored, or was side records alone."""
+        """None if what lay between is stored, or was only side records."""
         first = head(after)
         known = self._stored.epoch_seq
         if before is not None:
@@ -71,12 +72,12 @@ class JournalLossTracker:
         return JournalLoss(*self._before(before), record_of(after, 0))
 
     def _before(self, last: bytes | None) -> tuple[int, int]:
-        """Id and time of the last event that is not lost."""
+        """`(id, recv_ns)` of the last event that is not lost."""
         if last is not None and _end(found := head(last)) > self._stored.epoch_seq:
             return record_of(last, found.records - 1).event_ids[0], found.recv_ns
         return self._stored.event_id, self._stored.recv_ns
 
 
 def _end(batch: Head) -> tuple[int, int]:
-    """Epoch and count of its last event."""
+    """Epoch and seq of its last event."""
     return batch.epoch, batch.seq + batch.records - 1

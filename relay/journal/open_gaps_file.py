@@ -20,29 +20,29 @@ FILE_NAME = "open-holes.json"
 
 
 class OpenGapsFile:
-    """Of one incarnation. What a later one has written is left alone: a stopped process may wake up."""
+    """Of one incarnation. It never overwrites what a later one has written: a stopped process may wake up."""
 
     def __init__(self, directory: Path, epoch: int) -> None:
         self._path = directory / FILE_NAME
         self._epoch = epoch
 
     def load(self) -> list[Gap]:
-        """What the incarnation before left; nothing if that cannot be read."""
+        """The gaps that the previous incarnation left; none if the file cannot be read."""
         return self._read()[1]
 
-    def save(self, holes: Sequence[Gap]) -> None:
+    def save(self, gaps: Sequence[Gap]) -> None:
         """Raises OSError."""
         exists = self._path.exists()
-        if (not holes and not exists) or (exists and self._read()[0] > self._epoch):
+        if (not gaps and not exists) or (exists and self._read()[0] > self._epoch):
             return
-        fields = [asdict(hole) | {"sample": hole.sample.decode()} for hole in holes]
+        fields = [asdict(gap) | {"sample": gap.sample.decode()} for gap in gaps]
         replace_file(self._path, orjson.dumps({"epoch": self._epoch, "holes": fields}))
 
     def _read(self) -> tuple[int, list[Gap]]:
         try:
             found = orjson.loads(self._path.read_bytes())
-            holes = [_gap(fields) for fields in found["holes"]]
-            return int(found["epoch"]), holes
+            gaps = [_gap(fields) for fields in found["holes"]]
+            return int(found["epoch"]), gaps
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return 0, []
 

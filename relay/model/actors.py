@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """A critical stream has a twin beside its stream actor; which is hot, the two settle themselves."""
+    """A critical stream has a TWIN beside its STREAM actor; the two decide by themselves which is active."""
 
     STREAM = "stream"
     TWIN = "twin"

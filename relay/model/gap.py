@@ -49,7 +49,7 @@ class FillRange(NamedTuple):
 
 
 class GapRule(NamedTuple):
-    """How to tell that ids are missing between two neighbours of a stream.
+    """Finds whether ids are missing between two events of a stream that follow each other.
 
     `missing_between` takes the last id, this one, and this one's parsed payload, and counts what is missing;
     where ids are linked but not `contiguous` it can only say that something is.

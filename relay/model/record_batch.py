@@ -1,7 +1,7 @@
-"""One batch: records of one kind that were accepted together, alike in the journal and on the link.
+"""One batch: records of one kind that were accepted together, as the same bytes in journal and link.
 
-A batch is encoded once, when its records are accepted, so that what follows costs little for each of them:
-one checksum, one write, one message. Layout, little endian:
+A batch is encoded once, when its records are accepted, and then costs one checksum, one write and one message
+(ADR 10). Layout, little endian (relay/journal/__init__.py has it with offsets):
 `length u32 | crc32 u32 | kind u8 | records u32 | offset u64 | epoch u64 | seq u64 | recv_ns u64`, then
 `event_id i64` of each record, `size u32` of each and the payloads. `length` counts everything after the crc;
 the crc covers the same bytes.
@@ -22,18 +22,18 @@ from relay.errors import DamagedBatchError
 _PREFIX = Struct("<II")
 _HEAD = Struct("<BIQQQQ")
 _WHOLE = Struct("<IIBIQQQQ")
-# A calm stream's batches are of one record: laid out alike, in a third of the time.
+# Most batches of a slow stream hold one record: the same layout, packed in a third of the time.
 _HEAD_OF_ONE = Struct("<BIQQQQqI")
 _ONE = Struct("<qI")
 _EVENT_ID, _SIZE = "q", "I"
 _PER_RECORD_BYTES = 12
 PREFIX_BYTES = _PREFIX.size
 OVERHEAD_BYTES = _WHOLE.size + _PER_RECORD_BYTES
-# Where a batch says which epoch it is of.
+# The position of the epoch in a batch.
 EPOCH_AT = _PREFIX.size + 13
-# Enough that what a batch costs is little for each record, few enough that one is a small part of a credit.
+# Enough to make the cost of a batch small for each record, few enough to be a small part of a credit (1024).
 MAX_RECORDS = 128
-# A batch is closed once it has this much, so what is larger is one record.
+# A batch is closed once its payloads have this size, so a larger batch holds one record.
 FULL_BYTES = 64 * 1024
 # Binance's own SDK allows frames of 20 MB; the largest recorded frame has 35 kB.
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -57,7 +57,7 @@ EVENT_KINDS = frozenset({RecordKind.EVENT, RecordKind.HEALED})
 
 
 class Head(NamedTuple):
-    """What a batch says before its records; see Batch."""
+    """The fields of a batch before its records; see RecordBatch."""
 
     kind: int
     records: int
@@ -71,9 +71,10 @@ class Head(NamedTuple):
 class RecordBatch:
     """`offset` and `seq` are those of the first record, and each further one has the next.
 
-    `offset` orders all records of one stream for ever; `seq` counts events of one `epoch`, from 1. `recv_ns`
-    is when they were read. `event_ids` are the exchange's own and rise, where these are unique, else they are
-    `NO_EVENT_ID`. A side record is alone in its batch and repeats the `seq` of the last event before it.
+    `offset` orders all records of one stream across all epochs; `seq` counts events of one `epoch`, from 1.
+    `recv_ns` is when they were read. `event_ids` are the exchange's own and rise, where these are unique,
+    else they are `NO_EVENT_ID`. A side record is alone in its batch and repeats the `seq` of the last event
+    before it.
     """
 
     kind: int
@@ -126,7 +127,7 @@ def encode(
 def decode(buffer: bytes, at: int, *, check: bool) -> tuple[RecordBatch, int]:
     """The batch at byte `at` and the byte after it.
 
-    Raises DamagedBatchError for a torn, oversized, ill-formed or (with `check`) altered one.
+    Raises DamagedBatchError for a cut, oversized, malformed or (with `check`) altered one.
     """
     end = batch_end(buffer, at)
     _, crc, kind, count, offset, epoch, seq, recv_ns = _WHOLE.unpack_from(buffer, at)
@@ -155,12 +156,12 @@ def decode(buffer: bytes, at: int, *, check: bool) -> tuple[RecordBatch, int]:
 
 
 def head(buffer: bytes, at: int = 0) -> Head:
-    """Of a batch that is known to be whole."""
+    """Of a batch that is known to be intact."""
     return Head._make(_HEAD.unpack_from(buffer, at + PREFIX_BYTES))
 
 
 def batch_end(buffer: bytes, at: int) -> int:
-    """The byte after the batch at `at`; raises DamagedBatchError if it is torn or its length is absurd."""
+    """The byte after the batch at `at`; raises DamagedBatchError if it is cut off or too long."""
     if len(buffer) - at < OVERHEAD_BYTES:
         raise DamagedBatchError(at, "torn")
     length: int = _PREFIX.unpack_from(buffer, at)[0]
@@ -172,13 +173,13 @@ def batch_end(buffer: bytes, at: int) -> int:
 
 
 def has_valid_checksum(buffer: bytes, at: int) -> bool:
-    """Whether the checksum of the batch at `at`, which is whole, is right."""
+    """Whether the checksum of the batch at `at`, which has its full length, is right."""
     end = batch_end(buffer, at)
     return bool(crc32(memoryview(buffer)[at + PREFIX_BYTES : end]) == _PREFIX.unpack_from(buffer, at)[1])
 
 
 def slice_records(encoded: bytes, first: int, stop: int) -> bytes:
-    """The records from number `first` of a batch up to `stop`, as a batch of their own."""
+    """The records of a batch from number `first` up to but without `stop`, as a batch of their own."""
     batch, _ = decode(encoded, 0, check=False)
     return encode(
         batch.kind,

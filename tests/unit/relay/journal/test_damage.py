@@ -19,11 +19,11 @@ def record(number: int, kind: RecordKind = RecordKind.EVENT) -> bytes:
     return encode(kind, number, 1, number, number, event_id, b"{}")
 
 
-def lost(tears: list[JournalLoss], last: int) -> set[int]:
+def lost(tracker: list[JournalLoss], last: int) -> set[int]:
     found: set[int] = set()
-    for tear in tears:
-        after = last + 1 if tear.after is None else tear.after.seq
-        found |= set(range(max(0, tear.before_id // 10) + 1, after))
+    for loss in tracker:
+        after = last + 1 if loss.after is None else loss.after.seq
+        found |= set(range(max(0, loss.before_id // 10) + 1, after))
     return found
 
 
@@ -36,40 +36,40 @@ def lost(tears: list[JournalLoss], last: int) -> set[int]:
 def test_exactly_what_is_neither_read_back_nor_stored_is_told(
     damaged: set[int], stored: int, cuts: set[int], late: bool
 ) -> None:
-    tears, told = JournalLossTracker(), []
+    tracker, told = JournalLossTracker(), []
 
     def know() -> None:
         if stored:
-            tears.stored(StoredPosition(1, stored, 10 * stored, stored))
+            tracker.stored(StoredPosition(1, stored, 10 * stored, stored))
 
     if not late:
         know()
-    batch, torn = [], False
+    batch, is_damaged = [], False
     for number in range(1, EVENTS + 1):
         if number in damaged or number in cuts:
-            tears.follow(batch, torn=torn)
-            batch, torn = [], number in damaged
+            tracker.follow(batch, damaged=is_damaged)
+            batch, is_damaged = [], number in damaged
         if number not in damaged:
             batch.append(record(number))
     know()
-    tears.follow(batch, torn=torn)
-    told += tears.found()
-    told += tears.end()
+    tracker.follow(batch, damaged=is_damaged)
+    told += tracker.found()
+    told += tracker.end()
     assert lost(told, EVENTS) - set(range(1, stored + 1)) == damaged - set(range(1, stored + 1))
     assert all(number in damaged for number in lost(told, EVENTS) if number > stored)
 
 
 def test_side_records_alone_leave_no_hole() -> None:
-    tears = JournalLossTracker()
-    tears.follow([record(1)], torn=False)
-    tears.follow([record(1, RecordKind.LOSS), record(2)], torn=True)
-    assert list(tears.found()) == []
+    tracker = JournalLossTracker()
+    tracker.follow([record(1)], damaged=False)
+    tracker.follow([record(1, RecordKind.LOSS), record(2)], damaged=True)
+    assert list(tracker.found()) == []
 
 
 def test_a_hole_is_told_once() -> None:
-    tears = JournalLossTracker()
-    tears.follow([record(1)], torn=False)
-    tears.follow([record(3)], torn=True)
-    assert [(tear.before_id, tear.after.event_ids[0]) for tear in tears.found() if tear.after] == [(10, 30)]
-    assert list(tears.found()) == []
-    assert list(tears.end()) == []
+    tracker = JournalLossTracker()
+    tracker.follow([record(1)], damaged=False)
+    tracker.follow([record(3)], damaged=True)
+    assert [(loss.before_id, loss.after.event_ids[0]) for loss in tracker.found() if loss.after] == [(10, 30)]
+    assert list(tracker.found()) == []
+    assert list(tracker.end()) == []
