@@ -82,7 +82,8 @@ def _rows(prefix: str) -> Iterator[str]:
         definition = metric.value
         if definition.name.startswith(f"sluice_{prefix}_"):
             tags = ", ".join(f"`{tag}`" for tag in definition.tags) or "none"
-            yield f"| `{definition.exported_name}` | {MetricKind(definition.kind)} | {tags} | {definition.meaning} |"
+            kind = MetricKind(definition.kind)
+            yield f"| `{definition.exported_name}` | {kind} | {tags} | {definition.meaning} |"
 
 
 if __name__ == "__main__":
