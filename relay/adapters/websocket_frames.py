@@ -83,11 +83,12 @@ class FeedProtocol:
                 return payloads
         at, total = 0, len(data)
         while total - at >= 2:
-            start = at + _HEAD_BYTES.get(data[at + 1], 2)
+            second = data[at + 1]
+            start = at + _HEAD_BYTES.get(second, 2)
             if start > total:
                 break
-            length = data[at + 1] if start == at + 2 else int.from_bytes(data[at + 2 : start], "big")
-            lawful = length <= MAX_FRAME_BYTES and data[at + 1] < _MASKED
+            length = second if start == at + 2 else int.from_bytes(data[at + 2 : start], "big")
+            lawful = length <= MAX_FRAME_BYTES and second < _MASKED
             end = start + length if lawful else total
             if end > total:
                 break
