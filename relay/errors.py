@@ -178,4 +178,4 @@ class SteppedDown(Exception):
         self.stream = stream
 
     def __str__(self) -> str:
-        return f"{self.stream} goes on with its other leg"
+        return f"{self.stream} goes on with its other instance"

@@ -225,7 +225,7 @@ LOSSES = Row(
                     (Metric.STREAM_RECONNECTS, "reconnects"),
                     (Metric.STREAM_ROTATIONS, "rotations"),
                     (Metric.STREAM_SILENCES, "silences"),
-                    (Metric.STREAM_UNALIGNED, "possible holes"),
+                    (Metric.STREAM_UNALIGNED, "possible gaps"),
                     (Metric.STREAM_FAILOVERS, "failovers"),
                 )
             ),

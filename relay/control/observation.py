@@ -253,7 +253,7 @@ class ClusterView:
             other = other_instance(actor)
             other_record = self._actors.get(other) if other else None
             has_other = other_record is not None and other_record.silence is None
-            found.append(f"a leg of {actor.key}" if has_other else actor.key)
+            found.append(f"an instance of {actor.key}" if has_other else actor.key)
         return tuple(dict.fromkeys(found))
 
     def publishers(self) -> list[PublisherStats]:

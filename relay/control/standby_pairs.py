@@ -59,7 +59,7 @@ class UncoveredStreams:
 
     def problems(self, now: float) -> list[str]:
         return [
-            f"{key} has had no warm leg that could take over for {now - since:.0f} s"
+            f"{key} has had no standby instance that could take over for {now - since:.0f} s"
             for key, since in self._since.items()
             if now - since >= UNCOVERED_LIMIT_S
         ]

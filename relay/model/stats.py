@@ -38,7 +38,8 @@ class StreamState(StrEnum):
 
 
 class LegState(StrEnum):
-    """Which of the two legs of a critical stream this is; any other stream has a hot one alone."""
+    """Which instance of a critical stream this is: `hot` is the active one, `warm` the standby. Any other
+    stream has an active instance alone. The values are status keys and older than these words."""
 
     HOT = "hot"
     WARM = "warm"
@@ -46,8 +47,8 @@ class LegState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmLeg:
-    """The warm leg of a critical stream; a `ready` one could take over now without a loss. `remembered`
-    counts the events that it holds."""
+    """The standby instance of a critical stream. A `ready` one could take over now without a loss;
+    `remembered` counts the events in its replay buffer."""
 
     node: str
     pid: int
@@ -58,21 +59,23 @@ class WarmLeg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStats:
-    """One look at a stream actor. Counts are events of this incarnation.
+    """What a stream actor reports. Counts are events of this incarnation.
 
-    The books balance: `received = acknowledged + queued + in_flight + spilled + conflated + dropped
+    The counts balance: `received = acknowledged + queued + in_flight + spilled + conflated + dropped
     + rejected`. `recovered` is the part of `received` that came out of the journal at the start; `repeated`
-    events (the exchange sent an id again) were received before, so they stand outside. `healed` is the part
-    of `received` that came over REST in its place; `repaired` is the part of `lost` that came later and
-    stands outside. `gaps` are the holes announced on the loss ledger, with ids, which `lost` counts, or
-    without. `reconnects` came after a time without a connection; `rotations` replaced one without a seam,
-    `silences` one that was dead, and `unaligned` one whose overlap with the next could not be made out.
+    events (the exchange sent an id again) were received before and are not counted again. `healed` is the
+    part of `received` that a backfill stored in its place; `repaired` is the part of `lost` that a backfill
+    gave later, and is not part of `received`. `gaps` counts the entries on the loss ledger, both those with
+    ids, whose events `lost` counts, and those without. `reconnects` came after a time without a connection;
+    `rotations` replaced a connection without a gap, `silences` one that was dead, and `unaligned` one whose
+    overlap with the next could not be aligned.
     `latency` is from the socket's read to the acknowledgement, `relay_latency` to the write to NATS.
     `subscribed_at_ns` and `first_data_at_ns` are Unix times of this incarnation's first, 0 before it.
-    `problem` is what somebody has to mend now, `last_error` what happened last, whether or not it is over.
+    `problem` is what an operator has to repair now, `last_error` what happened last, whether or not it is
+    over.
 
-    Of a critical stream, this is its hot leg; `warm` is the other one, None while there is none. `takeovers`
-    counts those since both legs were dead together.
+    Of a critical stream, this is its active instance; `warm` is its standby, None while there is none.
+    `takeovers` counts those since both instances were dead at once.
     """
 
     stream: str
@@ -138,7 +141,7 @@ class StreamStats:
 
     @property
     def missing(self) -> int:
-        """Lost, and not come since."""
+        """Lost, and not repaired since."""
         return max(0, self.lost - self.repaired)
 
     @property
@@ -150,10 +153,10 @@ class StreamStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherStats:
-    """One look at a publisher actor. `load` is the share of one core that its process used lately;
+    """What a publisher actor reports. `load` is the share of one core that its process used lately;
     `waiting_ms` is how long the oldest message on its way to NATS has been there. `errors_by_code` has NATS's
-    own numbers, and words for what came without one. `lively` are the streams from which events came in the
-    last second or so, with their epochs.
+    own numbers, and words for errors without one. `lively` (a status key) are the streams from which events
+    came in the last second or so, with their epochs.
     """
 
     publisher: str
@@ -247,7 +250,7 @@ class PageStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayStatus:
-    """One look at the whole relay, as the controller sees it.
+    """The state of the whole relay, as the controller last observed it.
 
     `pending` actors are not yet, or no longer, what configuration and scale ask for. `ended` holds the final
     figures of streams that are no longer wanted: the configuration names them no more, or they are `stopped`.

@@ -197,7 +197,7 @@ class Metric(Enum):
         "lost_events", lambda s: s.lost, "events that the exchange sent and nobody received, by id"
     )
     STREAM_GAPS = _stream_counter(
-        "gaps", lambda s: s.gaps, "holes announced on the loss ledger, with ids or without"
+        "gaps", lambda s: s.gaps, "gaps announced on the loss ledger, with ids or without"
     )
     STREAM_HEALED = _stream_counter(
         "healed_events", lambda s: s.healed, "missing events that REST gave, in their place"
@@ -209,19 +209,19 @@ class Metric(Enum):
         "reconnects", lambda s: s.reconnects, "connections to the exchange after the first"
     )
     STREAM_ROTATIONS = _stream_counter(
-        "rotations", lambda s: s.rotations, "connections replaced by a successor without a seam"
+        "rotations", lambda s: s.rotations, "connections replaced by a successor without a gap"
     )
     STREAM_SILENCES = _stream_counter(
         "silences", lambda s: s.silences, "connections left dead, as a second one was not silent"
     )
     STREAM_UNALIGNED = _stream_counter(
-        "unaligned_replacements", lambda s: s.unaligned, "replaced connections with a possible hole"
+        "unaligned_replacements", lambda s: s.unaligned, "replaced connections with a possible gap"
     )
     STREAM_TAKEOVERS = _stream_counter(
-        "takeovers", None, "warm legs that became hot, as the hot one was gone"
+        "takeovers", None, "standby instances that became active, as the active one was gone"
     )
     STREAM_WARM = _stream_gauge(
-        "warm_ready", None, "1 when a warm leg could take over without a loss, else 0"
+        "warm_ready", None, "1 when a standby instance could take over without a loss, else 0"
     )
     STREAM_FAILOVERS = _stream_counter(
         "failovers", lambda s: s.failovers, "links to a publisher that ended unplanned"

@@ -344,7 +344,7 @@ def test_a_mute_hot_leg_is_made_anew_while_the_other_one_serves(paired):
         paired.cluster.twins[key], leg=LegState.HOT, epoch=9, takeovers=1, warm=None
     )
     paired.run(2)
-    assert paired.loop.report.status.unreachable == (f"a leg of {key}",)
+    assert paired.loop.report.status.unreachable == (f"an instance of {key}",)
     assert paired.loop.report.health(paired.now).unhealthy == ()
     created = paired.cluster.created[stream(NAMES[0])]
     paired.run(6)
@@ -358,7 +358,7 @@ def test_a_critical_stream_without_a_warm_leg_is_a_problem_after_a_while(paired)
     paired.cluster.silent[twin(NAMES[0])] = Silence.STARTING
     paired.cluster.stuck.add(twin(NAMES[0]))
     paired.run(30)
-    assert any("no warm leg" in problem for problem in paired.loop.report.status.problems)
+    assert any("no standby instance" in problem for problem in paired.loop.report.status.problems)
 
 
 def test_legs_that_had_one_node_part_once_there_is_another(relay):

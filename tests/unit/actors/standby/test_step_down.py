@@ -44,7 +44,7 @@ def test_who_leaves_takes_nothing() -> None:
     relay = Relay()
     waiting = step_down(relay)
     waiting.hold([b"1"], 10)
-    with pytest.raises(SteppedDown, match="goes on with its other leg"):
+    with pytest.raises(SteppedDown, match="goes on with its other instance"):
         waiting.step_down()
     assert relay.got == []
 

@@ -61,7 +61,7 @@ def test_a_critical_stream_without_a_ready_standby_instance_is_a_problem_after_a
     watch.update([bare, stream_stats("usdm:ethusdt@trade")], 100.0 + UNCOVERED_LIMIT_S)
     assert watch.problems(100.0 + UNCOVERED_LIMIT_S - 1) == []
     assert watch.problems(100.0 + UNCOVERED_LIMIT_S) == [
-        f"{KEY} has had no warm leg that could take over for {UNCOVERED_LIMIT_S:.0f} s"
+        f"{KEY} has had no standby instance that could take over for {UNCOVERED_LIMIT_S:.0f} s"
     ]
     watch.update([replace(HOT, warm=WARM.warm)], 130.0)
     assert watch.problems(1000.0) == []
