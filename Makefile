@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later and make; everything else comes from the locked requirements into .venv.
 
-# The first that is new enough; `make PYTHON=...` names another one.
+# The first one that is new enough; `make PYTHON=...` chooses another.
 PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 SECONDS = 60
@@ -72,13 +72,13 @@ lock: env ## write the lock anew from requirements.in and requirements-dev.in
 	@$(COMPILE) --output-file requirements.txt requirements.in
 	@$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
-# The same lock gives the same bytes. The warning ignored: a lock is a list and says nothing of who needs whom.
+# The same lock gives the same bytes. The warning ignored: a lock does not hold which package needs which.
 sbom: env ## write a CycloneDX bill of materials from the lock: SBOM=sluice.cdx.json
 	@test -x .venv-sbom/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-sbom && .venv-sbom/bin/pip install -qq cyclonedx-bom; }
 	@.venv-sbom/bin/python -W ignore::UserWarning -m cyclonedx_py requirements --pyproject pyproject.toml \
 		--output-reproducible --output-file "$(SBOM)" requirements.txt
 
-# Asks a vulnerability service over the network. --strict: what could not be asked about is no pass.
+# Asks a vulnerability service over the network. --strict: a package that could not be looked up is a failure.
 audit-deps: env ## look up known vulnerabilities of what is locked
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install -qq pip-audit; }
 	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt

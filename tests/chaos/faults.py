@@ -131,7 +131,7 @@ class Faults:
         """As after a kill of it: the next one knows what is written down, and nothing else."""
         self.rig.controller.stop()
         self.rig.controller = Controller(self.rig.cluster, self.rig.cluster.host, end=never)
-        until(self.rig.status, "a look of the next controller")
+        until(self.rig.status, "an observation by the next controller")
 
     def _scale(self, planned: Planned, random: Random) -> None:
         self.rig.controller.scale(random.randint(1, MOST_PUBLISHERS), "the schedule")

@@ -60,17 +60,17 @@ def _chain() -> None:
 
 
 def _gap_check() -> None:
-    """A hole in the ids, or a time without a connection, is passed over."""
+    """A gap in the ids, or a time without a connection, is passed over."""
     GapTracker.missing_before = lambda self, payload, recv_ns, classification: None  # type: ignore[method-assign]
 
 
 def _memory() -> None:
-    """A warm leg remembers nothing."""
+    """A standby remembers nothing."""
     ReplayBuffer.append = lambda self, payloads, recv_ns: AppendResult(len(payloads), False)  # type: ignore[method-assign]
 
 
-def _vigil() -> None:
-    """A warm leg never takes over."""
+def _election() -> None:
+    """A standby never takes over."""
     Election.must_take_over = lambda self, own, now, *, covers: False  # type: ignore[method-assign]
 
 
@@ -94,7 +94,7 @@ GUARDS: dict[str, Callable[[], None]] = {
     "chain": _chain,
     "gap check": _gap_check,
     "memory": _memory,
-    "vigil": _vigil,
+    "election": _election,
     "silence": _silence,
     "connect budget": _connect_budget,
 }

@@ -1,6 +1,6 @@
 """The relay as people run it, driver.py over a real Ray, between the two ends and the oracle of `rig.Bench`.
 
-It is looked at over its status page, so that a Ray that dies takes no test along.
+It is observed over its status page, so that a Ray that dies takes no test along.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class RelayOnRay(Bench):
     # Judging
 
     def settle(self, within_s: float = 90.0) -> dict[str, bool]:
-        """Stop the traffic and wait until nothing is on its way; whose books balance."""
+        """Stop the traffic and wait until nothing is on its way; whose counts balance."""
         self.exchange.stop_traffic(20.0)
         seen: list[dict[str, int]] = []
 

@@ -306,7 +306,7 @@ class _MakeStream:
 
 
 @dataclass(frozen=True)
-class _MakeLeg:
+class _MakeInstance:
     settings: StreamSettings
     host: ProcessHost
     twin: bool
@@ -331,7 +331,7 @@ class ProcessCluster(FileFacts):
     `seams` holds what is special about an actor's processes, `servers` another NATS address of a publisher.
     With `second_node` twins run on a node of their own: with other sockets and other journals.
     A process `beyond_reach` is not ended when its actor is removed, as on a node that does not answer. Those
-    that are `speechless` answer no look, as where they have no time for it.
+    that are `speechless` answer no call of the controller, as where they have no time for it.
     """
 
     def __init__(self, directory: Path, sockets: Path) -> None:
@@ -383,7 +383,7 @@ class ProcessCluster(FileFacts):
             kept.held, kept.restart_at = False, time.monotonic()
 
     def abandon(self, actor: ActorId) -> ActorProcess:
-        """Forget a process that still runs and start its successor, as after a wrong verdict of death."""
+        """Forget a process that still runs and start its successor, as after a death reported by mistake."""
         with self._lock:
             kept = self._kept[actor]
             assert kept.process is not None
@@ -401,7 +401,11 @@ class ProcessCluster(FileFacts):
         return frozenset({"node-1", "node-2"} if self.second_node else {"node-1"})
 
     def create_stream(self, settings: StreamSettings, room: Room) -> None:
-        make = _MakeLeg(settings, self.host, False) if settings.critical else _MakeStream(settings, self.host)
+        make = (
+            _MakeInstance(settings, self.host, False)
+            if settings.critical
+            else _MakeStream(settings, self.host)
+        )
         self._create(ActorId(Role.STREAM, settings.spec.key), make)
 
     def create_twin(self, settings: StreamSettings, room: Room) -> None:
@@ -412,7 +416,7 @@ class ProcessCluster(FileFacts):
             host = ProcessHost(self._root / "facts", sockets, "node-2")
             journals = {"journal_directory": self._root / "journal-2"}
             settings = settings.model_copy(update=journals)
-        self._create(ActorId(Role.TWIN, settings.spec.key), _MakeLeg(settings, host, True))
+        self._create(ActorId(Role.TWIN, settings.spec.key), _MakeInstance(settings, host, True))
 
     def create_publisher(self, publisher: str, nats: NatsConfig, room: Room) -> None:
         if publisher in self.servers:

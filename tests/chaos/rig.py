@@ -16,7 +16,7 @@ How to write a row
         rig.judge()                                  # stops traffic, waits until settled, I1 to I8
 
 `row.injected` refuses evidence that is false, and a test without an injection or a judgement fails.
-`rig.findings()` is `judge` without raising: a row whose guard was switched off looks at what was violated.
+`rig.findings()` is `judge` without raising: a row whose guard was switched off reads what was violated.
 Randomness comes from `row.random`; the seed is printed, and SLUICE_CHAOS_SEED repeats it. `row.long` asks for
 the lengths of the fault table; without it a row takes some 30 s at most. `ci=True` puts a row into
 `make chaos-ci`.
@@ -339,18 +339,18 @@ class Rig(Bench):
         return None
 
     def problem(self, word: str) -> str:
-        """The first problem that people are told of with this word in it; empty if there is none."""
+        """The first reported problem with this word in it; empty if there is none."""
         status = self.status()
         found = [text for text in (status.problems if status else ()) if word in text]
         return found[0] if found else ""
 
     def stats(self, within_s: float = 5.0) -> dict[str, StreamStats]:
         """By stream key, asked of the processes themselves; those that do not answer are left out, and of two
-        legs those that are not hot."""
-        legs = self.legs(within_s).items()
-        return {actor.key: one for actor, one in sorted(legs, key=_by_epoch) if one.leg is LegState.HOT}
+        instances those that are not active."""
+        instances = self.instances(within_s).items()
+        return {actor.key: one for actor, one in sorted(instances, key=_by_epoch) if one.leg is LegState.HOT}
 
-    def legs(self, within_s: float = 5.0) -> dict[ActorId, StreamStats]:
+    def instances(self, within_s: float = 5.0) -> dict[ActorId, StreamStats]:
         """Of every actor that reads a stream."""
         found = {}
         for actor in self.cluster.actors():
@@ -361,18 +361,18 @@ class Rig(Bench):
                         found[actor] = stats
         return found
 
-    def hot(self, name: str) -> ActorId:
-        """The leg that is hot, as soon as there is one."""
-        return until(lambda: self._leg(name, LegState.HOT), f"a hot leg of {name}", 20.0)
+    def active(self, name: str) -> ActorId:
+        """The active instance, as soon as there is one."""
+        return until(lambda: self._instance(name, LegState.HOT), f"an active instance of {name}", 20.0)
 
-    def warm(self, name: str) -> ActorId:
-        """The leg that is warm, once it could take over without a loss."""
-        return until(lambda: self._leg(name, LegState.WARM), f"a warm leg of {name}", 30.0)
+    def standby(self, name: str) -> ActorId:
+        """The standby, once it could take over without a loss."""
+        return until(lambda: self._instance(name, LegState.WARM), f"a standby of {name}", 30.0)
 
-    def _leg(self, name: str, state: LegState) -> ActorId | None:
+    def _instance(self, name: str, state: LegState) -> ActorId | None:
         found = [
             actor
-            for actor, one in sorted(self.legs(1.0).items(), key=_by_epoch)
+            for actor, one in sorted(self.instances(1.0).items(), key=_by_epoch)
             if actor.key == f"usdm:{name}" and one.leg is state and (one.warm is None or one.warm.ready)
         ]
         return found[-1] if found else None
@@ -432,19 +432,19 @@ class Rig(Bench):
         return self.cluster.process(actor)
 
     def kill(self, actor: ActorId) -> int:
-        """SIGKILL; returns the pid. What a stream had accepted is noted for I1; where legs have journals of
-        their own another one stores it under its own count, and I4 has to do."""
+        """SIGKILL; returns the pid. What a stream had accepted is noted for I1; where instances have journals
+        of their own another one stores it under its own count, and I4 has to do."""
         process = self.cluster.process(actor)
         reads = actor.role is not Role.PUBLISHER and not self.cluster.second_node
-        hot = reads and self._note_counted(actor)
+        active = reads and self._note_counted(actor)
         process.signal(signal.SIGKILL)
         until(lambda: process.exitcode is not None or _ended(process.pid), f"the end of {actor}", 10.0, 0.001)
-        if hot:
+        if active:
             self.note_accepted(actor.key)
         return process.pid
 
     def _note_counted(self, actor: ActorId) -> bool:
-        """What the stream says that it has accepted, by its own books; False for a warm leg: it has none."""
+        """What the stream says that it has accepted, by its own counts; False for a standby: it has none."""
         one = self.cluster.process(actor).call("stats", within_s=1.0)
         if one.leg is LegState.WARM:
             return False
@@ -532,7 +532,7 @@ class Rig(Bench):
     def _excess(self) -> list[str]:
         now, found = self._footprints(), []
         memory = sum(one.queue.max_bytes for one in self.config.streams)
-        # Every stream may have moved to the same publisher, with its link; a hot leg has a journal.
+        # Every stream may have moved to the same publisher, with its link; an active instance has a journal.
         links = len(self.config.streams) + 3
         for pid, floor in self.floor.items():
             one = now.get(pid, floor)
@@ -543,8 +543,8 @@ class Rig(Bench):
         return found
 
 
-def _by_epoch(leg: tuple[ActorId, StreamStats]) -> int:
-    return leg[1].epoch
+def _by_epoch(instance: tuple[ActorId, StreamStats]) -> int:
+    return instance[1].epoch
 
 
 def never(code: int) -> None:

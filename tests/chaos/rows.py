@@ -67,7 +67,7 @@ class Row:
         if not self.injections:
             raise NothingHappenedError(f"row {self.number} injected nothing")
         if not self.judged:
-            raise NothingHappenedError(f"row {self.number} looked at no invariant")
+            raise NothingHappenedError(f"row {self.number} checked no invariant")
 
     @property
     def shown(self) -> str:

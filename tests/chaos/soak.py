@@ -1,4 +1,4 @@
-"""Plays a schedule of faults over a running rig, and says which ones were under way when something broke."""
+"""Plays a schedule of faults over a running rig, and reports which were under way when something broke."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Played:
 
 
 class Soak:
-    """`start`, `play`, `calm_down`, then `findings`; what breaks is told with the faults of its time."""
+    """`start`, `play`, `calm_down`, then `findings`; what breaks is reported with the faults of its time."""
 
     def __init__(self, rig: Rig, schedule: tuple[Planned, ...]) -> None:
         self.rig = rig
@@ -74,7 +74,7 @@ class Soak:
             self._undo.append((self._began + planned.end_s, played, undo))
 
     def _pass_time(self, until_at: float) -> None:
-        """Ends what is over meanwhile, and looks at what has to hold at every moment."""
+        """Ends what is over meanwhile, and checks what has to hold at every moment."""
         while True:
             now = time.monotonic()
             for due, played, undo in [one for one in self._undo if one[0] <= now]:
@@ -90,7 +90,7 @@ class Soak:
 
     def _watch(self, now: float) -> None:
         wrong = [key for key, one in self.rig.stats(within_s=0.5).items() if not one.balanced]
-        assert not wrong, f"the books of {wrong} do not balance; {self.under_way(now)}"
+        assert not wrong, f"the counts of {wrong} do not balance; {self.under_way(now)}"
         for actor in self.rig.cluster.actors():
             with suppress(GoneError, OSError):
                 pid = self.rig.process(actor).pid
@@ -114,7 +114,7 @@ class Soak:
         return status is not None and _is_steady(status, len(self.rig.specs()))
 
     def findings(self) -> Findings:
-        """Each violation that tells its time with the faults of that time."""
+        """Each violation with a known time, with the faults of that time."""
         found = self.rig.findings()
         clock, moments = self._faults.clock, found.moments
         found.violations = [

@@ -74,7 +74,7 @@ def test_row_34_clock_set(rig: Rig, row: Row, by_s: float) -> None:
     rig.kill(stream("ethusdt@trade"))
     rig.nats.start()
     rig.flows(200)
-    until(lambda: _from_rest(rig), "holes are filled once REST may be asked again", 20.0)
+    until(lambda: _from_rest(rig), "gaps are filled once REST may be asked again", 20.0)
     row.measured("repaired after", time.monotonic() - began, "s", 15.0)
     rig.judge()
 

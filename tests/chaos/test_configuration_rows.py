@@ -230,7 +230,7 @@ def sockets(rig: Rig, names: Collection[str]) -> dict[str, tuple[object, ...]]:
 def change(rig: Rig, streams: Sequence[object], **over: object) -> list[str]:
     """Apply another configuration to the running relay, and wait until it is in force."""
     config = rig.configure(streams, {"publishers": {"max": len(streams), "scale": 2}, **over})
-    told = rig.controller.apply(config)
+    applied = rig.controller.apply(config)
     until(
         lambda: (
             (now := rig.status()) is not None
@@ -238,9 +238,9 @@ def change(rig: Rig, streams: Sequence[object], **over: object) -> list[str]:
             and not now.unreachable
             and {f"usdm:{one.stream}" for one in now.streams} == rig.specs().keys()
         ),
-        f"in force: {told}",
+        f"in force: {applied}",
     )
-    return list(told)
+    return list(applied)
 
 
 @pytest.mark.chaos(
@@ -262,10 +262,10 @@ def test_row_38_live_change(rig: Rig, row: Row) -> None:
         until(lambda: rig.stats()[f"usdm:{FLOOD}"].backlog_count > 20, "events are on their way")
         elsewhere = {"stream": RETARGETED, "exchange": {"url": f"ws://127.0.0.1:{exchange.port}"}}
         began = time.monotonic()
-        told = change(rig, [*untouched, elsewhere, ADDED])
+        applied = change(rig, [*untouched, elsewhere, ADDED])
         row.measured("in force after", time.monotonic() - began, "s")
         for what in (f"{FLOOD} is removed", f"{ADDED} is added", f"{RETARGETED}: url"):
-            row.injected(what, any(what in one for one in told))
+            row.injected(what, any(what in one for one in applied))
         ended = next(one for one in rig.controller.status().ended if one.stream == FLOOD)
         assert (ended.backlog_count, ended.acknowledged) == (0, ended.received)
         rig.exchange.calm(FLOOD)

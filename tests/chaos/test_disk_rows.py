@@ -26,7 +26,7 @@ def with_journal_at(directory: Path) -> dict[str, object]:
     row=33,
     ci=True,
     fault="NATS away until the journal is at its limit",
-    figure="bounded, told, every hole in the ledger",
+    figure="bounded, reported, every gap in the ledger",
 )
 def test_row_33_journal_at_its_limit(rig: Rig, row: Row) -> None:
     rig.start(config={"journal": {"max_bytes": "6MiB"}, "exchange": {"heal": False}})
@@ -34,7 +34,7 @@ def test_row_33_journal_at_its_limit(rig: Rig, row: Row) -> None:
     rig.nats.stop()
     rig.exchange.flood(FLOOD, 4_000.0)
     until(lambda: rig.stats()[KEY].state == "blocked", "the journal is full", 40.0)
-    row.injected("reading stopped", until(lambda: rig.problem("is full"), "people are told", 10.0))
+    row.injected("reading stopped", until(lambda: rig.problem("is full"), "it is reported", 10.0))
     until(lambda: not listened_to(rig, FLOOD), "the socket is given up", 30.0)
     time.sleep(2.0)
     assert rig.stats()[KEY].journal_bytes <= 6 * 1024 * 1024
@@ -46,7 +46,7 @@ def test_row_33_journal_at_its_limit(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.chaos(
-    row=33, ci=True, fault="the disk below one journal is full", figure="that stream alone waits, told"
+    row=33, ci=True, fault="the disk below one journal is full", figure="that stream alone waits, reported"
 )
 def test_row_33b_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "2m") as disk:
@@ -58,8 +58,8 @@ def test_row_33b_journal_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
         until(lambda: free_bytes(disk) < 70_000, "the disk is full")
         row.injected("the disk below the journal is full", True)
         began = time.monotonic()
-        until(lambda: rig.problem("journal"), "people are told", 20.0)
-        row.measured("told after", time.monotonic() - began, "s", 5.0)
+        until(lambda: rig.problem("journal"), "it is reported", 20.0)
+        row.measured("reported after", time.monotonic() - began, "s", 5.0)
         assert rig.stats()[KEY].state == "blocked"
         received = {key: rig.stats()[key].received for key in others}
         until(
@@ -94,7 +94,7 @@ def test_row_33c_journal_write_error(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=33,
     ci=True,
-    fault="a journal's tail torn and a bit flipped, the actor killed",
+    fault="a journal's tail cut off and a bit flipped, the actor killed",
     figure="counted exactly",
 )
 def test_row_33d_journal_damaged(rig: Rig, row: Row) -> None:
@@ -125,6 +125,6 @@ def damage(journal: Path, row: Row) -> None:
     """Flip one bit in the middle of the newest segment and cut off its last bytes."""
     newest = max((path for path in journal.glob("*.seg") if path.stat().st_size), key=lambda path: path.name)
     data = bytearray(newest.read_bytes())
-    place = row.random.randrange(len(data) // 2, len(data) * 3 // 4)
-    data[place] ^= 1 << row.random.randrange(8)
+    at = row.random.randrange(len(data) // 2, len(data) * 3 // 4)
+    data[at] ^= 1 << row.random.randrange(8)
     newest.write_bytes(data[: len(data) - row.random.randrange(5, 40)])

@@ -1,4 +1,4 @@
-"""Rows of the fault table in which the exchange, or who speaks in its place, breaks the protocol."""
+"""Rows of the fault table in which the exchange, or somebody in its place, breaks the protocol."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_row_24_tcp_left_open(rig: Rig, row: Row) -> None:
     row=25,
     ci=True,
     fault="payloads that are no events, then frames that are no frames",
-    figure="rejected and told; another connection; no restart",
+    figure="rejected and published; another connection; no restart",
 )
 def test_row_25_corpus(rig: Rig, row: Row) -> None:
     proxy = meddled(rig)
@@ -120,10 +120,10 @@ def test_row_25_corpus(rig: Rig, row: Row) -> None:
     assert_good_ones_kept(rig, proxy)
     assert rig.process(stream(FLOOD)).pid == pid
     assert rig.reading is not None
-    told = [one["raw"].encode() for one in rig.reading.rejected if one["stream"] == KEY]
+    published = [one["raw"].encode() for one in rig.reading.rejected if one["stream"] == KEY]
     sent = [payload[: 64 * 1024] for payload in PAYLOADS.values() for _ in range(2)]
-    assert told == [one.decode("utf-8", "backslashreplace").encode() for one in sent]
-    row.measured("rejected and told", len(told), "payloads")
+    assert published == [one.decode("utf-8", "backslashreplace").encode() for one in sent]
+    row.measured("rejected and published", len(published), "payloads")
     row.measured("frames that cost a connection", len(FRAMES), "")
 
 

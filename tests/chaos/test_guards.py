@@ -56,7 +56,7 @@ def kill_publishers(rig: Rig, row: Row) -> None:
 
 
 def wake_a_zombie(rig: Rig, row: Row) -> None:
-    """A stopped actor wakes up after its successor has begun, as after a wrong verdict of death."""
+    """A stopped actor wakes up after its successor has begun, as after a death reported by mistake."""
     rig.start(rates={BOOKS: 300.0})
     rig.flows(100)
     key, actor = f"usdm:{BOOKS}", stream(BOOKS)
@@ -122,7 +122,7 @@ def test_guard_chain(rig: Rig, row: Row) -> None:
     assert_broken(rig.findings, "I2")
 
 
-@pytest.mark.chaos(row=21, ci=True, fault="sockets cut three times", figure="every hole is in the ledger")
+@pytest.mark.chaos(row=21, ci=True, fault="sockets cut three times", figure="every gap is in the ledger")
 def test_row_21b_sockets_cut(rig: Rig, row: Row) -> None:
     cut_the_socket(rig, row)
     rig.judge()
@@ -139,7 +139,7 @@ def test_guard_gap_check(rig: Rig, row: Row) -> None:
 def test_guard_silence_half_open(rig: Rig, row: Row) -> None:
     without(rig, "silence", EVERY_STREAM)
     vanish_behind(rig, row, (FLOOD, BOOKS))
-    # The ping after 20 s and its 10 s of patience would find out as well, too late for the figure.
+    # The ping after 20 s and its limit of 10 s would find out as well, too late for the figure.
     time.sleep(IN_TIME_S)
     assert_broken(rig.findings, "I5")
 

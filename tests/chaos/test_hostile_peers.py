@@ -79,7 +79,7 @@ def test_frames_pass_unchanged_and_insertions_stand_between_them() -> None:
 def test_a_spoilt_connection_that_is_deaf_stays_open_when_the_client_has_left() -> None:
     with through() as proxy, called(proxy):
         (call,) = proxy.insert(frame(b"x", PING, flags=0), spoils=True, deaf=True)
-        until(lambda: call.closed_with, "it is heard to leave", 5.0)
+        until(lambda: call.closed_with, "its Close frame arrives", 5.0)
         assert call.closed_with == 1002
         assert not call.client.transport.is_closing()
 

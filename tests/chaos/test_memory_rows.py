@@ -54,11 +54,11 @@ def backlog(rig: Rig) -> int:
 def peak_until(memory: SmallMemory, met: Callable[[], bool]) -> int:
     seen = []
 
-    def look() -> bool:
+    def observed() -> bool:
         seen.append(memory.used_bytes)
         return met()
 
-    until(look, "the end of the backlog, or of room for it")
+    until(observed, "the end of the backlog, or of room for it")
     return max(seen)
 
 

@@ -68,7 +68,7 @@ def test_row_31_names(rig: Rig, row: Row) -> None:
     row=32,
     ci=True,
     fault="certificates: expired, of another host, signed by nobody",
-    figure="not a byte said to it, told why",
+    figure="not a byte sent to it, the cause reported",
 )
 def test_row_32_certificates(rig: Rig, row: Row, tmp_path: Path) -> None:
     authority, yesterday = Authority(), datetime.now(UTC) - timedelta(days=1)
@@ -90,11 +90,11 @@ def test_row_32_certificates(rig: Rig, row: Row, tmp_path: Path) -> None:
         accepted = proxy.accepted
         until(lambda before=before: impostor.hellos > before + 1, "it is asked twice", 30.0)
         row.injected(f"another certificate was shown: {why}", why in rig.stats()[KEY].last_error)
-        assert proxy.accepted == accepted, "something was said to an impostor"
+        assert proxy.accepted == accepted, "something was sent to an impostor"
         impostor.shown = good
         began = time.monotonic()
         rig.flows(50)
         row.measured("back after", time.monotonic() - began, "s")
-    row.measured("told", 3, "causes")
+    row.measured("reported", 3, "causes")
     assert_others_untouched(rig, {KEY})
     rig.judge()

@@ -19,7 +19,7 @@ from tests.support.freezing import frozen
 from tests.support.polling import until
 
 NANOSECONDS = 1e9
-# When a publisher gives an answer up, and how often it looks.
+# When a publisher gives an answer up, and how often it checks.
 ANSWER_S = DispatcherLimits().stall_s + TICK_S
 
 
@@ -52,8 +52,8 @@ def test_row_12_nats_down(rig: Rig, row: Row) -> None:
     rig.nats.kill()
     row.injected("nats-server killed", not rig.nats.running)
     with rig.outage() as outage:
-        until(lambda: rig.problem("without NATS"), "people are told", 20.0)
-        row.measured("told after", (time.time_ns() - outage.began_ns) / NANOSECONDS, "s", 5.0)
+        until(lambda: rig.problem("without NATS"), "it is reported", 20.0)
+        row.measured("reported after", (time.time_ns() - outage.began_ns) / NANOSECONDS, "s", 5.0)
         memory = rig.stream_memory()
         time.sleep(max(0.0, down_s - (time.time_ns() - outage.began_ns) / NANOSECONDS))
         row.measured("memory", 100 * rig.stream_memory() / memory - 100, "% more", 5.0)
@@ -246,7 +246,7 @@ def test_row_18_jetstream_full(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=19,
     fault="the disk below NATS is full",
-    figure="nothing acknowledged is lost, told within 5 s",
+    figure="nothing acknowledged is lost, reported within 5 s",
 )
 def test_row_19_nats_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "8m") as disk:
@@ -254,8 +254,8 @@ def test_row_19_nats_disk_full(rig: Rig, row: Row, tmp_path: Path) -> None:
         until(lambda: free_bytes(disk) < 100_000, "the disk is full", 60.0)
         row.injected("the disk below NATS is full", free_bytes(disk) < 100_000)
         began = time.monotonic()
-        until(lambda: rig.problem("behind") or rig.problem("NATS"), "people are told", 30.0)
-        row.measured("told after", time.monotonic() - began, "s", 5.0)
+        until(lambda: rig.problem("behind") or rig.problem("NATS"), "it is reported", 30.0)
+        row.measured("reported after", time.monotonic() - began, "s", 5.0)
         time.sleep(1.0)
         enlarge(disk, "256m")
         rig.nats.restart()
@@ -274,7 +274,7 @@ def stored_and_silent(rig: Rig) -> tuple[str, str]:
     return key, name
 
 
-@pytest.mark.chaos(row=20, fault="a JetStream stream is deleted", figure="made again within 10 s, told")
+@pytest.mark.chaos(row=20, fault="a JetStream stream is deleted", figure="made again within 10 s, reported")
 def test_row_20_stream_deleted(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
@@ -290,7 +290,7 @@ def test_row_20_stream_deleted(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=20,
     fault="a JetStream stream in memory instead of on disk",
-    figure="told with a remedy within 10 s, which helps",
+    figure="reported with a remedy within 10 s, which helps",
 )
 def test_row_20b_wrong_storage(rig: Rig, row: Row) -> None:
     rig.start()
@@ -301,8 +301,8 @@ def test_row_20b_wrong_storage(rig: Rig, row: Row) -> None:
     made = rig.api(f"STREAM.CREATE.{name}", config | {"storage": "memory"})
     row.injected("the stream is in memory", made["config"]["storage"] == "memory")
     began = time.monotonic()
-    until(lambda: f"nats stream rm {name}" in rig.problem(name), "people are told what to do", 30.0)
-    row.measured("told after", time.monotonic() - began, "s", 10.0)
+    until(lambda: f"nats stream rm {name}" in rig.problem(name), "the remedy is reported", 30.0)
+    row.measured("reported after", time.monotonic() - began, "s", 10.0)
     rig.api(f"STREAM.DELETE.{name}")
     rig.exchange.calm(FLOOD)
     row.measured("first acknowledgement", rig.flows(1, [key]), "s", 12.0)
@@ -314,7 +314,7 @@ def test_row_20b_wrong_storage(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=42,
     fault="the permission to publish one stream is withdrawn",
-    figure="counted by code, told, the others go on",
+    figure="counted by code, reported, the others go on",
 )
 def test_row_42_permission_withdrawn(rig: Rig, row: Row) -> None:
     subject = "binance.usdm.btcusdt.trade"
@@ -339,7 +339,7 @@ def test_row_42_permission_withdrawn(rig: Rig, row: Row) -> None:
         row.injected(f"{code} errors", found.get(code, 0) - errors.get(code, 0))
     rig.flows(100, rig.specs().keys() - {key})
     assert rig.stats()[key].acknowledged == before
-    until(lambda: rig.problem(key.partition(":")[2]), "people are told", 30.0)
+    until(lambda: rig.problem(key.partition(":")[2]), "it is reported", 30.0)
     rig.nats.reload(accounts())
     row.measured("first acknowledgement", rig.flows(1, [key]), "s", 5.0)
     rig.flows(200)
@@ -375,7 +375,7 @@ def test_row_42b_error_replies(rig: Rig, row: Row) -> None:
 
 
 def longest_wait_ms(rig: Rig, seconds: float) -> float:
-    """For NATS's answer to any message, looked at again and again."""
+    """For NATS's answer to any message, checked again and again."""
     waits = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -414,7 +414,7 @@ def test_row_36b_no_time_to_answer(rig: Rig, row: Row) -> None:
     before = rig.stats()[key]
     rig.exchange.flood(FLOOD, 10 * RATE_PER_S)
     rig.cluster.speechless.add(stream(FLOOD))
-    until(lambda: key in _unreachable(rig), "people hear of it", 10.0)
+    until(lambda: key in _unreachable(rig), "it is reported", 10.0)
     time.sleep(8.0)
     rig.cluster.speechless.clear()
     rig.exchange.calm(FLOOD)
@@ -431,7 +431,7 @@ def _unreachable(rig: Rig) -> tuple[str, ...]:
 
 
 def accounts(denied: str = "") -> str:
-    """Whoever gives no name may do all; the relay may publish all but `denied`."""
+    """A client that gives no name may do all; the relay may publish all but `denied`."""
     permissions = f', permissions: {{ publish: {{ allow: [">"], deny: ["{denied}"] }} }}' if denied else ""
     return (
         "no_auth_user: everybody\n"

@@ -1,4 +1,4 @@
-"""Rows of the fault table in which Ray, or a driver, dies or is told to end."""
+"""Rows of the fault table in which Ray, or a driver, dies or is asked to end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_row_7_head_killed(relay: RelayOnRay, row: Row) -> None:
     began = time.monotonic()
     row.injected("gcs_server killed", until(lambda: ended([gcs]), "its end"))
     run.read_until("the controller has not seen the relay for")
-    row.measured("told after", time.monotonic() - began, "s")
+    row.measured("reported after", time.monotonic() - began, "s")
     last = last_growth(relay, run)
     assert run.end() == 1
     row.measured("data flowed for", last - began, "s")
@@ -222,7 +222,7 @@ def test_row_41b_everything_told_to_end(relay: RelayOnRay, row: Row) -> None:
     for one in processes:
         os.kill(one.pid, signal.SIGTERM)
     run.process.terminate()
-    row.injected("all were told", len(processes))
+    row.injected("all got a SIGTERM", len(processes))
     assert run.end() == 0, run.lines
     row.measured("exit 0 after", time.monotonic() - began, "s", 20.0)
     assert ended(processes)

@@ -94,8 +94,8 @@ def test_what_died_between_the_publisher_and_its_journal_may_be_counted_again_bu
     successor = [stored(n, epoch=2, seq=n - 1) for n in (4, 5)]
     whole = evidence(stored=[*(stored(n) for n in (1, 2, 3)), *successor], accepted={(2, 1), (2, 2)})
     assert judge([whole]).violations == []
-    holed = evidence(stored=[*(stored(n) for n in (1, 2)), *successor], accepted={(2, 1), (2, 2)})
-    assert judge([holed]).of("I1: 1 accepted events")
+    with_gap = evidence(stored=[*(stored(n) for n in (1, 2)), *successor], accepted={(2, 1), (2, 2)})
+    assert judge([with_gap]).of("I1: 1 accepted events")
 
 
 def a_row() -> Row:

@@ -1,4 +1,4 @@
-"""Rows of the fault table in which somebody who does not belong to the relay knocks at its sockets."""
+"""Rows of the fault table in which unauthenticated peers connect to the relay's sockets."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ HELLO = link_codec.Hello(stream=KEY, epoch=1 << 60, tip="")
 
 
 def stolen(nonce: bytes) -> bytes:
-    """What a stream actor said to somebody else's challenge."""
+    """What a stream actor answered to somebody else's challenge."""
     return link_codec.hello(HELLO, SECRET, bytes(len(nonce)))
 
 
-# What a stranger says to the challenge.
-STRANGERS: dict[str, Callable[[bytes], bytes]] = {
+# What an unauthenticated peer answers to the challenge.
+UNAUTHENTICATED: dict[str, Callable[[bytes], bytes]] = {
     "nothing": lambda nonce: b"",
     "a wrong proof": lambda nonce: link_codec.hello(HELLO, b"a guess", nonce),
     "a proof for another challenge": stolen,
@@ -43,7 +43,7 @@ STRANGERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def knock(address: str) -> socket.socket:
+def connected(address: str) -> socket.socket:
     if address.startswith("/"):
         peer = socket.socket(socket.AF_UNIX)
         try:
@@ -56,8 +56,8 @@ def knock(address: str) -> socket.socket:
     return socket.create_connection((host, int(port)))
 
 
-def heard_by(peer: socket.socket, limit_s: float = 10.0) -> tuple[bytes, float]:
-    """All that it is told before its connection ends, and how long that took."""
+def received_by(peer: socket.socket, limit_s: float = 10.0) -> tuple[bytes, float]:
+    """All that it receives before its connection ends, and how long that took."""
     began, data = time.monotonic(), b""
     peer.settimeout(limit_s)
     with suppress(ConnectionResetError, BrokenPipeError):
@@ -66,25 +66,25 @@ def heard_by(peer: socket.socket, limit_s: float = 10.0) -> tuple[bytes, float]:
     return data, time.monotonic() - began
 
 
-def say(address: str, what: Callable[[bytes], bytes]) -> tuple[bytes, float]:
-    with knock(address) as peer:
+def answered(address: str, what: Callable[[bytes], bytes]) -> tuple[bytes, float]:
+    with connected(address) as peer:
         challenge = peer.recv(CHALLENGE_BYTES, socket.MSG_WAITALL)
         assert len(challenge) == CHALLENGE_BYTES
         with suppress(ConnectionResetError, BrokenPipeError):
             peer.sendall(what(challenge[5:]))
-        return heard_by(peer)
+        return received_by(peer)
 
 
 def drip(address: str) -> tuple[bytes, float]:
     """A true hello, a byte at a time: slower than a second."""
-    with knock(address) as peer:
+    with connected(address) as peer:
         challenge = peer.recv(CHALLENGE_BYTES, socket.MSG_WAITALL)
         began = time.monotonic()
         with suppress(ConnectionResetError, BrokenPipeError):
             for byte in link_codec.hello(HELLO, SECRET, challenge[5:])[:-1]:
                 peer.sendall(bytes([byte]))
                 time.sleep(0.05)
-        data, _ = heard_by(peer)
+        data, _ = received_by(peer)
         return data, time.monotonic() - began
 
 
@@ -99,7 +99,7 @@ def as_nobody() -> Iterator[None]:
 
 
 def state(rig: Rig) -> list[tuple[object, ...]]:
-    """What no stranger may change."""
+    """What no unauthenticated peer may change."""
     streams = [
         (key, one.epoch, one.pid, one.publisher, one.failovers, one.lost) for key, one in rig.stats().items()
     ]
@@ -108,9 +108,12 @@ def state(rig: Rig) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.chaos(
-    row=40, ci=True, fault="strangers at the publishers' sockets", figure="closed within 1 s, no byte of data"
+    row=40,
+    ci=True,
+    fault="unauthenticated peers at the publishers' sockets",
+    figure="closed within 1 s, no byte of data",
 )
-def test_row_40_strangers(rig: Rig, row: Row) -> None:
+def test_row_40_unauthenticated_peers(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
     before = state(rig)
@@ -118,14 +121,14 @@ def test_row_40_strangers(rig: Rig, row: Row) -> None:
     memory = {name: footprint(one.pid).rss_bytes for name, one in rig.publishers().items()}
     slowest_s = 0.0
     for door in doors:
-        for name, what in STRANGERS.items():
-            told, took_s = say(door, what)
-            assert told == b"", f"{name} at {door} was told {told[:100]!r}"
+        for name, what in UNAUTHENTICATED.items():
+            received, took_s = answered(door, what)
+            assert received == b"", f"{name} at {door} received {received[:100]!r}"
             slowest_s = max(slowest_s, took_s)
-        told, took_s = drip(door)
-        assert told == b""
+        received, took_s = drip(door)
+        assert received == b""
         slowest_s = max(slowest_s, took_s)
-    row.injected("strangers were turned away", len(doors) == 4)
+    row.injected("the peers were rejected", len(doors) == 4)
     row.measured("closed after", slowest_s, "s", 1.0)
     grown = max(footprint(one.pid).rss_bytes - memory[name] for name, one in rig.publishers().items())
     row.measured("memory", grown / 1e6, "MB more", 4.0)
@@ -135,23 +138,23 @@ def test_row_40_strangers(rig: Rig, row: Row) -> None:
 
 
 @pytest.mark.needs("root")
-@pytest.mark.chaos(row=40, fault="another user at the unix sockets", figure="closed at once, told nothing")
+@pytest.mark.chaos(row=40, fault="another user at the unix sockets", figure="closed at once, no byte sent")
 def test_row_40b_another_user(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
     before = state(rig)
     door = Path(next(iter(rig.publishers().values())).unix_path)
     with as_nobody(), pytest.raises(PermissionError):
-        knock(str(door))
+        connected(str(door))
     row.injected("another user was kept out by the folder", True)
     # As if the folder had been opened by mistake.
     for path in (*list(door.parents)[:1], door):
         path.chmod(0o777)
     with as_nobody():
-        peer = knock(str(door))
+        peer = connected(str(door))
     with peer:
-        told, took_s = heard_by(peer)
-    assert told == b""
+        received, took_s = received_by(peer)
+    assert received == b""
     row.measured("closed after", took_s, "s", 1.0)
     door.parent.chmod(0o700)
     assert state(rig) == before
@@ -160,10 +163,10 @@ def test_row_40b_another_user(rig: Rig, row: Row) -> None:
 
 
 class Crowd:
-    """Many strangers who say nothing, and come again as soon as they are turned away."""
+    """Many unauthenticated peers that send nothing, and come again as soon as they are rejected."""
 
     def __init__(self, address: str, size: int) -> None:
-        self.turned_away = 0
+        self.rejected = 0
         self._address = address
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._linger, daemon=True) for _ in range(size)]
@@ -180,14 +183,14 @@ class Crowd:
 
     def _linger(self) -> None:
         while not self._over.wait(0.02):
-            with suppress(OSError), knock(self._address) as peer:
-                heard_by(peer, 3.0)
-            self.turned_away += 1
+            with suppress(OSError), connected(self._address) as peer:
+                received_by(peer, 3.0)
+            self.rejected += 1
 
 
 @pytest.mark.chaos(
     row=40,
-    fault="a crowd of strangers before the TCP ports",
+    fault="a crowd of unauthenticated peers at the TCP ports",
     figure="streams of the node link in spite of it",
 )
 def test_row_40c_crowd(rig: Rig, row: Row) -> None:
@@ -195,8 +198,8 @@ def test_row_40c_crowd(rig: Rig, row: Row) -> None:
     rig.flows(100)
     with ExitStack() as crowds:
         found = [crowds.enter_context(Crowd(one.tcp_address, 200)) for one in rig.publishers().values()]
-        until(lambda: all(crowd.turned_away > 400 for crowd in found), "the crowd is there", 30.0)
-        row.injected("strangers were turned away", True)
+        until(lambda: all(crowd.rejected > 400 for crowd in found), "the crowd is there", 30.0)
+        row.injected("the peers were rejected", True)
         rig.kill(stream(FLOOD))
         row.measured("a restarted stream delivers after", rig.flows(1, [KEY]), "s", 5.0)
         rig.kill(publisher("p0"))

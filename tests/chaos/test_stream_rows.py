@@ -30,7 +30,9 @@ def test_row_1_killed_in_a_flood_healed(rig: Rig, row: Row) -> None:
     rig.start(**SPOT)
     actor = ActorId(Role.STREAM, f"spot:{FLOOD}")
     kill_in_a_flood(rig, row, actor)
-    until(lambda: not OpenGapsFile(rig.journal_of(actor.key), 0).load(), "REST has told of every hole", 900.0)
+    until(
+        lambda: not OpenGapsFile(rig.journal_of(actor.key), 0).load(), "REST was asked about every gap", 900.0
+    )
     findings = rig.judge()
     row.measured("healed in place", sum(one.from_rest for one in rig.events(actor.key)), "events")
     row.measured("beside the stream", findings.repaired, "events")
@@ -40,7 +42,7 @@ def test_row_1_killed_in_a_flood_healed(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(
     row=1,
     fault="the same, healing off",
-    figure="publishing within 5 s, each hole in the ledger, 3 s of wire at most",
+    figure="publishing within 5 s, each gap in the ledger, 3 s of wire at most",
 )
 def test_row_1b_killed_in_a_flood_unhealed(rig: Rig, row: Row) -> None:
     rig.start(config={"exchange": {"heal": False}})
@@ -49,9 +51,9 @@ def test_row_1b_killed_in_a_flood_unhealed(rig: Rig, row: Row) -> None:
     assert findings.missing, "a dead actor missed nothing"
     assert rig.reading is not None
     darks = [loss for loss in rig.reading.losses if loss.stream == f"usdm:{FLOOD}"]
-    row.injected("holes in the ledger, one for each kill", len(darks) == kills)
-    row.measured("longest hole", max(loss.to_ns - loss.from_ns for loss in darks) / SECOND_NS, "s", 3.0)
-    row.measured("largest hole", max(loss.count or 0 for loss in darks), "events", 3 * FLOOD_PER_S)
+    row.injected("gaps in the ledger, one for each kill", len(darks) == kills)
+    row.measured("longest gap", max(loss.to_ns - loss.from_ns for loss in darks) / SECOND_NS, "s", 3.0)
+    row.measured("largest gap", max(loss.count or 0 for loss in darks), "events", 3 * FLOOD_PER_S)
 
 
 def kill_in_a_flood(rig: Rig, row: Row, actor: ActorId) -> int:

@@ -44,8 +44,8 @@ def test_every_row_has_one_test_of_its_name() -> None:
 def test_every_test_of_a_fault_is_named_by_the_row_that_it_is_marked_with() -> None:
     for name, row in chaos_tests():
         found = NAMED.fullmatch(name)
-        told = found is not None and int(found["row"]) == row
-        assert told or GUARD.fullmatch(name), f"{name} is marked with row {row}"
+        agrees = found is not None and int(found["row"]) == row
+        assert agrees or GUARD.fullmatch(name), f"{name} is marked with row {row}"
 
 
 def rows_in(path: Path, heading: str) -> list[int]:

@@ -1,6 +1,6 @@
 """Numbered events through everything, on a real local Ray, while its parts are killed and rescaled.
 
-The books are balanced from three sides: what the exchange sent, what the actors counted, and what a consumer
+The counts are balanced from three sides: what the exchange sent, what the actors counted, and what a consumer
 reads back from JetStream, whose payloads are compared byte for byte by their digest.
 """
 
@@ -143,12 +143,12 @@ def test_a_flood_with_everything_killed_and_rescaled_loses_nothing(rig: Rig) -> 
         assert one.received == sent[key].events, key
         assert (one.dropped, one.rejected, one.repeated, one.lost) == (0, 0, 0, 0), key
     conflated = {f"usdm:{one.stream}": one.conflated for one in status.streams}
-    for verdict in compare(sent, rig.reader.audit.report(), conflated):
-        assert verdict.passed, verdict
-        assert verdict.conflated or verdict.bytes_equal, verdict
+    for outcome in compare(sent, rig.reader.audit.report(), conflated):
+        assert outcome.passed, outcome
+        assert outcome.conflated or outcome.bytes_equal, outcome
 
 
-def test_a_killed_stream_actor_resumes_and_heals_its_own_hole(rig: Rig) -> None:
+def test_a_killed_stream_actor_resumes_and_heals_its_own_gap(rig: Rig) -> None:
     """At a rate at which the newest thousand trades, which need no key, reach back to before the kill."""
     rig.exchange.flood(FLOODED, 100.0)
     rig.received(200)
@@ -170,7 +170,7 @@ def test_a_killed_stream_actor_resumes_and_heals_its_own_hole(rig: Rig) -> None:
     (found,) = [one for one in audits if one.stream == f"usdm:{FLOODED}"]
     losses = [loss for loss in read_losses(rig.nats.url) if loss["stream"] == f"usdm:{FLOODED}"]
     assert [(loss["healed"], loss["count"]) for loss in losses] == [(True, after.healed)]
-    assert after.healed == found.healed > 0, "the hole of a kill under flood"
+    assert after.healed == found.healed > 0, "the gap of a kill under flood"
     assert (found.missing_ids, after.lost) == (0, 0)
-    (verdict,) = [one for one in compare(sent, audits, {}) if one.stream == f"usdm:{FLOODED}"]
-    assert verdict.passed and verdict.sent > sent[verdict.stream].events
+    (outcome,) = [one for one in compare(sent, audits, {}) if one.stream == f"usdm:{FLOODED}"]
+    assert outcome.passed and outcome.sent > sent[outcome.stream].events

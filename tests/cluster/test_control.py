@@ -129,7 +129,7 @@ def test_process_titles_tell_the_backlog_whatever_is_called(relay):
     until(lambda: title.read_text().startswith("ray::Stream btcusdt@trade backlog=3"), "the title")
     uptime_s = relay.status().uptime_s
     seen = set()
-    # Some looks of the controller, each of which calls a method of it.
+    # Some observations by the controller, each of which calls a method of it.
     while relay.status().uptime_s < uptime_s + 3:
         seen.add(title.read_text().rstrip("\0"))
     assert seen == {"ray::Stream btcusdt@trade backlog=3"}
@@ -199,7 +199,7 @@ def test_a_killed_controller_finds_everything_again(relay):
 
 
 def test_a_stream_that_restarts_without_a_controller_knows_its_publisher(relay):
-    """With the controller stopped, nobody can tell the new incarnation but what was written down."""
+    """With the controller stopped, nothing but what was written down informs the new incarnation."""
     before = relay.status()
     os.kill(before.controller_pid, signal.SIGSTOP)
     try:
@@ -216,9 +216,9 @@ def test_a_stream_that_restarts_without_a_controller_knows_its_publisher(relay):
         until(served, "the stream's next incarnation, with a publisher")
     finally:
         os.kill(before.controller_pid, signal.SIGCONT)
-    # Until its next look the controller tells what it saw before it was stopped.
+    # Until its next observation the controller reports what it saw before it was stopped.
     killed = pids(before)["btcusdt@trade"]
-    until(lambda: killed not in pids(relay.status()).values(), "a look at the next incarnation")
+    until(lambda: killed not in pids(relay.status()).values(), "an observation of the next incarnation")
 
 
 def test_applying_another_configuration_touches_what_changed(relay):

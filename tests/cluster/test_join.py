@@ -196,15 +196,15 @@ def test_processes_that_a_dead_driver_left_end_with_its_files(tmp_path):
     helper = [sys.executable, "-c", HELPER]
     with log.open("a") as theirs:
         orphan = subprocess.Popen(helper, stdout=subprocess.PIPE, stderr=theirs)
-        stranger = subprocess.Popen(helper, stdout=subprocess.PIPE)
+        bystander = subprocess.Popen(helper, stdout=subprocess.PIPE)
         pager = subprocess.Popen(["sleep", "60"], stdout=theirs)
-    processes = (orphan, stranger, pager)
+    processes = (orphan, bystander, pager)
     try:
-        for one in (orphan, stranger):
+        for one in (orphan, bystander):
             assert one.stdout.readline() == b"named\n"
         assert running_cluster(tmp_path) is None
         assert orphan.wait(5) == -signal.SIGKILL
-        assert (stranger.poll(), pager.poll()) == (None, None)
+        assert (bystander.poll(), pager.poll()) == (None, None)
     finally:
         for process in processes:
             process.kill()

@@ -136,7 +136,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
             yield one
             run.process.terminate()
             assert run.end() == 0
-    # What it said at its end counts as well.
+    # What it logged at its end counts as well.
     assert CANARY not in "\n".join(run.lines)
 
 

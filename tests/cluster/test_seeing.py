@@ -29,7 +29,7 @@ from tools.dashboards import sluice_dashboard
 
 STREAMS = ("btcusdt@trade", "btcusdt@depth20@100ms", "ethusdt@bookTicker")
 CONFIG = f"shards: [{', '.join(map(repr, STREAMS))}]\npublishers: {{max: 2}}\n"
-# What Grafana puts in, for a look a few seconds after the start.
+# What Grafana puts in, for a query a few seconds after the start.
 VARIABLES = {
     "$__rate_interval": "10s", "$__range": "10s", "$SessionName": ".+", "$Cluster": ".*", "$stream": ".+",
 }  # fmt: skip
@@ -67,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         (state,) = (home / "state" / "sluice").glob("cluster-*.json")
         one = Whole(run, home, json.loads(state.read_text()), server[0])
         with Listener(one.nats_url) as listener:
-            one.heartbeats = listener.heard
+            one.heartbeats = listener.received
             yield one
         run.process.terminate()
         assert run.end() == 0
@@ -78,7 +78,7 @@ class Listener:
     """Keeps every heartbeat from now on."""
 
     def __init__(self, url: str) -> None:
-        self.heard: queue.Queue[bytes] = queue.Queue()
+        self.received: queue.Queue[bytes] = queue.Queue()
         self._url = url
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -90,7 +90,7 @@ class Listener:
 
     async def _listen(self) -> None:
         async def keep(message: Msg) -> None:
-            self.heard.put(message.data)
+            self.received.put(message.data)
 
         self._client = await nats.connect(self._url)
         await self._client.subscribe(SUBJECT, cb=keep)
@@ -203,10 +203,10 @@ def test_process_titles_and_logs_tell_of_each_stream(whole: Whole) -> None:
 
 def test_a_heartbeat_tells_the_totals(whole: Whole) -> None:
     """The last test: it may take half a minute from the start."""
-    told = json.loads(whole.heartbeats.get(timeout=HEARTBEAT_INTERVAL_S + 10))
-    assert told["ready"] is True
-    assert told["streams"].keys() == {f"usdm:{name}" for name in STREAMS}
-    for key, totals in told["streams"].items():
+    heartbeat = json.loads(whole.heartbeats.get(timeout=HEARTBEAT_INTERVAL_S + 10))
+    assert heartbeat["ready"] is True
+    assert heartbeat["streams"].keys() == {f"usdm:{name}" for name in STREAMS}
+    for key, totals in heartbeat["streams"].items():
         held = totals["queued"] + totals["in_flight"] + totals["spilled"]
         ended = totals["acknowledged"] + totals["conflated"] + totals["dropped"] + totals["rejected"]
         assert totals["received"] == held + ended > 0, key

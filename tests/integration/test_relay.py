@@ -1,6 +1,6 @@
 """Stream and publisher actors as plain objects between the simulated exchange and a real nats-server.
 
-The books are balanced from three sides: what the exchange sent, what the actors counted, and what a consumer
+The counts are balanced from three sides: what the exchange sent, what the actors counted, and what a consumer
 reads back from JetStream, whose payloads are compared byte for byte by their digest.
 """
 
@@ -29,16 +29,16 @@ from tests.support.relay_rig import ExchangeThread, Relay, configured
 TEN = ROOT / "shards.yaml"
 
 
-def assert_books_balance(relay: Relay, sent: dict[str, Sent], audit: Audit) -> None:
+def assert_counts_balance(relay: Relay, sent: dict[str, Sent], audit: Audit) -> None:
     counted = {one.key: one for one in relay.stats()}
     for key, one in counted.items():
         assert one.balanced, key
         assert one.received == sent[key].events, key
         assert (one.dropped, one.rejected, one.repeated, one.lost) == (0, 0, 0, 0), key
-    verdicts = compare(sent, audit.report(), {key: one.conflated for key, one in counted.items()})
-    for verdict in verdicts:
-        assert verdict.passed, verdict
-        assert verdict.conflated or verdict.bytes_equal, verdict
+    outcomes = compare(sent, audit.report(), {key: one.conflated for key, one in counted.items()})
+    for outcome in outcomes:
+        assert outcome.passed, outcome
+        assert outcome.conflated or outcome.bytes_equal, outcome
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_flood_scaling_a_dead_publisher_and_two_nats_restarts_lose_nothing(
         until(relay.settled)
         assert reader.caught_up(30.0)
     try:
-        assert_books_balance(relay, exchange.sent("usdm"), audit)
+        assert_counts_balance(relay, exchange.sent("usdm"), audit)
     finally:
         relay.close()
         exchange.close()
@@ -112,7 +112,7 @@ def test_a_recorded_market_at_20x_arrives_whole_and_in_order(
         until(relay.settled)
         assert reader.caught_up(30.0)
     try:
-        assert_books_balance(relay, exchange.sent(venue), audit)
+        assert_counts_balance(relay, exchange.sent(venue), audit)
     finally:
         relay.close()
         exchange.close()
@@ -144,7 +144,7 @@ def test_a_subject_without_fields_carries_every_stream_and_each_is_stored_apart(
         assert all(one.events >= 500 for one in sent.values())
         until(lambda: all(seen.stored(key) == one.events for key, one in sent.items()))
     try:
-        assert_books_balance(relay, sent, stored)
+        assert_counts_balance(relay, sent, stored)
         assert all(one.clean and one.digest == sent[one.stream].digest for one in seen.report())
     finally:
         relay.close()

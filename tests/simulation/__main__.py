@@ -1,6 +1,6 @@
-"""`python -m tests.simulation SEED [pair|leg|MUTANT]` plays one seed and tells what happened in it.
+"""`python -m tests.simulation SEED [pair|single|MUTANT]` plays one seed and prints what happened in it.
 
-With `pair` the streams have two instances; with `leg` one of these fails, once.
+With `pair` the streams have two instances; with `single` one of these fails, once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.simulation.faults import FAULTS, ONE_INSTANCE_FAULTS, PAIR_FAULTS
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scene import play
 
-FAULTS_OF = {"": FAULTS, "pair": PAIR_FAULTS, "leg": ONE_INSTANCE_FAULTS}
+FAULTS_OF = {"": FAULTS, "pair": PAIR_FAULTS, "single": ONE_INSTANCE_FAULTS}
 
 
 def main() -> None:
@@ -23,7 +23,9 @@ def main() -> None:
     mutants = {one.__name__: one for one in MUTANTS}
     mutant = None if word in FAULTS_OF else mutants[word]
     faults = FAULTS_OF.get(word, FAULTS)
-    outcome = play(int(sys.argv[1]), mutant, faults, critical=word in ("pair", "leg"), only_one=word == "leg")
+    outcome = play(
+        int(sys.argv[1]), mutant, faults, critical=word in ("pair", "single"), only_one=word == "single"
+    )
     print(*outcome.trace, sep="\n")
     print(f"{outcome.events} events, {outcome.missing} missing, {outcome.virtual_s:.1f} s of virtual time")
     print(*outcome.problems or ("everything holds",), sep="\n")

@@ -1,4 +1,4 @@
-"""What a process writes with `os.write`: remembered, refused, torn, or cut off by the end of the process."""
+"""What a process writes with `os.write`: noted, refused, or cut short, also by the end of the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Fate(Enum):
     """Of the next write of one process: it ends the process before, in the middle or after it was made."""
 
     KILL_BEFORE = "kill before"
-    TEAR = "tear"
+    KILL_WITHIN = "kill within"
     KILL_AFTER = "kill after"
 
 
@@ -48,9 +48,9 @@ class Disk:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return self._write(fd, data[: len(data) // 2])
         fate = self.fate.pop(process.name, None)
-        if fate is Fate.TEAR:
+        if fate is Fate.KILL_WITHIN:
             self._write(fd, data[: self.world.rng.randrange(len(data))])
-        if fate is Fate.TEAR or fate is Fate.KILL_BEFORE:
+        if fate is Fate.KILL_WITHIN or fate is Fate.KILL_BEFORE:
             raise Killed
         if self.swallows:
             self._write(fd, bytes(len(data)))

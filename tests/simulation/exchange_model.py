@@ -1,4 +1,4 @@
-"""An exchange that numbers what it sends: trades and depth updates by ids that tell their predecessor, book
+"""An exchange that numbers what it sends: trades and depth updates by ids that name their predecessor, book
 tickers by a number that Sluice does not know.
 """
 

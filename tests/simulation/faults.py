@@ -84,7 +84,7 @@ def part_publisher_and_nats(scene: Scene) -> None:
 
 
 def lose_acknowledgements(scene: Scene) -> None:
-    """NATS hears the publisher and stores; the publisher hears nothing, then the connection breaks."""
+    """NATS receives and stores; the publisher receives no answer, then the connection breaks."""
     name = scene.a_publisher().name
     scene.hold("nats", name, scene.dice.uniform(0.1, 4.0))
     if scene.dice.random() < 0.5:
@@ -123,8 +123,8 @@ def cut_by_exchange(scene: Scene) -> None:
             scene.world.network.reset(stream.newest.process.name, "exchange")
 
 
-def hole_in_ids(scene: Scene) -> None:
-    """Where there are none, nobody could tell."""
+def gap_in_ids(scene: Scene) -> None:
+    """Where there are none, nobody could notice."""
     market = scene.a_market()
     if market.name != BOOK:
         market.skip(scene.dice.randrange(1, 6))
@@ -178,7 +178,7 @@ FAULTS: tuple[Fault, ...] = (
     break_nats_connection,
     break_link,
     cut_by_exchange,
-    hole_in_ids,
+    gap_in_ids,
     flood,
     full_disk,
     refuse_some,

@@ -28,7 +28,7 @@ def journal_off(scene: Scene) -> AbstractContextManager[object]:
 
 
 def chain_off(scene: Scene) -> AbstractContextManager[object]:
-    """No event says what must be stored before it."""
+    """No event names what must be stored before it."""
     return mock.patch.object(Chain, "expect", lambda self, place, last_id=b"": None)
 
 
@@ -55,7 +55,7 @@ def resend_off(scene: Scene) -> AbstractContextManager[object]:
 
 
 def watchdog_off(scene: Scene) -> AbstractContextManager[object]:
-    """A publisher that says nothing is never left."""
+    """A silent publisher is never left."""
     return mock.patch.object(LinkClient, "silent", lambda self, now: False)
 
 
@@ -70,8 +70,8 @@ def election_off(scene: Scene) -> AbstractContextManager[object]:
     """No instance ever follows an active one."""
     must = Election.must_take_over
 
-    def must_not(self: Election, *told: object, covers: bool) -> bool:
-        return self.active is None and must(self, *told, covers=covers)  # type: ignore[arg-type]
+    def must_not(self: Election, *arguments: object, covers: bool) -> bool:
+        return self.active is None and must(self, *arguments, covers=covers)  # type: ignore[arg-type]
 
     return mock.patch.object(Election, "must_take_over", must_not)
 

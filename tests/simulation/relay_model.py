@@ -1,7 +1,7 @@
-"""Sluice's own actors as processes of a world: they die, come back, and are told of each other.
+"""Sluice's own actors as processes of a world: they die, come back, and learn of each other.
 
 This stands for the controller and Ray, and does no more than they must: a dead actor is started again after a
-while, and every stream is told whom to use.
+while, and every stream is told which publisher to use.
 """
 
 from __future__ import annotations

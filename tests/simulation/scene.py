@@ -14,7 +14,7 @@ from relay.config import Config, parse_config
 from relay.errors import SluiceError, SteppedDown
 from relay.journal import journal as journal_module
 from relay.journal.journal import Journal
-from tests.simulation import verdict
+from tests.simulation import invariants
 from tests.simulation.disk import Disk
 from tests.simulation.exchange_model import BOOK, DEPTH, TRADE, ExchangeModel, Market
 from tests.simulation.faults import FAULTS, Fault
@@ -126,7 +126,7 @@ class Scene:
     def _missing(self) -> int:
         markets = self.exchange.markets
         streams = self.relay.streams.values()
-        return sum(verdict.missing(one, markets[one.settings.spec.name], self.nats) for one in streams)
+        return sum(invariants.missing(one, markets[one.settings.spec.name], self.nats) for one in streams)
 
     def _plan(self) -> None:
         fault = self.dice.choice(self._faults)
@@ -149,7 +149,7 @@ class Scene:
             self.problems += [f"{process.name} failed: {error!r}" for error in _unexpected(process.failure)]
         for stream in self.relay.streams.values():
             market = self.exchange.markets[stream.settings.spec.name]
-            self.problems += verdict.judge(stream, market, self.nats, self.disk)
+            self.problems += invariants.violations(stream, market, self.nats, self.disk)
 
     def outcome(self) -> Outcome:
         world, missing = self.world, self._missing()
@@ -162,7 +162,7 @@ class Scene:
 
     def _balance(self, process: Process) -> None:
         relay = self.relay.by_process.get(process)
-        if relay is not None and (problem := verdict.imbalance(relay.window)):
+        if relay is not None and (problem := invariants.imbalance(relay.window)):
             self.problems.append(f"{self.world.now:.4f} {process.name}: {problem}")
 
     def _all_deliver(self, since: float) -> bool:

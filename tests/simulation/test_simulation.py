@@ -1,6 +1,6 @@
 """Whole relays in virtual time: 1,000 seeds of faults, and proof that each guard is missed when it is off.
 
-`python -m tests.simulation SEED [pair|leg]` plays one seed again and tells what happened in it.
+`python -m tests.simulation SEED [pair|single]` plays one seed again and prints what happened in it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.simulation.scene import Outcome, play
 SEEDS = range(1_000)
 PARTS = 10
 # How many of the parts every run plays; two instances take twice as long.
-SHORT_PARTS, SHORT_PARTS_OF_LEGS = 6, 2
+SHORT_PARTS, SHORT_PARTS_OF_PAIRS = 6, 2
 ONE_FAULT_SEEDS = range(300)
 # Several times what the mutant that is missed most rarely takes.
 MUTANT_SEEDS = range(500)
@@ -55,7 +55,7 @@ def test_everything_holds_whatever_fails(part: int) -> None:
     assert happened >= {fault.__name__ for fault in FAULTS}, "a fault that never happens proves nothing"
 
 
-@pytest.mark.parametrize("part", parts(SHORT_PARTS_OF_LEGS))
+@pytest.mark.parametrize("part", parts(SHORT_PARTS_OF_PAIRS))
 def test_everything_holds_of_two_instances_whatever_fails(part: int) -> None:
     happened: set[str] = set()
     for seed in SEEDS[part::PARTS]:

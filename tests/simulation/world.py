@@ -37,7 +37,7 @@ class Process(asyncio.BaseEventLoop):
         self.name = name
         self.alive = True
         self.paused = False
-        # Paused for good, whoever resumes it.
+        # Paused for good, even if something resumes it.
         self.stopped = False
         self.failure: BaseException | None = None
         # Sockets and files of the process: called when it is killed.
@@ -129,7 +129,7 @@ class Process(asyncio.BaseEventLoop):
         future = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever awaits it
+        except Exception as error:  # noqa: BLE001 - it belongs to the task that awaits it
             future.set_exception(error)
         return future
 
@@ -169,7 +169,7 @@ class World:
         self.trace.append(f"{self.now:9.4f} {text}")
 
     def at(self, when: float, act: Callable[[], None]) -> None:
-        """Outside every process: the network, and whoever injects faults."""
+        """Outside every process: the network, and what injects faults."""
         self._order += 1
         heapq.heappush(self._events, (when, self._order, act))
 
@@ -182,7 +182,7 @@ class World:
         return process
 
     def run(self, until: float, steady: Callable[[], bool] | None = None) -> bool:
-        """To time `until`, or to the first moment at which `steady` holds; says whether it did."""
+        """To time `until`, or to the first moment at which `steady` holds; returns whether it did."""
         while True:
             if self._step():
                 continue

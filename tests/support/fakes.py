@@ -29,7 +29,7 @@ def stream_stats(key: str, **changes: Any) -> StreamStats:
 
 
 def warm_stats(key: str, *, ready: bool = True, **changes: Any) -> StreamStats:
-    """What the warm leg of a critical stream answers."""
+    """What the standby of a critical stream answers."""
     node = changes.get("node", "n")
     warm = WarmLeg(node=node, pid=12, state=StreamState.LIVE, ready=ready, remembered=3)
     counts = {"epoch": 0, "received": 0, "acknowledged": 0, "pid": 12}
@@ -47,7 +47,7 @@ def publisher_stats(name: str, **changes: Any) -> PublisherStats:
 
 
 class FakeCluster:
-    """Actors that answer from the second look on, do as they are told at once, and count their creations.
+    """Actors that answer from the second observation on, obey at once, and count their creations.
 
     `silent` actors give no stats, `stuck` ones never start, `failing` ones die as they start. `left_behind`
     lists streams whose publisher was drained under them.
@@ -98,13 +98,13 @@ class FakeCluster:
         self.silent[actor] = Silence.GONE if actor in self.failing else Silence.STARTING
 
     def observe(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
-        looks = {actor: self.silent.get(actor) or self._stats(actor) for actor in actors}
-        for actor, look in looks.items():
-            if look is Silence.STARTING and actor not in self.stuck:
+        answers = {actor: self.silent.get(actor) or self._stats(actor) for actor in actors}
+        for actor, answer in answers.items():
+            if answer is Silence.STARTING and actor not in self.stuck:
                 del self.silent[actor]
-            elif look is Silence.GONE:
+            elif answer is Silence.GONE:
                 self.remove(actor)
-        return looks
+        return answers
 
     def _stats(self, actor: ActorId) -> Observation:
         known: Mapping[Role, Mapping[str, Observation]] = {
@@ -113,13 +113,16 @@ class FakeCluster:
         return known[actor.role][actor.key]
 
     def assign(self, actor: ActorId, assignment: Assignment) -> None:
-        legs = self.streams if actor.role is Role.STREAM else self.twins
+        instances = self.streams if actor.role is Role.STREAM else self.twins
         if actor.role is Role.STREAM:
             self.assigned[actor.key] += 1
-        warm = legs[actor.key].leg is LegState.WARM
-        publisher = None if warm else assignment.publisher
-        legs[actor.key] = replace(
-            legs[actor.key], publisher=publisher, linked=not warm, assignment_version=assignment.version
+        standby = instances[actor.key].leg is LegState.WARM
+        publisher = None if standby else assignment.publisher
+        instances[actor.key] = replace(
+            instances[actor.key],
+            publisher=publisher,
+            linked=not standby,
+            assignment_version=assignment.version,
         )
 
     def change(self, stream: str, **changes: Any) -> None:
@@ -141,8 +144,8 @@ class FakeCluster:
         return self._drains.get(actor)
 
     def remove(self, actor: ActorId) -> None:
-        legs = self.twins if actor.role is Role.TWIN else self.streams
-        legs.pop(actor.key, None)
+        instances = self.twins if actor.role is Role.TWIN else self.streams
+        instances.pop(actor.key, None)
         self.publishers.pop(actor.key, None)
         self.silent.pop(actor, None)
         self._drains.pop(actor, None)

@@ -1,4 +1,4 @@
-"""A stream actor's end of the link for tests of publishers: it says exactly what the test tells it to."""
+"""A stream actor's end of the link for tests of publishers: it sends exactly what the test gives it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEADLINE_S = 15.0
 
 @dataclass
 class Heard:
-    """What the publisher has said so far."""
+    """What the publisher has sent so far."""
 
     resumes: list[link_codec.Resume] = field(default_factory=list)
     acknowledged: int = 0
@@ -93,7 +93,7 @@ class LinkClient(asyncio.Protocol):
         return self.heard
 
     async def change(self) -> None:
-        """Until the publisher says anything, which it does twice a second."""
+        """Until the publisher sends anything, which it does twice a second."""
         self._changed.clear()
         async with asyncio.timeout(DEADLINE_S):
             await self._changed.wait()
@@ -107,7 +107,7 @@ class LinkClient(asyncio.Protocol):
 
 
 class Sender:
-    """A whole stream actor's part: it keeps records until they are acknowledged and goes on where it is told.
+    """A whole stream actor's part: it keeps records until they are acknowledged and resumes where asked.
 
     The records' offsets are contiguous.
     """

@@ -2,7 +2,7 @@
 JetStream holds (C) and the loss ledger. The judging is pure; `read_stored` reads, without acknowledging.
 
 I1 A - C is empty             I5 W - C is what the ledger says, exactly
-I2 no duplicates in C         I6 other streams are complete (their latency is a figure, no verdict)
+I2 no duplicates in C         I6 other streams are complete (their latency is a figure, not judged)
 I3 order strictly rising      I7 memory, descriptors and threads come back
 I4 running hashes are equal   I8 no unhandled exception in any log
 """
@@ -31,14 +31,14 @@ from relay.journal.segments import Found, current_segments, scan, segment_named
 from relay.model.record_batch import RecordKind, head
 from simulator.payloads import event_id
 
-# The wall clock's word on a loss of a stream without ids, against the exchange's: frames in the kernel.
+# The wall clock's time of a loss of a stream without ids, against the exchange's: frames in the kernel.
 LEDGER_SLACK_NS = 1_500_000_000
-# A zombie that learns of its successor ends itself, and says so; so does a leg that leaves to the other one.
+# A zombie that learns of its successor ends itself, and logs it; so does an instance that steps down.
 MEANT = re.compile(f"{FencedError.__name__}|{SteppedDown.__name__}")
 _ENTRY = re.compile(r"(?m)^(?=\d{4}-\d\d-\d\d )")
 TROUBLE = re.compile(r"Traceback \(most recent|\bCRITICAL\b|exception was never retrieved|was never awaited")
 READ_TIMEOUT_S = 10.0
-# Kinds whose ids have no holes.
+# Kinds whose ids have no gaps.
 CONTIGUOUS = ("trade", "aggTrade", "blockTrade")
 
 
@@ -146,7 +146,7 @@ def _broken(one: Evidence, missing: Sequence[Wired]) -> Iterator[Broken]:
     if lost := sorted(set(one.accepted) - held):
         yield f"I1: {len(lost)} accepted events are not stored, the first is {lost[0]}", None
     if not one.balanced:
-        yield "I1: the actor's books do not balance", None
+        yield "I1: the actor's counts do not balance", None
     counted = Counter(stored.message_id for stored in one.stored)
     if twice := [stored for stored in one.stored if counted[stored.message_id] > 1]:
         first = twice[0]
@@ -160,7 +160,7 @@ def _broken(one: Evidence, missing: Sequence[Wired]) -> Iterator[Broken]:
 def _stored_before(one: Evidence) -> Iterator[tuple[int, int]]:
     """What died between the publisher and its journal is stored, and the successor does not know it: it asks
     REST for it, counts it, and the store takes it for the repeat that it is. Its ids count down, without a
-    hole, from the first event that the successor did store."""
+    gap, from the first event that the successor did store."""
     if one.spec.kind.value not in CONTIGUOUS:
         return
     numbers = [_id(one.spec, stored.payload) for stored in one.stored]
@@ -270,7 +270,7 @@ def _id(spec: StreamSpec, payload: bytes) -> int | None:
 
 
 def log_troubles(logs: Path) -> list[str]:
-    """I8: the entries that tell of what nobody expected, with the file that they stand in."""
+    """I8: the entries about what nobody expected, with the file that they stand in."""
     found = []
     for path in sorted(logs.glob("*.log")):
         entries = _ENTRY.split(path.read_text(encoding="utf-8", errors="replace"))

@@ -96,7 +96,7 @@ class Relay:
         leaver.stop()
 
     def kill(self, name: str) -> None:
-        """Its loop ends in the middle of whatever it does, and nobody is told."""
+        """Its loop ends in the middle of whatever it does, and nobody is informed."""
         self.publishers.pop(name).stop()
 
     def restart(self, key: str) -> None:

@@ -22,7 +22,7 @@ from tests.support.browser import Tab, browser
 from tests.support.driver_processes import ROOT, ask, started
 
 FOLDER = ROOT / "docs" / "images"
-FLOODED, ROTATED, HOLED = "btcusdt@trade", "btcusdt@depth20@100ms", "ethusdt@trade"
+FLOODED, ROTATED, WITH_GAP = "btcusdt@trade", "btcusdt@depth20@100ms", "ethusdt@trade"
 FLOOD_PER_S = 15_000
 WIDTH, HEIGHT = 1280, 1000
 MAX_BYTES = 150_000
@@ -72,7 +72,7 @@ class Stage:
         self.order("shutdown", stream=ROTATED)
         self.scale(3)
         self.order("refuse-rest", count=100)
-        self.order("skip", stream=HOLED, count=3)
+        self.order("skip", stream=WITH_GAP, count=3)
         for seconds in (15, 8, 20, 8):
             self.order("calm", stream=FLOODED)
             _pause.wait(seconds)

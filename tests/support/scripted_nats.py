@@ -13,7 +13,7 @@ INFO = {"server_id": "X", "version": "2.15.1", "max_payload": 1048576, "proto": 
 @contextmanager
 def scripted_server(*words: bytes) -> Iterator[tuple[str, list[bytes]]]:
     """Sends `words` to the first client; the list gathers what that sends."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -23,9 +23,9 @@ def scripted_server(*words: bytes) -> Iterator[tuple[str, list[bytes]]]:
                 for word in words:
                     peer.sendall(word)
                 while data := peer.recv(65536):
-                    heard.append(data)
+                    received.append(data)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"nats://127.0.0.1:{listener.getsockname()[1]}", heard
+        yield f"nats://127.0.0.1:{listener.getsockname()[1]}", received
         thread.join(5)

@@ -15,7 +15,7 @@ from relay.adapters.local.nats_server import EmbeddedNats
 
 
 @pytest.mark.parametrize("slug", ["forwarder", "old"])
-def test_a_calm_load_arrives_whole_and_the_books_agree(slug: str, tmp_path: Path) -> None:
+def test_a_calm_load_arrives_whole_and_the_counts_agree(slug: str, tmp_path: Path) -> None:
     with start_testbed(tmp_path / "testbed") as testbed, SYSTEMS[slug].start(testbed) as running:
         testbed.await_first_data(30, running.check)
         found = measure(testbed, running, calm(1), 0)

@@ -184,7 +184,7 @@ async def store(server: EmbeddedNats, numbers: list[int]) -> None:
 @pytest.mark.parametrize(
     ("numbers", "code", "lost"), [([1, 2, 3], 0, 0), ([1, 2, 5], 1, 2)], ids=["complete", "gap"]
 )
-def test_an_audit_of_what_is_stored_ends_with_1_for_a_hole(
+def test_an_audit_of_what_is_stored_ends_with_1_for_a_gap(
     config: Path, nats_server: EmbeddedNats, numbers: list[int], code: int, lost: int
 ) -> None:
     asyncio.run(store(nats_server, numbers))
@@ -221,7 +221,7 @@ def losses(config: Path, server: EmbeddedNats, *args: str) -> subprocess.Complet
     return run("losses", "-c", str(config), *args, environ={"NATS_URL": server.url})
 
 
-def test_losses_shows_open_and_healed_holes_with_totals(config: Path, nats_server: EmbeddedNats) -> None:
+def test_losses_shows_open_and_healed_gaps_with_totals(config: Path, nats_server: EmbeddedNats) -> None:
     asyncio.run(store_ledger(nats_server, [LOST, DEPTH, REPAIRED]))
     done = losses(config, nats_server)
     assert done.returncode == 0, done.stderr

@@ -99,12 +99,12 @@ def test_it_shows_the_figures_of_status_json_in_the_words_of_the_terminal(tab: T
     assert shown.keys() == {one["stream"] for one in told["streams"]}
     for one in told["streams"]:
         waits = one["backlog"]
-        holes = f"{count(one['gaps'])} gap{'s' * (one['gaps'] != 1)}"
+        gaps = f"{count(one['gaps'])} gap{'s' * (one['gaps'] != 1)}"
         assert shown[one["stream"]][:-1] == [
             one["state"], rate(one["rate_per_s"]), count(waits),
             age(one["backlog_age_s"]) if waits else "-",
             millis(one["latency_p50_ms"]), millis(one["latency_p99_ms"]),
-            holes if one["gaps"] and not one["lost"] else count(one["lost"]), one["publisher"],
+            gaps if one["gaps"] and not one["lost"] else count(one["lost"]), one["publisher"],
         ]  # fmt: skip
     (publisher,) = told["publishers"]
     (row,) = rows(tab, "publishers")
@@ -267,7 +267,7 @@ def test_a_controller_that_is_away_is_told_and_comes_back_by_itself(
     tab.until("document.getElementById('lost').hidden")
     shows(tab, "#backlog", "42")
     assert not tab.run("document.getElementById('main').classList.contains('stale')")
-    # The missing time is a hole in the chart: what was before it is kept.
+    # The missing time is a blank in the chart: what was before it is kept.
     assert tab.run("document.querySelector('#backlog-chart .line').getAttribute('d').split('M').length") >= 2
 
 

@@ -1,4 +1,4 @@
-"""The status page's server as browsers, probes and strangers meet it: real requests to a controller whose
+"""The status page's server for browsers, probes and clients without a token: real requests to a controller whose
 cluster is a fake."""
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def test_repeats_are_acknowledged_and_not_stored_again(nats_server: EmbeddedNats
     run(test())
 
 
-def test_a_wrong_tip_is_found_out_and_nothing_is_stored_behind_a_hole(nats_server: EmbeddedNats) -> None:
+def test_a_wrong_tip_is_found_out_and_nothing_is_stored_behind_a_gap(nats_server: EmbeddedNats) -> None:
     async def test() -> None:
         async with Rig(nats_server) as rig:
             await Sender(await rig.opened(), events(7, 10)).run()
@@ -248,11 +248,11 @@ def test_what_somebody_else_writes_between_is_survived(nats_server: EmbeddedNats
             sender = Sender(client, events(7, 20))
             client.send(*sender.records[:10])
             await client.until(lambda heard: heard.acknowledged == 10)
-            stranger = await nats.connect(nats_server.url)
-            await stranger.request("binance.usdm.btcusdt.trade", b"not ours", headers={"Nats-Msg-Id": "x"})
-            await stranger.close()
+            foreign = await nats.connect(nats_server.url)
+            await foreign.request("binance.usdm.btcusdt.trade", b"not ours", headers={"Nats-Msg-Id": "x"})
+            await foreign.close()
             client.send(*sender.records[10:])
-            # The last message is the stranger's and says no position: the stream goes on after its own.
+            # The last message is the foreign one and names no position: the stream goes on after its own.
             heard = await client.until(lambda heard: len(heard.resumes) == 2)
             assert heard.resumes[1].stored.epoch_seq == (0, 0)
             await sender.run()
@@ -626,7 +626,7 @@ def test_a_peer_without_the_secret_gets_a_nonce_and_changes_nothing(
         link_codec.frame(99),
         struct.pack("<IB", 2**32 - 1, link_codec.BATCHES),
     ],
-    ids=["short batch", "torn records", "unknown type", "4GB"],
+    ids=["short batch", "truncated records", "unknown type", "4GB"],
 )
 def test_a_proved_peer_that_sends_junk_loses_its_link_alone(nats_server: EmbeddedNats, junk: bytes) -> None:
     async def test() -> None:
@@ -663,7 +663,7 @@ def test_a_hello_that_names_no_stream_or_breaks_headers_is_refused(
     run(test())
 
 
-def test_tcp_serves_whoever_knows_the_secret(nats_server: EmbeddedNats) -> None:
+def test_tcp_serves_all_who_know_the_secret(nats_server: EmbeddedNats) -> None:
     async def test() -> None:
         async with Rig(nats_server) as rig:
             host, _, port = rig.stats().tcp_address.rpartition(":")

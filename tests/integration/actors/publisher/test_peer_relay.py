@@ -1,4 +1,4 @@
-"""A publisher between the legs of a critical stream: it passes on what they say and keeps their order."""
+"""A publisher between the instances of a critical stream: it forwards statuses and keeps their order."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.link_client import DEADLINE_S, Sender, events
 from tests.support.publisher_rig import OTHER, TRADE, Rig
 
 
-class LegClient(asyncio.Protocol):
-    """A leg's end of a line: it joins by itself and keeps what it hears."""
+class InstanceClient(asyncio.Protocol):
+    """An instance's end of a connection: it joins by itself and keeps what it receives."""
 
-    def __init__(self, leg: int, key: str = TRADE, secret: bytes = SECRET) -> None:
-        self.leg = leg
-        self.words: list[PeerStatus] = []
+    def __init__(self, instance_id: int, key: str = TRADE, secret: bytes = SECRET) -> None:
+        self.instance_id = instance_id
+        self.statuses: list[PeerStatus] = []
         self.parted: list[int] = []
         self.alive = 0
         self.closed = False
@@ -51,10 +51,10 @@ class LegClient(asyncio.Protocol):
         for kind, body in self._splitter.feed(data):
             match kind:
                 case link_codec.CHALLENGE:
-                    hello = link_codec.Hello(stream=self._key, epoch=self.leg, tip="")
+                    hello = link_codec.Hello(stream=self._key, epoch=self.instance_id, tip="")
                     self.write(link_codec.join(hello, self._secret, body))
                 case link_codec.PEER_STATUS:
-                    self.words.append(read_status(body))
+                    self.statuses.append(read_status(body))
                 case link_codec.PEER_LEFT:
                     self.parted.append(read_instance_id(body))
                 case link_codec.ALIVE:
@@ -64,15 +64,15 @@ class LegClient(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self.transport.write(data)  # type: ignore[attr-defined]
 
-    def say(self, word: PeerStatus) -> None:
-        self.write(link_codec.frame(link_codec.STATUS, encode_status(word)))
+    def send(self, status: PeerStatus) -> None:
+        self.write(link_codec.frame(link_codec.STATUS, encode_status(status)))
 
-    def hot(self, epoch: int) -> PeerStatus:
-        word = PeerStatus(self.leg, active=True, epoch=epoch)
-        self.say(word)
-        return word
+    def announce_active(self, epoch: int) -> PeerStatus:
+        status = PeerStatus(self.instance_id, active=True, epoch=epoch)
+        self.send(status)
+        return status
 
-    async def until(self, met: Callable[[LegClient], Any]) -> None:
+    async def until(self, met: Callable[[InstanceClient], Any]) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while not met(self):
                 self._changed.clear()
@@ -93,41 +93,41 @@ def play(server: EmbeddedNats, act: Callable[[Rig], Coroutine[Any, Any, None]], 
     asyncio.run(run())
 
 
-async def joined(rig: Rig, leg: int, key: str = TRADE, secret: bytes = SECRET) -> LegClient:
-    client = LegClient(leg, key, secret)
+async def joined(rig: Rig, instance_id: int, key: str = TRADE, secret: bytes = SECRET) -> InstanceClient:
+    client = InstanceClient(instance_id, key, secret)
     path = rig.stats().unix_path
     await asyncio.get_running_loop().create_unix_connection(lambda: client, path)
     await client.until(lambda one: one.alive or one.closed)
     return client
 
 
-def test_legs_of_a_stream_hear_each_other_and_nobody_else(nats_server: EmbeddedNats) -> None:
+def test_instances_of_a_stream_receive_each_others_statuses_and_no_others(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
-        first, second, stranger = (
+        first, second, unrelated = (
             await joined(rig, 1), await joined(rig, 2), await joined(rig, 3, OTHER),
         )  # fmt: skip
-        word = first.hot(5)
-        await second.until(lambda one: one.words)
-        alive = stranger.alive
-        await stranger.until(lambda one: one.alive > alive + 1)
-        assert (first.words, second.words, stranger.words) == ([], [word], [])
+        status = first.announce_active(5)
+        await second.until(lambda one: one.statuses)
+        alive = unrelated.alive
+        await unrelated.until(lambda one: one.alive > alive + 1)
+        assert (first.statuses, second.statuses, unrelated.statuses) == ([], [status], [])
 
     play(nats_server, act)
 
 
-def test_who_comes_later_hears_at_once_what_was_said(nats_server: EmbeddedNats) -> None:
+def test_who_joins_later_receives_at_once_the_last_status(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
         first = await joined(rig, 1)
-        first.hot(5)
-        word = first.hot(6)
+        first.announce_active(5)
+        status = first.announce_active(6)
         await first.until(lambda one: one.alive > 2)
         second = await joined(rig, 2)
-        assert second.words == [word]
+        assert second.statuses == [status]
 
     play(nats_server, act)
 
 
-def test_the_end_of_a_connection_is_told_at_once(nats_server: EmbeddedNats) -> None:
+def test_the_end_of_a_connection_is_forwarded_at_once(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
         first, second = await joined(rig, 1), await joined(rig, 2)
         first.transport.abort()  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ def test_the_end_of_a_connection_is_told_at_once(nats_server: EmbeddedNats) -> N
     play(nats_server, act)
 
 
-def test_it_says_that_it_is_alive_as_often_as_legs_say_words(nats_server: EmbeddedNats) -> None:
+def test_it_sends_that_it_is_alive_as_often_as_instances_send_statuses(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
         first = await joined(rig, 1)
         began, before = asyncio.get_running_loop().time(), first.alive
@@ -148,17 +148,17 @@ def test_it_says_that_it_is_alive_as_often_as_legs_say_words(nats_server: Embedd
 
 
 @pytest.mark.parametrize("delivery", ["jetstream", "core"])
-def test_a_later_hot_leg_ends_the_link_of_an_earlier_one_here_and_keeps_it_out(
+def test_a_later_active_instance_ends_the_link_of_an_earlier_one_here_and_keeps_it_out(
     nats_server: EmbeddedNats, delivery: str
 ) -> None:
     """Also where no fence in NATS would."""
 
     async def act(rig: Rig) -> None:
         stale = await rig.opened(epoch=7)
-        leg = await joined(rig, 1)
-        leg.hot(7)
+        instance = await joined(rig, 1)
+        instance.announce_active(7)
         await Sender(stale, events(7, 3)).run()
-        leg.hot(8)
+        instance.announce_active(8)
         await stale.until_closed()
         again = await rig.link(epoch=7)
         await again.until_closed()
@@ -168,12 +168,12 @@ def test_a_later_hot_leg_ends_the_link_of_an_earlier_one_here_and_keeps_it_out(
     play(nats_server, act, f"delivery: {delivery}")
 
 
-def test_a_warm_leg_disturbs_nobody(nats_server: EmbeddedNats) -> None:
+def test_a_standby_disturbs_nobody(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
-        hot = await rig.opened(epoch=7)
-        leg = await joined(rig, 1)
-        leg.say(PeerStatus(1, active=False, epoch=99))
-        await Sender(hot, events(7, 20)).run()
+        active = await rig.opened(epoch=7)
+        instance = await joined(rig, 1)
+        instance.send(PeerStatus(1, active=False, epoch=99))
+        await Sender(active, events(7, 20)).run()
         assert rig.stats().streams == (TRADE,)
 
     play(nats_server, act)
@@ -188,9 +188,9 @@ def test_a_warm_leg_disturbs_nobody(nats_server: EmbeddedNats) -> None:
         link_codec.frame(99),
         link_codec.frame(link_codec.STATUS, b"x" * (link_codec.MAX_HELLO_BYTES + 1)),
     ],
-    ids=["no word", "another leg's", "events", "unknown", "too long"],
+    ids=["no status", "another instance's", "events", "unknown", "too long"],
 )
-def test_a_leg_that_says_anything_else_loses_its_connection_alone(
+def test_an_instance_that_sends_anything_else_loses_its_connection_alone(
     nats_server: EmbeddedNats, junk: bytes
 ) -> None:
     async def act(rig: Rig) -> None:
@@ -198,13 +198,13 @@ def test_a_leg_that_says_anything_else_loses_its_connection_alone(
         stream = await rig.opened(epoch=7)
         bad.write(junk)
         await bad.until(lambda one: one.closed)
-        assert not good.closed and good.words == []
+        assert not good.closed and good.statuses == []
         await Sender(stream, events(7, 3)).run()
 
     play(nats_server, act)
 
 
-def test_a_stream_that_says_a_word_without_having_joined_loses_its_link(nats_server: EmbeddedNats) -> None:
+def test_a_stream_that_sends_a_status_without_having_joined_loses_its_link(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
         stream = await rig.opened(epoch=7)
         stream.write(link_codec.frame(link_codec.STATUS, encode_status(PeerStatus(7, active=True, epoch=8))))
@@ -213,32 +213,32 @@ def test_a_stream_that_says_a_word_without_having_joined_loses_its_link(nats_ser
     play(nats_server, act)
 
 
-def test_a_peer_without_the_secret_hears_nothing(nats_server: EmbeddedNats) -> None:
+def test_a_peer_without_the_secret_receives_nothing(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
-        leg = await joined(rig, 1)
-        leg.hot(5)
-        stranger = await joined(rig, 2, secret=b"another")
-        assert stranger.closed and stranger.words == []
+        instance = await joined(rig, 1)
+        instance.announce_active(5)
+        rejected = await joined(rig, 2, secret=b"another")
+        assert rejected.closed and rejected.statuses == []
         assert rig.stats().errors == 1
 
     play(nats_server, act)
 
 
-def test_there_are_only_so_many_legs(nats_server: EmbeddedNats) -> None:
+def test_there_are_only_so_many_instances(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
-        for leg in range(1, MAX_INSTANCES + 1):
-            assert not (await joined(rig, leg)).closed
+        for instance_id in range(1, MAX_INSTANCES + 1):
+            assert not (await joined(rig, instance_id)).closed
         assert (await joined(rig, 99)).closed
 
     play(nats_server, act)
 
 
-def test_legs_do_not_hold_up_a_drain(nats_server: EmbeddedNats) -> None:
+def test_instances_do_not_hold_up_a_drain(nats_server: EmbeddedNats) -> None:
     async def act(rig: Rig) -> None:
-        leg = await joined(rig, 1)
+        instance = await joined(rig, 1)
         began = time.monotonic()
         await asyncio.to_thread(rig.publisher.drain, 5.0)
         assert time.monotonic() - began < 1.0
-        await leg.until(lambda one: one.closed)
+        await instance.until(lambda one: one.closed)
 
     play(nats_server, act)

@@ -1,4 +1,4 @@
-"""Holes in the ids of trades, healed over the REST side of the simulated exchange.
+"""Gaps in the ids of trades, healed over the REST side of the simulated exchange.
 
 What counts is what a consumer reads back from JetStream, what stands in the ledger, and that both agree.
 """
@@ -187,9 +187,9 @@ def test_a_gap_is_healed_in_its_place_with_the_exchanges_own_bytes(
     made = [orjson.loads(each) for each in one.server.history(stream).newest(55)]
     assert [each["body"]["data"] for each in one.stored()] == made
     assert [list(each["body"]["data"]) for each in one.stored()] == [list(each) for each in made]
-    (found,), (verdict,) = one.audited()
+    (found,), (outcome,) = one.audited()
     assert (found.healed, found.lost, found.clean) == (30, 0, True)
-    assert verdict.passed and verdict.sent == 55
+    assert outcome.passed and outcome.sent == 55
     (entry,) = one.ledger()
     assert (entry.first_id, entry.last_id, entry.count, entry.healed) == (ids[20], ids[49], 30, True)
     assert entry.subject == one.config.streams[0].subject
@@ -210,8 +210,8 @@ def test_what_comes_too_late_goes_to_the_subject_of_repairs_and_the_ledger_says_
     lost, healed = one.ledger()
     assert (lost.first_id, lost.last_id, lost.count, lost.healed) == (missing[0], missing[-1], 4, False)
     assert "2 s" in lost.reason
-    settled = healed.first_id, healed.last_id, healed.count, healed.healed
-    assert settled == (missing[0], missing[-1], 4, True)
+    announced = healed.first_id, healed.last_id, healed.count, healed.healed
+    assert announced == (missing[0], missing[-1], 4, True)
     repairs = one.repairs()
     assert [int(each["body"]["data"]["t"]) for each in repairs] == missing
     assert {each["subject"] for each in repairs} == {healed.subject} == {"binance.spot.btcusdt.trade.repair"}
@@ -220,9 +220,9 @@ def test_what_comes_too_late_goes_to_the_subject_of_repairs_and_the_ledger_says_
     stats = one.actor.stats()
     assert (stats.lost, stats.healed, stats.repaired, stats.balanced) == (4, 0, 4, True)
     assert asyncio.run(read_ledger(one.config.nats, time.time_ns() - 60 * 10**9)).entries == [lost, healed]
-    (found,), (verdict,) = one.audited()
+    (found,), (outcome,) = one.audited()
     assert (found.lost, found.repaired, found.clean) == (0, 4, True)
-    assert verdict.passed, verdict
+    assert outcome.passed, outcome
 
 
 def test_a_gap_is_announced_when_rest_is_down_and_what_came_behind_it_goes_on(scene: Any) -> None:

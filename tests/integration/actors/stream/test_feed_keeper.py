@@ -1,4 +1,4 @@
-"""One stream's connections over time, against the simulated exchange: successors, witnesses, the budget."""
+"""One stream's connections over time, against the simulated exchange: handovers, probes, the budget."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stream(url: str, name: str, *, budget: int = 300, streams: int = 1, **more: 
 
 
 @pytest.mark.parametrize("name", [TRADES, STATES])
-def test_what_comes_in_a_lull_is_read_at_its_end(name: str, tmp_path: Path) -> None:
+def test_what_comes_in_a_read_pause_is_read_at_its_end(name: str, tmp_path: Path) -> None:
     async def case() -> None:
         async with exchange(rates={"*": 500.0}) as server:
             keeper = Keeper(stream(server.url, name), tmp_path)
@@ -68,7 +68,7 @@ def test_what_comes_in_a_lull_is_read_at_its_end(name: str, tmp_path: Path) -> N
     run(case)
 
 
-def test_a_pause_outlasts_the_lull_in_which_it_began(tmp_path: Path) -> None:
+def test_a_pause_outlasts_the_read_pause_in_which_it_began(tmp_path: Path) -> None:
     async def case() -> None:
         async with exchange(rates={"*": 500.0}) as server:
             keeper = Keeper(stream(server.url, TRADES), tmp_path)
@@ -98,8 +98,8 @@ class Keeper:
         self.claim = BudgetClaim(settings.spec.key, settings.connects_per_5min, settings.streams, True)
         gate = ConnectGate(ConnectBudgetFile(ledger), self.claim)
         self.payloads: list[bytes] = []
-        self.torn = 0
-        self.feed = FeedKeeper(settings, gate, self._take, self._tear, timing)
+        self.disconnected = 0
+        self.feed = FeedKeeper(settings, gate, self._take, self._note_disconnected, timing)
 
     def _take(self, payloads: list[bytes], recv_ns: int) -> None:
         notices = [payload for payload in payloads if b"serverShutdown" in payload]
@@ -110,8 +110,8 @@ class Keeper:
         if notices:
             self.feed.renew("the exchange announced its shutdown")
 
-    def _tear(self) -> None:
-        self.torn += 1
+    def _note_disconnected(self) -> None:
+        self.disconnected += 1
 
     @property
     def digest(self) -> str:
@@ -143,7 +143,7 @@ async def same_as_sent(server: ExchangeServer, keeper: Keeper, name: str) -> Non
     sent = server.sent()[name]
     await until_async(lambda: len(keeper.payloads) >= sent.events)
     assert (len(keeper.payloads), keeper.digest) == (sent.events, sent.digest)
-    assert (keeper.torn, keeper.feed.reconnects, keeper.feed.unaligned, sent.unseen) == (0, 0, 0, 0)
+    assert (keeper.disconnected, keeper.feed.reconnects, keeper.feed.unaligned, sent.unseen) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_an_announced_shutdown_costs_nothing(name: str, tmp_path: Path) -> None:
 
 
 def test_an_old_connection_that_ends_amid_the_change_is_joined_by_what_it_brought(tmp_path: Path) -> None:
-    """The successor shows again what the old one delivered last, so nothing is torn."""
+    """The successor shows again what the old one delivered last, so there is no gap."""
 
     async def case() -> None:
         async with exchange(rates={STATES: 0.0}) as server:
@@ -236,7 +236,7 @@ def test_a_stream_that_only_an_old_socket_does_not_get_is_dead_there(name: str, 
                 before, at = len(keeper.payloads), time.monotonic()
                 await until_async(lambda: len(keeper.payloads) > before + 20)
                 assert time.monotonic() - at < 5.0
-                assert (keeper.feed.silences, keeper.feed.reconnects, keeper.torn) == (1, 0, 1)
+                assert (keeper.feed.silences, keeper.feed.reconnects, keeper.disconnected) == (1, 0, 1)
                 await until_async(lambda: server.catalog.channels[name].subscribers == 1)
 
     run(case)
@@ -277,7 +277,7 @@ def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(tm
                     await until_async(lambda wanted=attempts: server.handshake_limiter.attempts == wanted)
                     times.append(time.monotonic())
                     await until_async(lambda: len(server.clients) == 1)
-                assert times[1] - times[0] > 0.85, "0.3 s beside the first, and 0.6 s of patience after it"
+                assert times[1] - times[0] > 0.85, "0.3 s beside the first, and the limit of 0.6 s after it"
                 server.emit(STATES, 5)
                 await same_as_sent(server, keeper, STATES)
                 assert (keeper.feed.silences, keeper.feed.rotations) == (0, 0)
@@ -326,14 +326,14 @@ def test_a_connection_without_first_data_is_left_for_one_that_has_some(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("then", "taken", "torn"),
+    ("then", "taken", "disconnected"),
     [
         pytest.param((3, 4, 5, 6, 7), [1, 2, 3, 4, 5, 6, 7], 0, id="it catches up"),
         pytest.param((6, 7), [1, 2, 3, 4, 5, 6, 7], 1, id="it skips what the old one had"),
     ],
 )
 def test_a_successor_that_lags_behind_repeats_nothing(
-    then: tuple[int, ...], taken: list[int], torn: int, tmp_path: Path
+    then: tuple[int, ...], taken: list[int], disconnected: int, tmp_path: Path
 ) -> None:
     async def case() -> None:
         exchange = Scripted()
@@ -350,7 +350,7 @@ def test_a_successor_that_lags_behind_repeats_nothing(
                 await exchange.send(1, *then)
                 await until_async(lambda: len(keeper.payloads) >= 7)
                 assert [orjson.loads(payload)["t"] for payload in keeper.payloads] == taken
-                assert keeper.torn == torn
+                assert keeper.disconnected == disconnected
 
     run(case)
 
@@ -443,7 +443,7 @@ def test_two_connections_that_cannot_be_aligned_are_replaced_with_a_word(tmp_pat
             keeper = Keeper(stream(url, "btcusdt@ticker", **limits), tmp_path, FeedTiming(align_s=0.3))
             async with keeper.running():
                 await until_async(lambda: keeper.feed.unaligned == 2)
-                assert keeper.torn == 2
+                assert keeper.disconnected == 2
                 assert (keeper.feed.rotations, keeper.feed.reconnects) == (0, 0)
                 assert "without an overlap" in keeper.feed.last_error
                 await until_async(lambda: any(b'"c":"2"' in payload for payload in keeper.payloads))
@@ -580,7 +580,7 @@ def test_a_reader_that_pauses_for_long_gives_the_socket_up_and_comes_back_when_i
                 await until_async(lambda: len(keeper.payloads) > 5)
                 keeper.feed.pause()
                 await until_async(lambda: not server.clients)
-                assert keeper.torn == 1
+                assert keeper.disconnected == 1
                 keeper.feed.resume()
                 read = len(keeper.payloads)
                 await until_async(lambda: len(keeper.payloads) > read + 5)

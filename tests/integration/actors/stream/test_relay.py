@@ -61,7 +61,7 @@ class LoopThread:
 
 
 class Exchange:
-    """Sends what the test hands it, to whoever is connected."""
+    """Sends what the test hands it, to the client that is connected."""
 
     def __init__(self) -> None:
         self.connections: list[ServerConnection] = []
@@ -366,7 +366,7 @@ def test_a_journal_goes_on_behind_a_part_of_it_that_was_stored_before(
     assert publisher.numbers() == list(range(71, 101))
 
 
-def test_a_hole_behind_the_last_incarnation_is_announced(rig: Rig) -> None:
+def test_a_gap_behind_the_last_incarnation_is_announced(rig: Rig) -> None:
     publisher = rig.publisher("p0")
     publisher.acknowledging = False
     first = rig.actor()
@@ -464,17 +464,17 @@ def test_a_block_stream_stops_reading_and_goes_on_without_a_loss(rig: Rig) -> No
     assert actor.stats().state is StreamState.LIVE
 
 
-def test_a_stream_that_is_behind_lulls_and_one_that_keeps_up_does_not(
+def test_a_stream_that_is_behind_pauses_reads_and_one_that_keeps_up_does_not(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lulls: list[float] = []
+    pauses_s: list[float] = []
 
-    def lull(feed: FeedKeeper, lull_s: float) -> None:
-        lulls.append(lull_s)
-        real_lull(feed, lull_s)
+    def pause_reads_for(feed: FeedKeeper, pause_s: float) -> None:
+        pauses_s.append(pause_s)
+        real_pause(feed, pause_s)
 
-    real_lull = FeedKeeper.pause_reads_for
-    monkeypatch.setattr(FeedKeeper, "pause_reads_for", lull)
+    real_pause = FeedKeeper.pause_reads_for
+    monkeypatch.setattr(FeedKeeper, "pause_reads_for", pause_reads_for)
     # Whatever the rate at which this machine sends.
     monkeypatch.setattr("relay.feed.read_coalescing.MIN_FILL_S", 0.0)
     monkeypatch.setattr("relay.feed.read_coalescing.MAX_FILL_S", inf)
@@ -482,14 +482,14 @@ def test_a_stream_that_is_behind_lulls_and_one_that_keeps_up_does_not(
     actor = rig.actor()
     rig.send(range(1, 2))
     until(lambda: actor.stats().acknowledged == 1)
-    assert lulls == []
+    assert pauses_s == []
     publisher.acknowledging = False
     numbers = count(2)
 
     def behind() -> bool:
         number = next(numbers)
         rig.send(range(number, number + 1))
-        return bool(lulls)
+        return bool(pauses_s)
 
     until(behind)
     publisher.acknowledging = True

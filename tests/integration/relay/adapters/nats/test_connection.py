@@ -286,12 +286,12 @@ def test_tls_is_spoken_with_whom_the_authority_vouches_for(tmp_path: Path, first
         await connection.close()
 
     cert, key = a_certificate(tmp_path / "ours")
-    stranger, _ = a_certificate(tmp_path / "other")
+    foreign_ca, _ = a_certificate(tmp_path / "other")
     tls = f'tls {{ cert_file: "{cert}", key_file: "{key}", handshake_first: {str(first).lower()} }}'
     with EmbeddedNats(tmp_path / "tls", extra_config=tls) as server:
         run(test(to(server.url, tls_ca_file=cert, tls_handshake_first=first)))
         with pytest.raises(BusError, match=r"(?i)certificate verify failed"):
-            run(a_connection(to(server.url, tls_ca_file=stranger, tls_handshake_first=first)))
+            run(a_connection(to(server.url, tls_ca_file=foreign_ca, tls_handshake_first=first)))
 
 
 def test_what_the_server_forbids_is_heard_and_the_connection_stays(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What must hold of one stream at the end of a run, by the exchange's, the disk's and NATS's own memory.
+"""What must hold of a stream at the end of a run, by what the exchange sent, the disk holds and NATS stored.
 
 Everything accepted is stored exactly once, in order, byte for byte; and of the numbers between the first and
 the last that are stored, the loss ledger names those that are missing and none that was accepted.
@@ -26,11 +26,11 @@ ROUNDING_NS = 1_000_000
 
 
 def imbalance(window: SendWindow) -> str:
-    """Empty while the books of StreamStats balance."""
-    books = window.counts
-    held = window.queued + window.in_flight + books.spilled
-    ended = books.acknowledged + books.conflated + books.dropped + books.rejected
-    return "" if books.received == held + ended else f"books do not balance: {books}, {window!r}"
+    """Empty while the counts of StreamStats balance."""
+    counts = window.counts
+    held = window.queued + window.in_flight + counts.spilled
+    ended = counts.acknowledged + counts.conflated + counts.dropped + counts.rejected
+    return "" if counts.received == held + ended else f"counts do not balance: {counts}, {window!r}"
 
 
 def missing(stream: StreamActors, market: Market, nats: NatsModel) -> int:
@@ -39,7 +39,7 @@ def missing(stream: StreamActors, market: Market, nats: NatsModel) -> int:
     return market.number - min(stored, default=market.number + 1) + 1 - len(stored)
 
 
-def judge(stream: StreamActors, market: Market, nats: NatsModel, disk: Disk) -> list[str]:
+def violations(stream: StreamActors, market: Market, nats: NatsModel, disk: Disk) -> list[str]:
     """Empty when all of it holds."""
     spec = stream.settings.spec
     numbers_of = {payload: number for number, _, payload in market.sent}
@@ -51,14 +51,14 @@ def judge(stream: StreamActors, market: Market, nats: NatsModel, disk: Disk) -> 
     problems = [*_epochs(events)]
     if not spec.id_key and not stream.settings.critical:
         stored, events = _without_strays(stream, stored, events, numbers_of, disk)
-    unsaid = _unsaid(stream, stored, events)
+    unannounced = _unannounced(stream, stored, events)
     problems += _order(stored)
     if accepted - set(stored):
         problems.append(f"{sorted(accepted - set(stored))} were accepted and are not stored")
     if spec.id_key:
-        problems += _ids_missing(stored, losses, accepted, unsaid)
+        problems += _ids_missing(stored, losses, accepted, unannounced)
     else:
-        problems += _times_missing(stored, events, losses, unsaid)
+        problems += _times_missing(stored, events, losses, unannounced)
     return [f"{spec.name}: {problem}" for problem in problems]
 
 
@@ -81,7 +81,7 @@ def _without_strays(
     numbers_of: dict[bytes, int],
     disk: Disk,
 ) -> tuple[list[int], list[Message]]:
-    """Without ids nobody can tell that two incarnations which both live have read the same event: what an
+    """Without ids nobody can know that two incarnations which both live have read the same event: what an
     incarnation stored after it had lost its journal, and before it was fenced, stands beside the accepted."""
     epochs = {name: epoch for name, _, epoch in stream.owners}
     rightful = {
@@ -134,9 +134,9 @@ def _events(data: bytes) -> Iterator[bytes]:
             yield from batch.payloads
 
 
-def _unsaid(stream: StreamActors, stored: list[int], events: list[Message]) -> set[int]:
+def _unannounced(stream: StreamActors, stored: list[int], events: list[Message]) -> set[int]:
     """The first stored numbers of incarnations that have ended: what is missing before one of them only that
-    incarnation could have announced, once NATS had told it how far its predecessor came, and it may have
+    incarnation could have announced, once it had read from NATS how far its predecessor came, and it may have
     ended before."""
     first: dict[int, int] = {}
     for number, event in zip(stored, events, strict=True):
@@ -145,7 +145,7 @@ def _unsaid(stream: StreamActors, stored: list[int], events: list[Message]) -> s
 
 
 def _ids_missing(
-    stored: list[int], losses: list[dict[str, Any]], accepted: set[int], unsaid: set[int]
+    stored: list[int], losses: list[dict[str, Any]], accepted: set[int], unannounced: set[int]
 ) -> Iterator[str]:
     """What was stored although nobody accepted it may be announced: who did so could not know."""
     announced = {
@@ -154,7 +154,7 @@ def _ids_missing(
         if loss["first_id"] is not None
         for number in range(loss["first_id"], loss["last_id"] + 1)
     }
-    gaps = [range(one + 1, other) for one, other in pairwise(stored) if other not in unsaid]
+    gaps = [range(one + 1, other) for one, other in pairwise(stored) if other not in unannounced]
     missing = {number for gap in gaps for number in gap}
     if missing - announced:
         yield f"{sorted(missing - announced)} are missing and not on the ledger"
@@ -163,13 +163,13 @@ def _ids_missing(
 
 
 def _times_missing(
-    stored: list[int], events: list[Message], losses: list[dict[str, Any]], unsaid: set[int]
+    stored: list[int], events: list[Message], losses: list[dict[str, Any]], unannounced: set[int]
 ) -> Iterator[str]:
-    """Without ids the ledger tells spells; one of them must lie where numbers are missing."""
+    """Without ids the ledger announces spells; one of them must lie where numbers are missing."""
     # A predecessor that was taken for dead may have gone on for a while: then a spell ends before it begins.
     spells = [sorted((_ns(loss["from"]), _ns(loss["to"]))) for loss in losses]
     for at in range(1, len(stored)):
-        if stored[at] > stored[at - 1] + 1 and stored[at] not in unsaid:
+        if stored[at] > stored[at - 1] + 1 and stored[at] not in unannounced:
             since, until = (int(events[i].fields["Sluice-Recv-Ns"]) for i in (at - 1, at))
             if not any(start <= until + ROUNDING_NS and end >= since - ROUNDING_NS for start, end in spells):
                 yield f"nothing on the ledger between {stored[at - 1]} and {stored[at]}"

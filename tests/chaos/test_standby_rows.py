@@ -1,4 +1,4 @@
-"""Row 2 of the fault table: legs of critical streams die, stop and wake up; nothing is lost, without REST."""
+"""Row 2 of the fault table: instances of critical streams die, stop and continue; no loss, without REST."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUSY = 1_100
 def start(
     rig: Rig, critical: Sequence[str] = CRITICAL, publishers: int = 2, proxied: bool = False, **more: Any
 ) -> None:
-    """Nothing is healed, so that whatever the other leg does not have is missing."""
+    """Nothing is healed, so that whatever the other instance does not have is missing."""
     shards = [{"stream": name, "critical": name in critical} for name in (*critical, OTHER)]
     config = {"exchange": {"heal": False}, "shards": shards, **more}
     rig.start(
@@ -38,7 +38,7 @@ def start(
         proxied_exchange=proxied,
     )
     for name in critical:
-        rig.warm(name)
+        rig.standby(name)
 
 
 def pause_of(rig: Rig, name: str, from_ns: int, to_ns: int) -> float:
@@ -57,18 +57,18 @@ def takeovers(rig: Rig) -> int:
     return sum(one.takeovers for one in rig.stats().values())
 
 
-def kill_hot_legs(rig: Rig, row: Row, times: int) -> list[tuple[str, int, int]]:
+def kill_active_instances(rig: Rig, row: Row, times: int) -> list[tuple[str, int, int]]:
     """At random moments of a flood, each once the one before is made good; the spans that they fell in."""
     rig.flows(100)
     rig.exchange.flood(FLOOD, 10 * RATE_PER_S)
     random, spans = row.random, []
     for _ in range(times):
         name = random.choice(CRITICAL)
-        rig.warm(name)
-        hot = rig.hot(name)
+        rig.standby(name)
+        active = rig.active(name)
         time.sleep(random.uniform(0.0, 0.6))
         with rig.outage() as outage:
-            row.injected(f"{hot} killed", rig.kill(hot))
+            row.injected(f"{active} killed", rig.kill(active))
             rig.flows(100, [f"usdm:{name}"])
         spans.append((name, outage.began_ns, outage.ended_ns))
     rig.exchange.calm(FLOOD)
@@ -76,40 +76,43 @@ def kill_hot_legs(rig: Rig, row: Row, times: int) -> list[tuple[str, int, int]]:
     return spans
 
 
-def stop_hot_leg(rig: Rig, row: Row, name: str, stopped_s: float) -> None:
+def stop_active_instance(rig: Rig, row: Row, name: str, stopped_s: float) -> None:
     """It wakes up beside its successor, if the controller has not replaced it by then."""
-    hot = rig.hot(name)
-    rig.warm(name)
+    active = rig.active(name)
+    rig.standby(name)
     with rig.outage() as outage:
-        process = rig.stop(hot)
-        until(lambda: rig.hot(name) != hot, f"the other leg of {name} is hot")
+        process = rig.stop(active)
+        until(lambda: rig.active(name) != active, f"the other instance of {name} is active")
         rig.flows(100, [f"usdm:{name}"])
     time.sleep(max(0.0, stopped_s - outage.seconds))
     there = process.exitcode is None
     if there:
         rig.wake(process)
         until(lambda: process.exitcode is not None, "the one that woke up ends")
-    row.injected(f"{hot} stopped{' and woken' if there else ' and replaced'}", outage.seconds)
+    row.injected(f"{active} stopped{' and woken' if there else ' and replaced'}", outage.seconds)
     rig.flows(200)
-    until(lambda: rig.warm(name) == hot, f"{hot} is back as the warm leg")
+    until(lambda: rig.standby(name) == active, f"{active} is back as the standby")
 
 
 @pytest.mark.chaos(
-    row=2, ci=True, fault="hot legs killed at random moments of a flood", figure="nothing missing, 2 s"
+    row=2,
+    ci=True,
+    fault="active instances killed at random moments of a flood",
+    figure="nothing missing, 2 s",
 )
-def test_row_2_hot_legs_killed(rig: Rig, row: Row) -> None:
+def test_row_2_active_instances_killed(rig: Rig, row: Row) -> None:
     start(rig)
-    spans = kill_hot_legs(rig, row, 20 if row.long else 4)
+    spans = kill_active_instances(rig, row, 20 if row.long else 4)
     assert takeovers(rig) == (20 if row.long else 4)
     nothing_missing(rig)
     row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
 
 
-@pytest.mark.chaos(row=2, fault="the same with the legs on two nodes", figure="nothing missing, 2 s")
+@pytest.mark.chaos(row=2, fault="the same with the instances on two nodes", figure="nothing missing, 2 s")
 def test_row_2b_two_nodes(rig: Rig, row: Row) -> None:
     rig.cluster.second_node = True
     start(rig)
-    spans = kill_hot_legs(rig, row, 20 if row.long else 4)
+    spans = kill_active_instances(rig, row, 20 if row.long else 4)
     nothing_missing(rig)
     row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
 
@@ -117,7 +120,7 @@ def test_row_2b_two_nodes(rig: Rig, row: Row) -> None:
 @pytest.mark.chaos(row=2, fault="the same without journals", figure="nothing missing, 2 s")
 def test_row_2c_without_journals(rig: Rig, row: Row) -> None:
     start(rig, journal={"enabled": False}, queue={"overflow": "block"})
-    spans = kill_hot_legs(rig, row, 4)
+    spans = kill_active_instances(rig, row, 4)
     # What an actor has accepted without a journal dies with it, and is stored under another count.
     rig.accepted.clear()
     nothing_missing(rig)
@@ -126,30 +129,32 @@ def test_row_2c_without_journals(rig: Rig, row: Row) -> None:
 
 @pytest.mark.chaos(
     row=2,
-    fault="a hot leg stopped, woken beside its successor, then stopped for good",
+    fault="an active instance stopped, woken beside its successor, then stopped for good",
     figure="takeover within 2 s, nothing stored of the one that woke up",
 )
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_row_2d_hot_leg_stopped(rig: Rig, row: Row, nodes: int) -> None:
+def test_row_2d_active_instance_stopped(rig: Rig, row: Row, nodes: int) -> None:
     rig.cluster.second_node = nodes == 2
     start(rig)
     rig.flows(100)
     began_ns = time.time_ns()
-    stop_hot_leg(rig, row, BOOKS, 2.0)
-    stop_hot_leg(rig, row, FLOOD, 6.0)
+    stop_active_instance(rig, row, BOOKS, 2.0)
+    stop_active_instance(rig, row, FLOOD, 6.0)
     ended_ns = time.time_ns()
     nothing_missing(rig)
     pauses = [pause_of(rig, name, began_ns, ended_ns) for name in (BOOKS, FLOOD)]
     row.measured("longest pause", max(pauses), "s", LIMIT_S)
 
 
-@pytest.mark.chaos(row=2, ci=True, fault="both legs killed at once", figure="what is missing is announced")
-def test_row_2e_both_legs_killed(rig: Rig, row: Row) -> None:
+@pytest.mark.chaos(
+    row=2, ci=True, fault="both instances killed at once", figure="what is missing is announced"
+)
+def test_row_2e_both_instances_killed(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
     for name in (FLOOD, BOOKS):
-        hot, warm = rig.hot(name), rig.warm(name)
-        row.injected(f"both legs of {name} killed", rig.kill(hot) and rig.kill(warm))
+        active, standby = rig.active(name), rig.standby(name)
+        row.injected(f"both instances of {name} killed", rig.kill(active) and rig.kill(standby))
     row.measured("first acknowledgement", rig.flows(1, [f"usdm:{FLOOD}", f"usdm:{BOOKS}"]), "s")
     rig.flows(200)
     rig.judge()
@@ -157,7 +162,7 @@ def test_row_2e_both_legs_killed(rig: Rig, row: Row) -> None:
 
 @pytest.mark.chaos(
     row=2,
-    fault="a hot leg killed while NATS is away for longer than memory reaches",
+    fault="an active instance killed while NATS is away for longer than the replay buffer reaches",
     figure="nothing missing",
 )
 @pytest.mark.parametrize("nodes", [1, 2])
@@ -165,13 +170,16 @@ def test_row_2f_nats_away(rig: Rig, row: Row, nodes: int) -> None:
     rig.cluster.second_node = nodes == 2
     start(rig, queue={"max_messages": 100})
     rig.flows(100)
-    hot = {name: rig.hot(name) for name in (FLOOD, BOOKS)}
+    active = {name: rig.active(name) for name in (FLOOD, BOOKS)}
     rig.nats.kill()
     row.injected("NATS killed", not rig.nats.running)
-    until(lambda: all(rig.stats()[f"usdm:{name}"].backlog_count > 400 for name in hot), "a backlog")
-    for name, leg in hot.items():
-        row.injected(f"the hot leg of {name} killed", rig.kill(leg))
-        until(lambda name=name, leg=leg: rig.hot(name) != leg, f"the other leg of {name} is hot")
+    until(lambda: all(rig.stats()[f"usdm:{name}"].backlog_count > 400 for name in active), "a backlog")
+    for name, instance in active.items():
+        row.injected(f"the active instance of {name} killed", rig.kill(instance))
+        until(
+            lambda name=name, instance=instance: rig.active(name) != instance,
+            f"the other instance of {name} is active",
+        )
     time.sleep(1.0)
     rig.nats.start()
     rig.flows(200)
@@ -179,7 +187,9 @@ def test_row_2f_nats_away(rig: Rig, row: Row, nodes: int) -> None:
 
 
 @pytest.mark.chaos(
-    row=2, fault="the hot leg killed twice in one outage of NATS, on one node", figure="nothing missing"
+    row=2,
+    fault="the active instance killed twice in one outage of NATS, on one node",
+    figure="nothing missing",
 )
 def test_row_2g_two_takeovers_in_one_outage(rig: Rig, row: Row) -> None:
     start(rig, (BOOKS,))
@@ -189,17 +199,17 @@ def test_row_2g_two_takeovers_in_one_outage(rig: Rig, row: Row) -> None:
     key = f"usdm:{BOOKS}"
     for _ in range(2):
         until(lambda: rig.stats()[key].backlog_count > 200, "a backlog")
-        until(lambda: len(rig.legs(1.0)) == 3, "both legs")
+        until(lambda: len(rig.instances(1.0)) == 3, "both instances")
         time.sleep(2.0)
-        leg = rig.hot(BOOKS)
-        row.injected("the hot leg killed", rig.kill(leg))
-        until(lambda leg=leg: rig.hot(BOOKS) != leg, "the other leg is hot")
+        instance = rig.active(BOOKS)
+        row.injected("the active instance killed", rig.kill(instance))
+        until(lambda instance=instance: rig.active(BOOKS) != instance, "the other instance is active")
     rig.nats.start()
     rig.flows(200)
     nothing_missing(rig)
 
 
-@pytest.mark.chaos(row=2, fault="publishers killed and stopped", figure="no leg takes over")
+@pytest.mark.chaos(row=2, fault="publishers killed and stopped", figure="no standby takes over")
 def test_row_2h_publishers_fail(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
@@ -211,44 +221,44 @@ def test_row_2h_publishers_fail(rig: Rig, row: Row) -> None:
     rig.wake(stopped)
     row.injected("p0 stopped and woken", stopped.exitcode is None)
     rig.flows(200)
-    until(lambda: all(rig.warm(name) for name in CRITICAL), "warm legs")
+    until(lambda: all(rig.standby(name) for name in CRITICAL), "standbys")
     assert takeovers(rig) == 0
     nothing_missing(rig)
 
 
 @pytest.mark.chaos(
-    row=2, fault="a hot leg killed while the controller is away", figure="nothing missing, 2 s"
+    row=2, fault="an active instance killed while the controller is away", figure="nothing missing, 2 s"
 )
 def test_row_2i_without_a_controller(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
     rig.controller.stop()
-    hot = rig.hot(BOOKS)
+    active = rig.active(BOOKS)
     with rig.outage() as outage:
-        row.injected(f"{hot} killed", rig.kill(hot))
+        row.injected(f"{active} killed", rig.kill(active))
         rig.flows(200)
-    rig.warm(BOOKS)
+    rig.standby(BOOKS)
     nothing_missing(rig)
     row.measured("longest pause", pause_of(rig, BOOKS, outage.began_ns, outage.ended_ns), "s", LIMIT_S)
 
 
-@pytest.mark.chaos(row=2, fault="a warm leg killed, stopped and woken", figure="nobody notices")
-def test_row_2j_warm_leg_fails(rig: Rig, row: Row) -> None:
+@pytest.mark.chaos(row=2, fault="a standby killed, stopped and woken", figure="nobody notices")
+def test_row_2j_standby_fails(rig: Rig, row: Row) -> None:
     start(rig)
     rig.flows(100)
-    row.injected("a warm leg killed", rig.kill(rig.warm(BOOKS)))
-    warm = rig.warm(FLOOD)
-    process = rig.stop(warm)
+    row.injected("a standby killed", rig.kill(rig.standby(BOOKS)))
+    standby = rig.standby(FLOOD)
+    process = rig.stop(standby)
     time.sleep(2.0)
     rig.wake(process)
-    row.injected("a warm leg stopped and woken", process.exitcode is None)
+    row.injected("a standby stopped and woken", process.exitcode is None)
     rig.flows(300)
-    assert all(rig.warm(name) for name in CRITICAL)
+    assert all(rig.standby(name) for name in CRITICAL)
     assert takeovers(rig) == 0
     nothing_missing(rig)
 
 
-@pytest.mark.chaos(row=2, ci=True, fault="sockets of hot legs reset", figure="nothing missing, 2 s")
+@pytest.mark.chaos(row=2, ci=True, fault="sockets of active instances reset", figure="nothing missing, 2 s")
 def test_row_2k_sockets_reset(rig: Rig, row: Row) -> None:
     start(rig, proxied=True)
     rig.flows(100)
@@ -258,7 +268,9 @@ def test_row_2k_sockets_reset(rig: Rig, row: Row) -> None:
     row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", LIMIT_S)
 
 
-@pytest.mark.chaos(row=2, fault="sockets of hot legs carry nothing any more", figure="nothing missing, 6 s")
+@pytest.mark.chaos(
+    row=2, fault="sockets of active instances carry nothing any more", figure="nothing missing, 6 s"
+)
 def test_row_2l_sockets_half_open(rig: Rig, row: Row) -> None:
     start(rig, proxied=True)
     rig.flows(BUSY)
@@ -267,54 +279,56 @@ def test_row_2l_sockets_half_open(rig: Rig, row: Row) -> None:
     row.measured("longest pause", max(pause_of(rig, *span) for span in spans), "s", 6.0)
 
 
-@pytest.mark.chaos(row=2, fault="the sockets of both legs reset at once", figure="no takeover; announced")
+@pytest.mark.chaos(
+    row=2, fault="the sockets of both instances reset at once", figure="no takeover; announced"
+)
 def test_row_2m_both_sockets_reset(rig: Rig, row: Row) -> None:
     start(rig, proxied=True)
     rig.flows(100)
     for name in CRITICAL:
-        rig.warm(name)
+        rig.standby(name)
     rig.flows(50, [f"usdm:{FLOOD}"])
     row.injected("all sockets reset", rig.exchange_proxy.reset() == 2 * len(CRITICAL) + 1)
     rig.flows(200)
     assert takeovers(rig) == 0
-    assert rig.judge().missing, "both legs were without a socket and missed nothing"
+    assert rig.judge().missing, "both instances were without a socket and missed nothing"
 
 
 def lose_socket(rig: Rig, row: Row, name: str, lose: Callable[[set[int]], int]) -> tuple[str, int, int]:
-    """Of the hot leg alone; returns the span until the other one is hot."""
-    hot, warm = rig.hot(name), rig.warm(name)
-    # By then the hot leg has heard that the warm one is ready.
+    """Of the active instance alone; returns the span until the standby is active."""
+    active, standby = rig.active(name), rig.standby(name)
+    # By then the active instance has received the peer status that the standby is ready.
     rig.flows(50, [f"usdm:{FLOOD}"])
     with rig.outage() as outage:
-        row.injected(f"the socket of {hot} lost", lose(tcp_ports(rig.process(hot).pid)) == 1)
-        until(lambda: rig.hot(name) == warm, f"the other leg of {name} is hot")
+        row.injected(f"the socket of {active} lost", lose(tcp_ports(rig.process(active).pid)) == 1)
+        until(lambda: rig.active(name) == standby, f"the other instance of {name} is active")
         rig.flows(100, [f"usdm:{name}"])
     return name, outage.began_ns, outage.ended_ns
 
 
-def legs(name: str) -> list[ActorId]:
+def instances(name: str) -> list[ActorId]:
     return [stream(name), twin(name)]
 
 
-@pytest.mark.chaos(row=2, ci=True, fault="the other leg has no memory", figure="events must be missing")
+@pytest.mark.chaos(row=2, ci=True, fault="the standby has no replay buffer", figure="events must be missing")
 def test_guard_memory(rig: Rig, row: Row) -> None:
     assert_missing(rig, row, "memory")
 
 
-@pytest.mark.chaos(row=2, ci=True, fault="the other leg keeps no vigil", figure="events must be missing")
-def test_guard_vigil(rig: Rig, row: Row) -> None:
-    assert_missing(rig, row, "vigil")
+@pytest.mark.chaos(row=2, ci=True, fault="the standby never takes over", figure="events must be missing")
+def test_guard_election(rig: Rig, row: Row) -> None:
+    assert_missing(rig, row, "election")
 
 
 def assert_missing(rig: Rig, row: Row, guard: str) -> None:
-    """Of the twin alone, so that the stream's actor is hot, and comes back after its death."""
+    """Of the twin alone, so that the stream's actor is active, and comes back after its death."""
     rig.cluster.seams[twin(BOOKS)] = Seams(without=(guard,))
     shards = [{"stream": BOOKS, "critical": True}]
     config = {"exchange": {"heal": False}, "shards": shards}
     rig.start((BOOKS,), config=config, rates={BOOKS: 300.0}, publishers=1)
-    until(lambda: len(rig.legs()) == 2, "both legs")
+    until(lambda: len(rig.instances()) == 2, "both instances")
     rig.flows(500)
-    row.injected("the hot leg killed", rig.kill(stream(BOOKS)))
+    row.injected("the active instance killed", rig.kill(stream(BOOKS)))
     rig.flows(300)
     findings = rig.findings()
     assert findings.missing, f"nothing is missing without its guard: {findings}"

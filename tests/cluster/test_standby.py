@@ -1,5 +1,5 @@
-"""Critical streams on a real local Ray: two actors each, on two nodes where there are two; a kill of the hot
-one loses nothing."""
+"""Critical streams on a real local Ray: two actors each, on two nodes where there are two; a kill of the
+active one loses nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Site:
 
 @contextmanager
 def a_site(folder: Path, join: Callable[[], RelayClient]) -> Iterator[Site]:
-    """Two critical streams that deliver, each with a warm leg that is ready."""
+    """Two critical streams that deliver, each with a standby that is ready."""
     with (
         EmbeddedNats(folder / "nats") as nats,
         SimulatedExchange(Venue.USDM, folder / "exchange.log", hold=True) as exchange,
@@ -69,9 +69,9 @@ def a_site(folder: Path, join: Callable[[], RelayClient]) -> Iterator[Site]:
         try:
             cluster.bring_up(config)
             one = Site(cluster, exchange, nats, config)
-            one.until(are_paired, "both legs of both streams")
+            one.until(are_paired, "both instances of both streams")
             exchange.start_traffic()
-            one.until(are_ready, "warm legs that are ready")
+            one.until(are_ready, "standbys that are ready")
             yield one
         finally:
             if cluster.running():
@@ -149,7 +149,7 @@ def assert_whole(site: Site) -> dict[str, list[Stored]]:
     return stored
 
 
-def test_a_killed_hot_leg_is_taken_over_from_and_comes_back_as_the_warm_one(
+def test_a_killed_active_instance_is_taken_over_from_and_comes_back_as_the_standby(
     site: Site, record_property: Callable[[str, object], None]
 ) -> None:
     found = {one["name"] for one in ray.util.list_named_actors(all_namespaces=True)}
@@ -162,7 +162,7 @@ def test_a_killed_hot_leg_is_taken_over_from_and_comes_back_as_the_warm_one(
         os.kill(before.pid, signal.SIGKILL)
         after = stream(site.until(lambda status, name=name: stream(status, name).takeovers == 1, name), name)
         assert (after.pid, after.lost) == (before.warm.pid, 0)
-        status = site.until(are_ready, "the killed leg is back as the warm one")
+        status = site.until(are_ready, "the killed instance is back as the standby")
         assert stream(status, name).warm.pid not in (before.pid, before.warm.pid)
         pauses.append((f"usdm:{name}", killed_ns))
     stored = assert_whole(site)
@@ -173,20 +173,20 @@ def test_a_killed_hot_leg_is_taken_over_from_and_comes_back_as_the_warm_one(
         print(f"pause of {key}: {longest_s:.2f} s (limit {LIMIT_S:g})")
 
 
-def test_warm_legs_move_to_a_second_node_and_take_over_there(head: str, tmp_path: Path) -> None:
+def test_standbys_move_to_a_second_node_and_take_over_there(head: str, tmp_path: Path) -> None:
     second = (*START, f"--address={head}", "--node-ip-address=127.0.0.4")
     with a_site(tmp_path, lambda: joined(head)) as site:
         here = {one.node for one in site.cluster.status().streams}
         with node(dict(os.environ), tmp_path / "second.log", *second):
             site.until(
                 lambda status: all(one.warm and one.warm.node not in here for one in status.streams),
-                "both warm legs on the other node",
+                "both standbys on the other node",
                 within_s=COLOCATED_LIMIT_S + 60.0,
             )
             for one in site.until(are_ready, "they are ready").streams:
                 os.kill(one.pid, signal.SIGKILL)
             site.until(lambda status: all(one.takeovers == 1 for one in status.streams), "takeovers")
-            status = site.until(are_ready, "the killed legs are back")
+            status = site.until(are_ready, "the killed instances are back")
             assert {one.node for one in status.streams}.isdisjoint(here)
             assert {one.warm.node for one in status.streams if one.warm} == here, "where their journals are"
             assert_whole(site)
