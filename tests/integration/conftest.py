@@ -19,5 +19,5 @@ def page_rig(tmp_path: Path) -> Iterator[PageRig]:
 
 @pytest.fixture
 def serve(page_rig: PageRig) -> Callable[..., Served]:
-    """Call it for a relay at peace, whose page is as the argument says."""
+    """Call it for a relay at peace, whose page is set by the argument."""
     return page_rig.serve

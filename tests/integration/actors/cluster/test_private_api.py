@@ -58,10 +58,10 @@ OF_INSTANCES = {"ray.actor.ActorHandle._actor_id"}
 
 @contextmanager
 def counted_on(*names: str) -> Iterator[None]:
-    """Says for whatever goes wrong below what to read."""
+    """Adds to every error below what to read."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is said with what to read
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported with what to read
         places = "; ".join(f"{name}: {READ[name]}" for name in names)
         pytest.fail(f"Ray {ray.__version__} does not do what is counted on. Read {places}. ({error!r})")
 

@@ -94,10 +94,10 @@ def test_it_shows_the_figures_of_status_json_in_the_words_of_the_terminal(tab: T
     problem = "the journal is full"
     served.until(lambda status: problem in status.problems, "a look at the new figures")
     tab.until(f"document.getElementById('trouble').innerText.includes({problem!r})")
-    told = served.ask("GET", "/status.json").json
+    status = served.ask("GET", "/status.json").json
     shown = {row[0]: row[1:] for row in rows(tab, "streams")}
-    assert shown.keys() == {one["stream"] for one in told["streams"]}
-    for one in told["streams"]:
+    assert shown.keys() == {one["stream"] for one in status["streams"]}
+    for one in status["streams"]:
         waits = one["backlog"]
         gaps = f"{count(one['gaps'])} gap{'s' * (one['gaps'] != 1)}"
         assert shown[one["stream"]][:-1] == [
@@ -106,14 +106,14 @@ def test_it_shows_the_figures_of_status_json_in_the_words_of_the_terminal(tab: T
             millis(one["latency_p50_ms"]), millis(one["latency_p99_ms"]),
             gaps if one["gaps"] and not one["lost"] else count(one["lost"]), one["publisher"],
         ]  # fmt: skip
-    (publisher,) = told["publishers"]
+    (publisher,) = status["publishers"]
     (row,) = rows(tab, "publishers")
     assert row[:5] == [
         "p0", "connected", f"{publisher['load']:.0%}", rate(publisher["rate_per_s"]),
         millis(publisher["ack_p99_ms"]),
     ]  # fmt: skip
-    assert text(tab, "#lost-count") == count(sum(one["lost"] for one in told["streams"]))
-    assert text(tab, "#backlog") == count(sum(one["backlog"] for one in told["streams"]))
+    assert text(tab, "#lost-count") == count(sum(one["lost"] for one in status["streams"]))
+    assert text(tab, "#backlog") == count(sum(one["backlog"] for one in status["streams"]))
 
 
 def test_bars_and_charts_follow_the_backlog(tab: Tab, opened: Open) -> None:

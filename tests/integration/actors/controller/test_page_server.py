@@ -1,5 +1,5 @@
-"""The status page's server for browsers, probes and clients without a token: real requests to a controller whose
-cluster is a fake."""
+"""The status page's server for browsers, probes and unauthenticated clients: real requests to a controller
+whose cluster is a fake."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_repeats_are_acknowledged_and_not_stored_again(nats_server: EmbeddedNats
             again.send(*events(7, 1, first=5))
             await again.until(lambda heard: heard.acknowledged == 5)
             assert rig.stats().duplicates == 1
-            # It took no place, so what follows is refused, and the stream is told where to go on.
+            # The repeat was not stored, so what follows is refused, and the stream is told where to resume.
             again.send(*events(7, 19, first=6))
             await again.until(lambda heard: len(heard.resumes) == 2)
             assert rig.stats().errors == 1
@@ -229,7 +229,7 @@ def test_repeats_after_the_dedup_window_are_refused_and_the_rest_follows(nats_se
     async def test() -> None:
         async with Rig(nats_server, "stream: {duplicate_window_s: 100ms}") as rig:
             await Sender(await rig.opened(), events(7, 10)).run()
-            # The server forgets ids on a timer of its own; the answer tells when it has.
+            # The server forgets ids on a timer of its own; the answer shows when it has.
             async with asyncio.timeout(10):
                 while "10070" not in rig.stats().last_error:
                     client = await rig.opened(tip="usdm:btcusdt@trade:4")
@@ -562,7 +562,7 @@ def test_a_lost_link_drops_what_was_not_published(nats_server: EmbeddedNats) -> 
 
 
 async def refused_peer(rig: Rig, first_bytes: bytes, *, tcp: bool = False) -> bytes:
-    """All that the publisher says to somebody who begins with `first_bytes`, until it hangs up."""
+    """All that the publisher sends to a peer that begins with `first_bytes`, until it hangs up."""
     stats = rig.stats()
     if tcp:
         host, _, port = stats.tcp_address.rpartition(":")

@@ -1,4 +1,4 @@
-"""Both instances of a critical stream, between an exchange that says what it is told to, a publisher and a
+"""Both instances of a critical stream, between an exchange that sends what it is given, a publisher and a
 server.
 
 The instances run on the test's own loop; an instance is killed by cancelling it, at which its sockets close.
@@ -253,7 +253,7 @@ def test_roles_change_as_often_as_it_takes(tmp_path: Path, name: str) -> None:
 def test_two_sockets_that_differ_are_joined_by_time_and_that_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where there are no ids: the same states by other bytes, as far as anybody can tell."""
+    """Where there are no ids: the same states by other bytes, as far as anybody can see."""
 
     async def play() -> None:
         async with a_pair(tmp_path, BOOKS, differs=True) as pair:

@@ -36,7 +36,7 @@ TRADE = "btcusdt@trade"
 
 
 class Scene:
-    """One stream between an exchange that sends what it is told to, and NATS."""
+    """One stream between an exchange that sends what it is given, and NATS."""
 
     def __init__(self, nats: EmbeddedNats, directory: Path, venue: str, stream: str) -> None:
         settings = ExchangeSettings(venue=Venue(venue), rates={"*": 0.0}, close_timeout_s=0.2)

@@ -286,7 +286,7 @@ def test_a_quiet_market_costs_second_connections_ever_more_seldom_and_no_loss(tm
 
 
 class Scripted:
-    """An exchange of trades that tells each connection what the test says."""
+    """An exchange of trades that sends on each connection what the test gives it."""
 
     def __init__(self) -> None:
         self.connections: list[ServerConnection] = []

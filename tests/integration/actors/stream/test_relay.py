@@ -101,7 +101,7 @@ class Exchange:
 
 
 class ScriptedPublisher:
-    """Speaks the link; keeps what it gets and acknowledges when the test says so."""
+    """Speaks the link; keeps what it gets and acknowledges when the test asks it to."""
 
     def __init__(self, name: str, host: PlainHost) -> None:
         self.name = name
@@ -327,7 +327,7 @@ def test_a_handover_waits_for_what_is_in_flight_and_repeats_nothing(rig: Rig) ->
 
 
 def resumed(rig: Rig, publisher: ScriptedPublisher, first: StreamActor, seq: int) -> StreamActor:
-    """The next incarnation, to which the publisher says that `seq` of the `first` is stored last."""
+    """The next incarnation, to which the publisher answers that `seq` of the `first` is stored last."""
     epoch = first.stats().epoch
     first.stop()
     publisher.records.clear()

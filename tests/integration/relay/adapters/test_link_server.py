@@ -1,4 +1,4 @@
-"""Who is turned away at a publisher's sockets before it can say anything, and whom that must not concern."""
+"""Which peers are rejected at a publisher's sockets before they can send anything, and who is not affected."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def open_the_way_in(path: Path) -> None:
 
 
 async def heard_by(peer: socket.socket) -> bytes:
-    """All that the peer is told before the end; an abort is no word."""
+    """All that the peer receives before the end; an abort sends nothing."""
     peer.setblocking(False)
     try:
         return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 100), 5)

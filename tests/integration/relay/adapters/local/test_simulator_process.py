@@ -1,4 +1,4 @@
-"""The simulated exchange as a child process: told over HTTP, and gone afterwards."""
+"""The simulated exchange as a child process: controlled over HTTP, and gone afterwards."""
 
 from __future__ import annotations
 

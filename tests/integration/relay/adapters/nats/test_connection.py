@@ -311,7 +311,7 @@ def test_what_the_server_forbids_is_heard_and_the_connection_stays(tmp_path: Pat
 
 
 class Log:
-    """What a bus tells its owner."""
+    """What a bus reports to its owner."""
 
     def __init__(self) -> None:
         self.connections: list[NatsConnection] = []

@@ -48,7 +48,7 @@ def controlling(wanted: Config) -> Iterator[Controller]:
 
 @pytest.mark.parametrize("delivery", ["core", "jetstream"])
 def test_a_consumer_hears_that_the_relay_lives(nats_server: EmbeddedNats, delivery: str) -> None:
-    async def hear() -> Msg:
+    async def receive() -> Msg:
         heard: asyncio.Queue[Msg] = asyncio.Queue()
         client = await nats.connect(nats_server.url)
         try:
@@ -60,7 +60,7 @@ def test_a_consumer_hears_that_the_relay_lives(nats_server: EmbeddedNats, delive
         finally:
             await client.close()
 
-    message = asyncio.run(hear())
+    message = asyncio.run(receive())
     assert message.subject == SUBJECT
-    told = json.loads(message.data)
-    assert (told["delivery"], told["configuration"]) == (delivery, 1)
+    heartbeat = json.loads(message.data)
+    assert (heartbeat["delivery"], heartbeat["configuration"]) == (delivery, 1)
