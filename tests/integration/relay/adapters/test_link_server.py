@@ -1,4 +1,4 @@
-"""Which peers are rejected at a publisher's sockets before they can send anything, and who is not affected."""
+"""Which peers are rejected at a publisher's sockets before they can send anything, and who is unaffected."""
 
 from __future__ import annotations
 
