@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from relay.model.actors import ActorId
 from tests.chaos.processes import Seams, tcp_ports
 from tests.chaos.rig import FLOOD, RATE_PER_S, Rig, publisher, stream, twin
 from tests.chaos.rows import Row
@@ -304,10 +303,6 @@ def lose_socket(rig: Rig, row: Row, name: str, lose: Callable[[set[int]], int]) 
         until(lambda: rig.active(name) == standby, f"the other instance of {name} is active")
         rig.flows(100, [f"usdm:{name}"])
     return name, outage.began_ns, outage.ended_ns
-
-
-def instances(name: str) -> list[ActorId]:
-    return [stream(name), twin(name)]
 
 
 @pytest.mark.chaos(row=2, ci=True, fault="the standby has no replay buffer", figure="events must be missing")
