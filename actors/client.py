@@ -124,7 +124,7 @@ class RelayClient:
         self._complete_at = time.monotonic()
         self._host = ActorHost(namespace)
         self._cluster = RayCluster(namespace, classes, self._host)
-        self._facts = ControlStore(self._cluster)
+        self._store = ControlStore(self._cluster)
 
     def bring_up(self, config: Config, who: str = "") -> BringUp:
         """Afterwards the relay goes on without this process. Raises ConfigError too."""
@@ -166,7 +166,7 @@ class RelayClient:
 
     def differences(self, config: Config) -> tuple[str, ...]:
         """What `bring_up` would change on the running relay."""
-        running = self._facts.running()
+        running = self._store.running()
         if running is None:
             raise ClusterError(NO_RELAY)
         return differences(running.config, config)
@@ -241,7 +241,7 @@ class RelayClient:
         from actors.controller.actor import Controller
 
         # With a configuration the stand-in would create again what it finds missing.
-        self._facts.forget_running()
+        self._store.forget_running()
         stand_in = Controller(self._cluster, self._host)
         try:
             return stand_in.drain(deadline_s)
@@ -249,7 +249,7 @@ class RelayClient:
             stand_in.stop()
 
     def _prepare(self) -> None:
-        """Save the facts that every actor needs, before there is one."""
+        """Save what every actor needs to start, before any actor is created."""
         self._cluster.save(SECRET, secrets.token_bytes(32), overwrite=False)
         if self._session.started is not None:
             sockets = private_directory(self._session.started.run_directory / "s")

@@ -24,9 +24,9 @@ from relay.publish.envelope import Envelope
 SUBJECT = "binance.{venue}.{symbol}.{channel}"
 
 
-async def forward(exchange_url: str, stream: str, bus: Client) -> None:
+async def forward(exchange_url: str, stream: str, connection: Client) -> None:
     spec = parse_stream(Venue.USDM, stream)
-    subject, envelope, publish = spec.subject(SUBJECT), Envelope(stream), bus.publish
+    subject, envelope, publish = spec.subject(SUBJECT), Envelope(stream), connection.publish
     number = 0
     async with connect(exchange_url + spec.path, compression=None, max_queue=1024) as socket:
         while True:
@@ -36,8 +36,8 @@ async def forward(exchange_url: str, stream: str, bus: Client) -> None:
 
 
 async def main(exchange_url: str, nats_url: str, streams: Sequence[str]) -> None:
-    bus = await nats.connect(nats_url)
-    forwarding = [asyncio.ensure_future(forward(exchange_url, stream, bus)) for stream in streams]
+    connection = await nats.connect(nats_url)
+    forwarding = [asyncio.ensure_future(forward(exchange_url, stream, connection)) for stream in streams]
     serving = asyncio.ensure_future(serve_commands({"ready": True}, {}))
     # A failure ends the process, so that the benchmark reports it instead of a row of losses.
     done, _ = await asyncio.wait((serving, *forwarding), return_when=asyncio.FIRST_COMPLETED)

@@ -15,12 +15,12 @@ from bench.testbed import Testbed
 QUIET_S = 2.0
 # What has not arrived by then counts as lost; the old design's socket can be a minute behind in a flood.
 GIVE_UP_S = 8.0
-_SETTLE_S = 30.0
+_IDLE_LIMIT_S = 30.0
 _SPELL_S = 0.25
 
 
 def measure(testbed: Testbed, running: Running, load: Load, number: int) -> Measurement:
-    testbed.settle(_SETTLE_S)
+    testbed.wait_until_idle(_IDLE_LIMIT_S)
     testbed.consumer.ask("reset", timed=load.timed)
     stored = running.stored()
     used = _cpu_s(running.relay(), running.daemons(), testbed.apparatus())

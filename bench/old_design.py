@@ -42,10 +42,10 @@ _CHANNELS = {
 
 
 class OldDesign:
-    def __init__(self, bus: Client, streams: Sequence[str]) -> None:
+    def __init__(self, connection: Client, streams: Sequence[str]) -> None:
         self.dropped = 0
         self.unlabelled = 0
-        self._bus = bus
+        self._connection = connection
         self._streams = streams
         self._queue: asyncio.Queue[Any] = asyncio.Queue(MAX_QUEUE_SIZE)
 
@@ -87,7 +87,7 @@ class OldDesign:
             "source": "binance-websocket",
             "version": "1.0",
         }
-        await self._bus.publish(SUBJECT, orjson.dumps(message))
+        await self._connection.publish(SUBJECT, orjson.dumps(message))
 
     def _label(self, data: dict[str, Any]) -> str | None:
         """An order book without a symbol gets the first stream's label; an answer to SUBSCRIBE has none."""
@@ -103,8 +103,8 @@ class OldDesign:
 
 
 async def main(exchange_url: str, nats_url: str, streams: Sequence[str]) -> None:
-    bus = await nats.connect(nats_url)
-    client = OldDesign(bus, streams)
+    connection = await nats.connect(nats_url)
+    client = OldDesign(connection, streams)
     working = [asyncio.ensure_future(client.process()) for _ in range(PROCESSORS)]
     working.append(asyncio.ensure_future(client.listen(f"{exchange_url}/public/ws")))
     serving = asyncio.ensure_future(serve_commands({"ready": True}, {"report": client.report}))

@@ -19,13 +19,13 @@ class Memory:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of all its threads; 0 for a process that has gone."""
+    """User and system time of all its threads; 0 for a process that has ended."""
     fields = _stat(pid)
     return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS_PER_S if fields else 0.0
 
 
 def memory(pid: int) -> Memory:
-    """Zeros for a process that has gone."""
+    """Zeros for a process that has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def descendants(root: int) -> set[int]:
 
 
 def command_line(pid: int) -> str:
-    """With its arguments, or the title that it gave itself; empty if it has gone."""
+    """With its arguments, or the title that it gave itself; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -60,7 +60,7 @@ def command_line(pid: int) -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields after the command's name, which may hold spaces and parentheses; empty if it has gone."""
+    """The fields after the command's name, which may hold spaces and parentheses; empty if it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

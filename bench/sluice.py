@@ -114,17 +114,17 @@ def _plain(title: str) -> str:
 
 async def stored(nats_url: str, streams: Sequence[str]) -> int:
     """Events in all JetStream streams of the relay, without its fences."""
-    bus = await nats.connect(nats_url)
+    connection = await nats.connect(nats_url)
     try:
         total = 0
         for name in streams:
             spec = parse_stream(Venue.USDM, name)
             subject = spec.subject(_SUBJECT)
-            found = await bus.jetstream().stream_info(spec.jetstream_name, subjects_filter=subject)
+            found = await connection.jetstream().stream_info(spec.jetstream_name, subjects_filter=subject)
             total += (found.state.subjects or {}).get(subject, 0)
         return total
     finally:
-        await bus.close()
+        await connection.close()
 
 
 def _environ(testbed: Testbed) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Testbed:
             still_runs()
             time.sleep(_POLL_S)
 
-    def settle(self, limit_s: float) -> None:
+    def wait_until_idle(self, limit_s: float) -> None:
         """Offer nothing and return once nothing more arrives."""
         self.offer({})
         self.wait(lambda: self.quiet_s() > _QUIET_S, limit_s)
@@ -85,10 +85,10 @@ class Testbed:
 def start_testbed(directory: Path, streams: tuple[str, ...] = STREAMS) -> Iterator[Testbed]:
     directory.mkdir(parents=True)
     with ExitStack() as stack:
-        bus = stack.enter_context(EmbeddedNats(directory / "nats", extra_config=_NATS_SETTINGS))
+        nats = stack.enter_context(EmbeddedNats(directory / "nats", extra_config=_NATS_SETTINGS))
         exchange = stack.enter_context(Child("bench.exchange", streams, directory / "exchange.log"))
         consumer = stack.enter_context(
-            Child("bench.consumer", ["--nats", bus.url], directory / "consumer.log")
+            Child("bench.consumer", ["--nats", nats.url], directory / "consumer.log")
         )
         hello: dict[str, Any] = exchange.hello
-        yield Testbed(bus.url, hello["url"], exchange, consumer, bus.pid, directory, streams)
+        yield Testbed(nats.url, hello["url"], exchange, consumer, nats.pid, directory, streams)

@@ -28,8 +28,8 @@ def sources(config: Config) -> list[Source]:
         healable = [one.spec for one in config.streams if one.spec.healable]
         subjects = dict.fromkeys(one.subject for one in config.streams)
         repairs = dict.fromkeys(spec.repair_subject(template) for spec in healable)
-        beside = [f"{LEDGER_PREFIX}>", *repairs]
-        return [*(Source("", each) for each in subjects), *(Source("", each, side=True) for each in beside)]
+        side = [f"{LEDGER_PREFIX}>", *repairs]
+        return [*(Source("", each) for each in subjects), *(Source("", each, side=True) for each in side)]
     stored = [Source(one.spec.jetstream_name, one.stored_subject) for one in config.streams]
     return [*stored, Source(SIDE_NAME, "", side=True)]
 

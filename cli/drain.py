@@ -43,11 +43,11 @@ def drain_publisher(cluster: RelayClient, name: str, deadline_s: float) -> None:
     print(f"before: {before.scale.summary}; {name} has {len(moved)} streams", flush=True)
     cluster.drain_publisher(name, operator_name())
 
-    def gone(status: RelayStatus) -> bool:
+    def stopped(status: RelayStatus) -> bool:
         scale = status.scale
         return name not in _publishers(status) and scale.actual == scale.wanted and not status.pending
 
-    after = _await(cluster, gone, name, deadline_s)
+    after = _await(cluster, stopped, name, deadline_s)
     homes = sorted({one.publisher or "nobody" for one in after.streams if one.key in moved})
     print(f"after:  {after.scale.summary}; the streams are with {', '.join(homes) or 'nobody'}")
 

@@ -70,7 +70,7 @@ class Cluster(Protocol):
     """
 
     def actors(self) -> frozenset[ActorId]:
-        """All that exist, including those that start, restart or are mute."""
+        """All that exist, including those that start, restart or are unresponsive."""
 
     def nodes(self, label: str | None) -> frozenset[str]:
         """Those that are alive, with this label if one is given."""

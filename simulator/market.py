@@ -64,8 +64,8 @@ class Instrument:
         """A quote volume; only plausible on COIN-M, where volumes are in coins."""
         decimals = self.price_decimals + self.quantity_decimals
         units = tick_steps * self.tick_units * self.step_units
-        spare = max(decimals - _SPOT_DECIMALS, 0)
-        return fixed(units // 10**spare, decimals - spare)
+        surplus = max(decimals - _SPOT_DECIMALS, 0)
+        return fixed(units // 10**surplus, decimals - surplus)
 
 
 def instrument(venue: Venue, symbol: str) -> Instrument:

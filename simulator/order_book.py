@@ -94,8 +94,8 @@ class Book:
             side = draw() < 0.5
             distance = 1 + int(draw() * reach)
             price = self._bid + 1 + distance if side else self._bid - distance
-            gone = price in self._sides[side] and draw() < 0.45
-            self._set(side, price, 0 if gone else self._quantity())
+            removed = price in self._sides[side] and draw() < 0.45
+            self._set(side, price, 0 if removed else self._quantity())
 
     def _set(self, side: int, price: int, steps: int) -> None:
         if steps:

@@ -1,4 +1,4 @@
-"""The relay's facts in Ray's internal key-value store."""
+"""The state of the relay in Ray's internal key-value store."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class KeyValues:
     def __init__(self, namespace: str) -> None:
         self._namespace = f"sluice/{namespace}".encode()
 
-    def load(self, fact: str) -> bytes | None:
+    def load(self, key: str) -> bytes | None:
         with ray_errors(HEAD_IS_SILENT):
-            return private_api.kv_get(fact, self._namespace)
+            return private_api.kv_get(key, self._namespace)
 
     def load_all(self, prefix: str) -> Mapping[str, bytes]:
-        """By what follows the prefix in their names."""
+        """By the part of the key after the prefix."""
         with ray_errors(HEAD_IS_SILENT):
             names = private_api.kv_list(prefix, self._namespace)
         found = {name.removeprefix(prefix): self.load(name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 
-    def save(self, fact: str, value: bytes, *, overwrite: bool = True) -> None:
+    def save(self, key: str, value: bytes, *, overwrite: bool = True) -> None:
         with ray_errors(HEAD_IS_SILENT):
-            private_api.kv_put(fact, value, self._namespace, overwrite=overwrite)
+            private_api.kv_put(key, value, self._namespace, overwrite=overwrite)
 
-    def forget(self, fact: str) -> None:
+    def forget(self, key: str) -> None:
         with ray_errors(HEAD_IS_SILENT):
-            private_api.kv_delete(fact, self._namespace)
+            private_api.kv_delete(key, self._namespace)
 
     def forget_all(self) -> None:
         with ray_errors(HEAD_IS_SILENT):

@@ -15,12 +15,12 @@ CONTROLLER_CPUS = 0.1
 NODE_LABEL = "sluice"
 # The label that Ray gives each node itself.
 NODE_ID_LABEL = "ray.io/node-id"
-# The fact that says that actors have to be lifted to normal priority.
+# The stored key that says that actors have to be raised to normal priority.
 NICENESS = "niceness"
 
 
-class Facts(Protocol):
-    def load(self, fact: str) -> bytes | None: ...
+class StateReader(Protocol):
+    def load(self, key: str) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def class_at(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def actor_options(namespace: str, name: str, room: Room, facts: Facts) -> dict[str, Any]:
+def actor_options(namespace: str, name: str, room: Room, state: StateReader) -> dict[str, Any]:
     """The options of every actor of the relay.
 
     - `lifetime`: a detached actor outlives the driver and jobs that the head started.
@@ -60,7 +60,7 @@ def actor_options(namespace: str, name: str, room: Room, facts: Facts) -> dict[s
         "num_cpus": room.cpus,
         "enable_task_events": False,
     } | _placement(room)
-    if facts.load(NICENESS):
+    if state.load(NICENESS):
         # Ray starts workers at nice 15 unless told otherwise. This costs each start half a second, so a Ray
         # of our own gets the same variable once, for all its workers.
         options["runtime_env"] = {"env_vars": dict(NORMAL_PRIORITY)}

@@ -10,7 +10,7 @@ them does what is counted on here: a new version of Ray fails there, with a mess
 | `_raylet.setproctitle` | the package setproctitle does the same, and is a dependency more |
 | `_raylet.Config`, `AuthenticationTokenLoader`, `ray_constants.ENABLE_RAY_CLUSTER` | see ADR 14 |
 | `utils.read_ray_address` | `ray.init(address="auto")` tries for 20 s where nobody listens any more |
-| `internal_kv` | an actor that holds the facts would lose them with its process |
+| `internal_kv` | an actor that holds this state would lose it with its process |
 | `Counter._record` | `Counter.inc` refuses 0 |
 | `state.actor_table`, `ActorHandle._actor_id` | `ray.util.state.get_actor` needs a dashboard |
 | `ray.init(_temp_dir=)` | RAY_TMPDIR also moves the file in which `ray start` leaves its address |

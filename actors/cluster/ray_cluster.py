@@ -119,8 +119,8 @@ class RayCluster(KeyValues):
             self._handles[actor] = _remote(class_path, every_option).remote(*arguments)
 
     def observe(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
-        """A call that an actor has not answered yet is waited for again instead of repeated, so that a mute
-        actor does not collect calls, to answer them all at once later."""
+        """A call that an actor has not answered yet is waited for again instead of repeated. Otherwise calls
+        would pile up at an unresponsive actor, which would answer them all at once later."""
         calls = {}
         for actor in actors:
             handle = self._handle(actor)
@@ -145,12 +145,12 @@ class RayCluster(KeyValues):
         except ray.exceptions.ActorDiedError as error:
             _log.warning("%s died for good: %s", actor, error)
             self._forget(actor)
-            return Silence.GONE
+            return Silence.DEAD
         except ray.exceptions.ActorUnavailableError:
             return Silence.STARTING
         except ray.exceptions.RayError as error:
             _log.warning("%s failed to give stats: %s", actor, error)
-            return Silence.MUTE
+            return Silence.UNRESPONSIVE
         return answer
 
     def _silence(self, actor: ActorId) -> Silence:
@@ -159,8 +159,8 @@ class RayCluster(KeyValues):
             state = private_api.actor_state(self._handles[actor])
         if state == "DEAD":
             self._forget(actor)
-            return Silence.GONE
-        return Silence.MUTE if state == "ALIVE" else Silence.STARTING
+            return Silence.DEAD
+        return Silence.UNRESPONSIVE if state == "ALIVE" else Silence.STARTING
 
     def assign(self, actor: ActorId, assignment: Assignment) -> None:
         handle = self._handle(actor)
@@ -175,12 +175,12 @@ class RayCluster(KeyValues):
 
     def drained(self, actor: ActorId) -> Observation | None:
         if actor not in self._drains:
-            return None if actor in self._handles else Silence.GONE
+            return None if actor in self._handles else Silence.DEAD
         call, until = self._drains[actor]
         answered, _ = _wait({actor: call}, 0.0)
         if answered:
             return self._answer(actor, call)
-        return None if time.monotonic() < until else Silence.MUTE
+        return None if time.monotonic() < until else Silence.UNRESPONSIVE
 
     def remove(self, actor: ActorId) -> None:
         handle = self._handle(actor)

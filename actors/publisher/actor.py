@@ -91,7 +91,7 @@ class Publisher:
         self._gauges.measure(time.monotonic())
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._sessions.bus.run())
+                group.create_task(self._sessions.connection_keeper.run())
                 group.create_task(self._tick())
         finally:
             self._listeners.close()
@@ -139,7 +139,7 @@ class Publisher:
             node=self._host.node,
             unix_path=self._listeners.unix_path,
             tcp_address=self._listeners.tcp_address,
-            connected=sessions.bus.connection is not None,
+            connected=sessions.connection_keeper.connection is not None,
             draining=sessions.draining,
             streams=sessions.streams,
             rate_per_s=gauges.rate_per_s,
@@ -152,7 +152,7 @@ class Publisher:
             acknowledged=gauges.acknowledged,
             duplicates=gauges.duplicates,
             errors=gauges.errors.total(),
-            reconnects=max(0, sessions.bus.opened - 1),
+            reconnects=max(0, sessions.connection_keeper.opened - 1),
             ack_p50_ms=gauges.ack_ms(0.5, now),
             ack_p99_ms=gauges.ack_ms(0.99, now),
             waiting_ms=1e3 * sessions.waiting_s(now),

@@ -16,7 +16,7 @@ from actors.publisher.session import StreamSession
 from relay.adapters.nats.connection import NatsConnection
 from relay.delivery import link_codec
 from relay.primitives.deficit_round_robin import DeficitRoundRobin
-from relay.publish.chain import InFlightGroup, Refusal, read_reply
+from relay.publish.chain import InFlightGroup, PublishRefusal, read_reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,50 +76,50 @@ class Dispatcher:
         """Every session must have been ended."""
         self._connection = None
 
-    def begin(self, served: StreamSession) -> None:
+    def begin(self, session: StreamSession) -> None:
         """The lane's session has begun."""
-        self._sessions[served.lane.session] = served
+        self._sessions[session.lane.session] = session
 
-    def end(self, served: StreamSession) -> None:
+    def end(self, session: StreamSession) -> None:
         """Forget the lane's session; answers that come for it later are ignored."""
-        self._sessions.pop(served.lane.session, None)
-        self._scheduler.discard(served)
-        self._send_ack(served, time.monotonic())
-        served.lane.end()
+        self._sessions.pop(session.lane.session, None)
+        self._scheduler.discard(session)
+        self._send_ack(session, time.monotonic())
+        session.lane.end()
 
-    def offer(self, served: StreamSession) -> None:
+    def offer(self, session: StreamSession) -> None:
         """The lane has new records."""
-        if not served.lane.ready:
+        if not session.lane.ready:
             return
         now, connection = time.monotonic(), self._connection
         if connection is None or self._turn_is_due or now - self._turned_at <= self._limits.pause_s:
-            self._scheduler.add(served)
+            self._scheduler.add(session)
             self._call_turn()
             return
         self._turned_at = now
         out: list[bytes] = []
-        served.lane.publish(self._limits.quantum_bytes, out, now)
+        session.lane.publish(self._limits.quantum_bytes, out, now)
         self._write(connection, out)
-        self._after(served, now)
+        self._after(session, now)
 
     def on_reply(self, subject: bytes, data: bytes, header_block: bytes | None) -> None:
         """An answer to `<inbox>.<session>.<number>`."""
-        _, session, number = subject.rsplit(b".", 2)
-        if not (session.isdigit() and number.isdigit()):
+        _, session_number, number = subject.rsplit(b".", 2)
+        if not (session_number.isdigit() and number.isdigit()):
             return
-        served = self._sessions.get(int(session))
-        if served is None:
+        session = self._sessions.get(int(session_number))
+        if session is None:
             return
         reply = read_reply(data, _status(header_block))
-        if isinstance(reply, Refusal):
-            self._on_doubt(served, str(reply.code), str(reply))
+        if isinstance(reply, PublishRefusal):
+            self._on_doubt(session, str(reply.code), str(reply))
             return
         now = time.monotonic()
-        sent = served.lane.chain.acknowledge(int(number), now)
+        sent = session.lane.chain.acknowledge(int(number), now)
         if sent is not None:
             self._gauges.duplicates += reply
             self._count(sent, now)
-            self._advance(served, now)
+            self._advance(session, now)
 
     def watch(self, now: float) -> None:
         """Call a few times a second: ends sessions, or the connection, that make no progress."""
@@ -127,14 +127,14 @@ class Dispatcher:
             return
         limit_s = self._limits.stall_s
         self._connection.watch(now, limit_s)
-        stalled = [served for served in self._sessions.values() if served.lane.chain.stalled(now, limit_s)]
+        stalled = [session for session in self._sessions.values() if session.lane.chain.stalled(now, limit_s)]
         reason = f"no acknowledgement for {limit_s:g} s"
         if stalled and now - self._acknowledged_at > limit_s:
             # No stream gets answers. This server answers pings, but may be cut off from the cluster's others.
             self._connection.abort(reason)
             return
-        for served in stalled:
-            self._on_doubt(served, "timeout", reason)
+        for session in stalled:
+            self._on_doubt(session, "timeout", reason)
         self._call_turn()
 
     def _call_turn(self) -> None:
@@ -158,19 +158,19 @@ class Dispatcher:
     def _take_turns(self, out: list[bytes], now: float) -> None:
         room_bytes = self._limits.turn_bytes
         while room_bytes > 0 and self._scheduler:
-            served, budget_bytes = self._scheduler.turn()
-            used_bytes = served.lane.publish(budget_bytes, out, now)
-            self._scheduler.end_turn(used_bytes, more=served.lane.ready)
+            session, budget_bytes = self._scheduler.turn()
+            used_bytes = session.lane.publish(budget_bytes, out, now)
+            self._scheduler.end_turn(used_bytes, more=session.lane.ready)
             room_bytes -= used_bytes
-            if served.lane.refused:
-                self._refuse(served, now)
+            if session.lane.refused:
+                self._refuse(session, now)
 
-    def _after(self, served: StreamSession, now: float) -> None:
+    def _after(self, session: StreamSession, now: float) -> None:
         """After a lane has published outside of a turn."""
-        if served.lane.refused:
-            self._refuse(served, now)
-        if served.lane.ready:
-            self._scheduler.add(served)
+        if session.lane.refused:
+            self._refuse(session, now)
+        if session.lane.ready:
+            self._scheduler.add(session)
             self._call_turn()
 
     def _write(self, connection: NatsConnection, out: list[bytes]) -> None:
@@ -181,20 +181,20 @@ class Dispatcher:
         if self._confirms and not self._is_confirming:
             self._confirm(connection)
 
-    def _refuse(self, served: StreamSession, now: float) -> None:
-        lane = served.lane
+    def _refuse(self, session: StreamSession, now: float) -> None:
+        lane = session.lane
         for offset, reason in lane.refused:
             self._gauges.error("max_payload", f"{lane.spec.key}: {reason}")
-            served.link.send(link_codec.refused(link_codec.Refused(lane.session, offset, reason)))
+            session.link.send(link_codec.refused(link_codec.Refused(lane.session, offset, reason)))
         lane.refused.clear()
-        self._advance(served, now)
+        self._advance(session, now)
 
     def _confirm(self, connection: NatsConnection) -> None:
         """Send a PING behind all that was written; the next one follows after its PONG."""
         marks = [
-            (served, served.lane.session, served.lane.chain.last_number)
-            for served in self._sessions.values()
-            if served.lane.chain.messages
+            (session, session.lane.session, session.lane.chain.last_number)
+            for session in self._sessions.values()
+            if session.lane.chain.messages
         ]
         if marks:
             self._is_confirming = True
@@ -205,11 +205,11 @@ class Dispatcher:
             return
         self._is_confirming = False
         now = time.monotonic()
-        for served, session, last_number in marks:
-            if served.lane.session == session:
-                for sent in served.lane.chain.acknowledge_through(last_number, now):
+        for session, session_number, last_number in marks:
+            if session.lane.session == session_number:
+                for sent in session.lane.chain.acknowledge_through(last_number, now):
                     self._count(sent, now)
-                self._advance(served, now)
+                self._advance(session, now)
         # What was written behind the PING waits for one of its own.
         self._call_turn()
 
@@ -218,32 +218,32 @@ class Dispatcher:
         self._gauges.acknowledged += sent.messages
         self._gauges.latency.add_many(int((now - sent.sent_at) * 1e9), sent.messages)
 
-    def _advance(self, served: StreamSession, now: float) -> None:
+    def _advance(self, session: StreamSession, now: float) -> None:
         """After acknowledgements: the stream will be sent them, and there may be room for more messages."""
-        lane = served.lane
+        lane = session.lane
         last = lane.chain.advance()
         if last is not None:
-            served.unsent_acks.append((last.offset, now, last.sent_at))
-            self._unacked_sessions[served] = None
-            if last.offset - served.acked_offset >= self._limits.max_unacked_messages:
-                self._send_ack(served, now)
+            session.unsent_acks.append((last.offset, now, last.sent_at))
+            self._unacked_sessions[session] = None
+            if last.offset - session.acked_offset >= self._limits.max_unacked_messages:
+                self._send_ack(session, now)
             elif not self._acks_are_due:
                 self._acks_are_due = True
                 asyncio.get_running_loop().call_later(self._limits.ack_delay_s, self._send_acks)
         if lane.ready:
-            self._scheduler.add(served)
+            self._scheduler.add(session)
             self._call_turn()
 
     def _send_acks(self) -> None:
         self._acks_are_due = False
         now = time.monotonic()
-        for served in tuple(self._unacked_sessions):
-            self._send_ack(served, now)
+        for session in tuple(self._unacked_sessions):
+            self._send_ack(session, now)
 
-    def _send_ack(self, served: StreamSession, now: float) -> None:
-        if served in self._unacked_sessions:
-            del self._unacked_sessions[served]
-            served.send_ack(now)
+    def _send_ack(self, session: StreamSession, now: float) -> None:
+        if session in self._unacked_sessions:
+            del self._unacked_sessions[session]
+            session.send_ack(now)
 
 
 def _status(header_block: bytes | None) -> int:

@@ -53,10 +53,10 @@ class PublisherSessions:
         self._links: dict[LinkServerConnection, StreamSession] = {}
         self._streams: dict[str, StreamSession] = {}
         self._peer_relay = PeerRelay()
-        self._last_session = 0
+        self._last_session_number = 0
         self._emptied = asyncio.Event()
         self._dispatcher = Dispatcher(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
-        self.bus = ConnectionKeeper(
+        self.connection_keeper = ConnectionKeeper(
             settings.nats,
             f"sluice publisher {name}",
             on_open=self._on_open,
@@ -72,23 +72,23 @@ class PublisherSessions:
 
     @property
     def queued(self) -> int:
-        return sum(served.lane.queued for served in self._links.values())
+        return sum(session.lane.queued for session in self._links.values())
 
     @property
     def in_flight(self) -> int:
-        return sum(served.lane.chain.messages for served in self._links.values())
+        return sum(session.lane.chain.messages for session in self._links.values())
 
     def waiting_s(self, now: float) -> float:
         """For how many seconds the oldest message that NATS has not answered has been in flight."""
-        oldest = [served.lane.chain.oldest_sent_at for served in self._links.values()]
+        oldest = [session.lane.chain.oldest_sent_at for session in self._links.values()]
         return max((now - at for at in oldest if at is not None), default=0.0)
 
     def measure(self) -> None:
         """Find the streams that have sent events since the last call."""
-        active = [(key, served) for key, served in self._streams.items() if served.is_active]
-        self.active_streams = {key: served.lane.epoch for key, served in active}
-        for served in self._streams.values():
-            served.is_active = False
+        active = [(key, session) for key, session in self._streams.items() if session.is_active]
+        self.active_streams = {key: session.lane.epoch for key, session in active}
+        for session in self._streams.values():
+            session.is_active = False
 
     async def drain(self) -> None:
         """Accept no more streams and wait until the last one has left."""
@@ -98,10 +98,10 @@ class PublisherSessions:
 
     def watch(self, now: float) -> None:
         self._dispatcher.watch(now)
-        self._peer_relay.say_alive(link_codec.alive(self.bus.connection is not None))
+        self._peer_relay.say_alive(link_codec.alive(self.connection_keeper.connection is not None))
 
     def say_alive(self) -> None:
-        message = link_codec.alive(self.bus.connection is not None)
+        message = link_codec.alive(self.connection_keeper.connection is not None)
         for link in tuple(self._links):
             link.send(message)
 
@@ -124,10 +124,10 @@ class PublisherSessions:
         if other is not None:
             other.link.close("the stream has opened another link")
             self._forget(other)
-        served = StreamSession(link, Lane(spec, hello.epoch, self._settings.lane), hello.tip)
-        self._links[link] = self._streams[spec.key] = served
+        session = StreamSession(link, Lane(spec, hello.epoch, self._settings.lane), hello.tip)
+        self._links[link] = self._streams[spec.key] = session
         self._emptied.clear()
-        self._open(served)
+        self._open(session)
 
     def on_peer(self, link: LinkServerConnection, hello: link_codec.Hello) -> None:
         if self.draining:
@@ -136,119 +136,119 @@ class PublisherSessions:
 
     def on_status(self, link: LinkServerConnection, status: bytes) -> None:
         key = self._peer_relay.forward(link, status)
-        served = self._streams.get(key)
-        if served is not None and served.lane.epoch < (epoch := self._peer_relay.epoch_of(key)):
-            _fence_out(served.link, epoch)
+        session = self._streams.get(key)
+        if session is not None and session.lane.epoch < (epoch := self._peer_relay.epoch_of(key)):
+            _fence_out(session.link, epoch)
 
     def on_batches(
-        self, link: LinkServerConnection, session: int, skip: int, batches: list[RecordBatch]
+        self, link: LinkServerConnection, session_number: int, skip: int, batches: list[RecordBatch]
     ) -> None:
-        served = self._links.get(link)
-        if served is None:
+        session = self._links.get(link)
+        if session is None:
             raise LinkError("an instance sent events on its peer link")
-        served.is_active = True
+        session.is_active = True
         # What the stream sent before it knew of a new session, it sends again in the new one.
-        if served.lane.open and served.lane.session == session:
+        if session.lane.open and session.lane.session == session_number:
             self._gauges.batches += len(batches)
-            served.lane.accept(batches, skip)
-            self._dispatcher.offer(served)
+            session.lane.accept(batches, skip)
+            self._dispatcher.offer(session)
 
     def on_closed(self, link: LinkServerConnection, reason: str) -> None:
         self._peer_relay.peer_left(link)
-        served = self._links.get(link)
-        if served is not None:
-            _log.info("the link of %s ended: %s", served.lane.spec.key, reason)
-            self._forget(served)
+        session = self._links.get(link)
+        if session is not None:
+            _log.info("the link of %s ended: %s", session.lane.spec.key, reason)
+            self._forget(session)
 
     def on_rejected(self, reason: str) -> None:
         self._gauges.error("link", f"a peer was rejected: {reason}")
         _log.warning("a peer was rejected: %s", reason)
 
-    def _forget(self, served: StreamSession) -> None:
-        self._end(served)
-        del self._links[served.link]
-        del self._streams[served.lane.spec.key]
+    def _forget(self, session: StreamSession) -> None:
+        self._end(session)
+        del self._links[session.link]
+        del self._streams[session.lane.spec.key]
         if not self._streams:
             self._emptied.set()
 
-    def _open(self, served: StreamSession) -> None:
-        connection = self.bus.connection
+    def _open(self, session: StreamSession) -> None:
+        connection = self.connection_keeper.connection
         if connection is None:
             return
         if self._chained:
-            served.opening = asyncio.create_task(self._keep_opening(served, connection))
-            served.opening.add_done_callback(_raise_failure)
+            session.opening = asyncio.create_task(self._keep_opening(session, connection))
+            session.opening.add_done_callback(_raise_failure)
         else:
-            subject = served.lane.spec.subject(self._settings.nats.subject)
+            subject = session.lane.spec.subject(self._settings.nats.subject)
             # Core NATS stores nothing: the stream continues after the last event that was acknowledged.
-            self._begin(served, connection, SubjectState(subject, 0))
+            self._begin(session, connection, SubjectState(subject, 0))
 
-    async def _keep_opening(self, served: StreamSession, connection: NatsConnection) -> None:
+    async def _keep_opening(self, session: StreamSession, connection: NatsConnection) -> None:
         """Retry until a session is open; cancelled with the link or the connection."""
         while True:
-            await asyncio.sleep(served.next_try_s(time.monotonic()))
+            await asyncio.sleep(session.next_try_s(time.monotonic()))
             try:
-                await self._open_chained(served, connection)
+                await self._open_chained(session, connection)
             except FencedError as error:
-                _fence_out(served.link, error.epoch)
+                _fence_out(session.link, error.epoch)
             except BusError as error:
-                self._on_error(f"{served.lane.spec.key} cannot be published: {error}")
+                self._on_error(f"{session.lane.spec.key} cannot be published: {error}")
                 continue
             return
 
-    async def _open_chained(self, served: StreamSession, connection: NatsConnection) -> None:
-        lane, template = served.lane, self._settings.nats.subject
-        if served.tip:
+    async def _open_chained(self, session: StreamSession, connection: NatsConnection) -> None:
+        lane, template = session.lane, self._settings.nats.subject
+        if session.tip:
             # If the tip is not the last message stored, NATS refuses the first event, and the session ends.
-            tip, served.tip = served.tip, ""
+            tip, session.tip = session.tip, ""
             state = await read_position(connection, lane.spec, template)
-            self._begin(served, connection, state)
+            self._begin(session, connection, state)
             lane.chain.expect(state.last_sequence, tip.encode())
         else:
             state = await fence_and_read(connection, lane.spec, template, lane.epoch, event_time_ns)
-            self._begin(served, connection, state)
+            self._begin(session, connection, state)
             lane.chain.expect(state.last_sequence)
 
-    def _begin(self, served: StreamSession, connection: NatsConnection, state: SubjectState) -> None:
-        self._last_session = session = self._last_session + 1
+    def _begin(self, session: StreamSession, connection: NatsConnection, state: SubjectState) -> None:
+        self._last_session_number = number = self._last_session_number + 1
         route = Route(
             subject=state.subject,
-            repair_subject=served.lane.spec.repair_subject(self._settings.nats.subject),
-            reply_prefix=f"{connection.inbox}.{session}." if self._chained else "",
+            repair_subject=session.lane.spec.repair_subject(self._settings.nats.subject),
+            reply_prefix=f"{connection.inbox}.{number}." if self._chained else "",
             with_headers=self._settings.nats.headers,
             max_payload=connection.max_payload,
         )
-        served.opening = None
-        served.lane.begin(session, route)
-        self._dispatcher.begin(served)
+        session.opening = None
+        session.lane.begin(number, route)
+        self._dispatcher.begin(session)
         limits = self._settings.lane
-        message = link_codec.Resume(session, state.stored, limits.credit_messages, limits.credit_bytes)
-        served.link.send(link_codec.resume(message))
+        message = link_codec.Resume(number, state.stored, limits.credit_messages, limits.credit_bytes)
+        session.link.send(link_codec.resume(message))
 
-    def _end(self, served: StreamSession) -> None:
-        if served.opening is not None:
-            served.opening.cancel()
-            served.opening = None
-        self._dispatcher.end(served)
+    def _end(self, session: StreamSession) -> None:
+        if session.opening is not None:
+            session.opening.cancel()
+            session.opening = None
+        self._dispatcher.end(session)
 
-    def _doubt(self, served: StreamSession, code: str, text: str) -> None:
+    def _doubt(self, session: StreamSession, code: str, text: str) -> None:
         """End the session and open a new one from the stored position; the stream sends its records again."""
-        self._gauges.error(code, f"{served.lane.spec.key}: {text}")
-        _log.warning("%s: %s; asking NATS what is stored", served.lane.spec.key, text)
-        self._end(served)
-        self._open(served)
+        self._gauges.error(code, f"{session.lane.spec.key}: {text}")
+        _log.warning("%s: %s; asking NATS what is stored", session.lane.spec.key, text)
+        self._end(session)
+        self._open(session)
 
     def _on_open(self, connection: NatsConnection) -> None:
         self._dispatcher.connected(connection)
-        for served in self._links.values():
-            served.paced_until = 0.0
-            self._open(served)
+        for session in self._links.values():
+            session.paced_until = 0.0
+            self._open(session)
         self.say_alive()
 
     def _on_lost(self, reason: str) -> None:
         self._gauges.last_error = reason
-        for served in self._links.values():
-            self._end(served)
+        for session in self._links.values():
+            self._end(session)
         self._dispatcher.disconnected()
         self.say_alive()
 

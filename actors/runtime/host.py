@@ -36,7 +36,7 @@ class ActorHost:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._facts = KeyValues(namespace)
+        self._store = KeyValues(namespace)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _set_up_process, (self._namespace,)
@@ -51,14 +51,14 @@ class ActorHost:
 
     @cached_property
     def secret(self) -> bytes:
-        secret = self._facts.load(SECRET)
+        secret = self._store.load(SECRET)
         if not secret:
             raise ClusterError("the relay's secret is not there; was the relay taken down?")
         return secret
 
     @cached_property
     def socket_directory(self) -> Path:
-        chosen = self._facts.load(SOCKETS)
+        chosen = self._store.load(SOCKETS)
         if chosen:
             return private_directory(Path(chosen.decode()))
         relay = hashlib.sha256(self.secret).hexdigest()[:8]
@@ -69,7 +69,7 @@ class ActorHost:
         return RayMetrics()
 
     def assignment(self, stream: str) -> Assignment | None:
-        encoded = self._facts.load(assignment_key(stream))
+        encoded = self._store.load(assignment_key(stream))
         return decode_assignment(encoded) if encoded else None
 
     def set_title(self, text: str) -> None:

@@ -107,7 +107,7 @@ class PeerLinks:
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    await self._assignments.look_up()
+                    await self._assignments.load_if_unknown()
                     self._connect_to_assigned(group)
                     await self._assignments.wait_for_change(None if self.assignment else RETRY_S)
         finally:

@@ -27,7 +27,7 @@ class AssignmentSource:
         self._changed.set()
         return True
 
-    async def look_up(self) -> None:
+    async def load_if_unknown(self) -> None:
         """Ask the cluster's store if no assignment has been pushed; it may have none yet."""
         if self.current is None:
             loop = asyncio.get_running_loop()

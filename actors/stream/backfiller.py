@@ -33,7 +33,7 @@ HOLD_S = 2.0
 # REST shows a trade a moment after the sockets do.
 RETRY_BASE_S, RETRY_CAP_S = 0.1, 30.0
 # How long older gaps wait before it is checked again whether the stream has room.
-CROWDED_S = 1.0
+NO_ROOM_WAIT_S = 1.0
 # Binance keeps aggregate trades of futures for a day or two, but consumers do not wait that long for a
 # repair.
 GIVE_UP_AFTER_S = 3600.0
@@ -54,8 +54,8 @@ class _Job:
 
 
 class Backfiller:
-    """`put` stores and sends what the intake made of an answer. While `crowded` returns true, older gaps
-    wait.
+    """`put` stores and sends what the intake made of an answer. While `has_no_room` returns true, older
+    gaps wait.
 
     `open_gaps` has the gaps that the incarnation before left open, and keeps those of this one; None without
     a journal. Use from one event loop.
@@ -69,12 +69,12 @@ class Backfiller:
         open_gaps: OpenGapsFile | None,
         *,
         directory: Path,
-        crowded: Callable[[], bool],
+        has_no_room: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._put = put
-        self._crowded = crowded
+        self._has_no_room = has_no_room
         self._client = RestClient(settings.rest_url, settings.api_key_file)
         self._weight = RequestWeight(settings.spec.venue, settings.rest_sharers)
         self._cooldown = RestCooldownFile(directory, settings.rest_url)
@@ -120,8 +120,8 @@ class Backfiller:
 
     def _wait_s(self, job: _Job, now: float) -> float:
         weight_s = self._weight.wait_s(job.fill.query().weight, now)
-        crowded_s = CROWDED_S if not self._urgent(job) and self._crowded() else 0.0
-        return max(weight_s, crowded_s, self._cooldown.remaining_s(now))
+        room_s = NO_ROOM_WAIT_S if not self._urgent(job) and self._has_no_room() else 0.0
+        return max(weight_s, room_s, self._cooldown.remaining_s(now))
 
     def _urgent(self, job: _Job) -> bool:
         return self._intake.gap is job.gap
@@ -208,7 +208,7 @@ class Backfiller:
         try:
             self._cooldown.extend(seconds, now)
         except OSError as error:
-            _log.error("other streams cannot be told to leave REST alone: %s", error)
+            _log.error("other streams cannot be told to stop asking REST: %s", error)
 
     def _apply(self, job: _Job, answer: Answer, ranges: list[FillRange]) -> None:
         now = time.monotonic()
@@ -233,7 +233,7 @@ class Backfiller:
             self._jobs.remove(job)
         gap = job.gap
         if job.fill.done:
-            _log.info("ids %d to %d: REST has told all it knows of them", gap.first_id, gap.last_id)
+            _log.info("ids %d to %d: REST has given all it has of them", gap.first_id, gap.last_id)
         else:
             _log.error("ids %d to %d are not healed: %s", gap.first_id, gap.last_id, reason)
         self._end_hold(job.gap, reason)

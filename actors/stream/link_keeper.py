@@ -122,7 +122,7 @@ class LinkKeeper:
     async def run(self) -> None:
         """Until cancelled; raises FencedError once a later incarnation may store."""
         while True:
-            await self._assignments.look_up()
+            await self._assignments.load_if_unknown()
             endpoint = self._failover.choose(self.assignment, time.monotonic())
             if endpoint is None:
                 await self._assignments.wait_for_change(RETRY_S)

@@ -99,7 +99,7 @@ class StreamRelay:
             self._deliver,
             open_gaps,
             directory=self._host.socket_directory,
-            crowded=self._has_no_room,
+            has_no_room=self._has_no_room,
         )
 
     def _new_links(self) -> LinkKeeper:

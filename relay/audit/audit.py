@@ -21,7 +21,7 @@ OWN_PREFIX, LEDGER_PREFIX = "sluice.", "sluice.loss."
 
 
 class Audit:
-    """Feed it every message of every stream, in the order of arrival; memory stays bounded.
+    """Feed it every message of every stream, in the order received; memory stays bounded.
 
     `gap_rule_of` returns the rule of the stream with this key, None where its events have no rising ids.
     `skipping` are the keys of the streams whose overflow policy may leave events out.
@@ -36,7 +36,7 @@ class Audit:
         self.last_problem = ""
 
     def event_received(self, headers: Mapping[str, str] | None, body: bytes, now_ns: int) -> None:
-        """`now_ns` is the wall clock at the arrival; headers are None where the relay sends none."""
+        """`now_ns` is the wall clock when it was received; headers are None where the relay sends none."""
         if headers and headers.get("Nats-Msg-Id", "").startswith(_FENCE_PREFIX):
             return
         try:
@@ -48,7 +48,7 @@ class Audit:
             self.last_problem = f"{error} in {body[:120]!r}"
 
     def side_record_received(self, subject: str, headers: Mapping[str, str] | None, body: bytes) -> None:
-        """A message of a subject beside the streams: of the loss ledger, of rejected frames, or a repair."""
+        """A message of a side subject: of the loss ledger, of rejected frames, or a repair."""
         try:
             if subject.startswith(LEDGER_PREFIX):
                 self._on_ledger_entry(read_entry(body))

@@ -22,7 +22,7 @@ class StreamAudit:
 
     `missing_ids` is None where events have no rising ids. Where ids are linked and not contiguous (diff
     depth), it counts broken links. `skipped` are missing sequences of a stream whose overflow policy may
-    leave events out. `digest` covers the payloads in the order of arrival, without repeats. `healed` events
+    leave events out. `digest` covers the payloads in the order received, without repeats. `healed` events
     are stored and came over REST; of the missing ids, `repaired` are on the subject of repairs, and `absent`
     never existed. `mended` are the ids of all that came over REST.
     """
@@ -70,7 +70,7 @@ class SideRecords:
 
 
 class StreamFollower:
-    """Follows the messages of one stream in the order of arrival."""
+    """Follows the messages of one stream in the order received."""
 
     def __init__(self, key: str, gap_rule: GapRule | None) -> None:
         self._key = key
@@ -105,13 +105,13 @@ class StreamFollower:
             self.healed += 1
             self._healed.add(int(event.number), int(event.number))
 
-    def report(self, beside: SideRecords, *, may_skip: bool) -> StreamAudit:
-        repaired = self._missing.common(beside.repaired)
+    def report(self, side: SideRecords, *, may_skip: bool) -> StreamAudit:
+        repaired = self._missing.common(side.repaired)
         from_rest = RangeSet((*self._healed, *repaired))
         return StreamAudit(
             stream=self._key,
             stored=self.stored,
-            duplicated=self._duplicated + beside.repeated + self._stored_as_well(beside.repaired),
+            duplicated=self._duplicated + side.repeated + self._stored_as_well(side.repaired),
             out_of_order=self._out_of_order,
             missing_ids=None if self._gap_rule is None else self._missing_ids,
             missing_seqs=0 if may_skip else self._missing_seqs,
@@ -125,7 +125,7 @@ class StreamFollower:
             max_ms=self._millis(1.0),
             healed=self.healed,
             repaired=len(repaired),
-            absent=len(self._missing.common(beside.absent)),
+            absent=len(self._missing.common(side.absent)),
             mended=tuple(from_rest),
         )
 

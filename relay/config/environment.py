@@ -134,15 +134,15 @@ def _split_servers(nats: dict[str, Any]) -> None:
     if not isinstance(servers, list):
         return
     logins: dict[tuple[str, str], str] = {}
-    bare: list[Any] = []
+    addresses: list[Any] = []
     for server in servers:
         if isinstance(server, FromEnvironment):
             address, user, password = split_credentials(server)
             if user or password:
                 logins.setdefault((user, password), server.template)
-            bare.append(address)
+            addresses.append(address)
         else:
-            bare.append(server)
+            addresses.append(server)
     if len(logins) > 1:
         raise ConfigError(
             "nats.servers", "the servers have different logins", "use one login for all of them"
@@ -154,7 +154,7 @@ def _split_servers(nats: dict[str, Any]) -> None:
             raise ConfigError("nats.servers", "a secret may not stand in the file", remedy)
         secret = Secret(template, part)
         nats.update({"user": user, "password": secret} if password else {"token": secret})
-    nats["servers"] = bare
+    nats["servers"] = addresses
 
 
 def _shards(value: Any) -> list[dict[str, Any]]:

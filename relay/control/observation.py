@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from relay.control.reconcile import MUTE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
+from relay.control.reconcile import UNRESPONSIVE_LIMIT_S, Observed, ObservedPublisher, ObservedStream
 from relay.control.replacement_grace import ReplacementGrace, replacement_grace
 from relay.control.standby_pairs import UncoveredStreams, merged, other_instance
 from relay.model.actors import ActorId, Role, Silence
@@ -41,7 +41,7 @@ class _ActorRecord:
     stats: StreamStats | PublisherStats | None = None
     silence: Silence | None = Silence.STARTING
     starting_since: float | None = None
-    mute_since: float | None = None
+    unresponsive_since: float | None = None
     # The part of that time that the replacement grace covers.
     grace_used_s: float = 0.0
     retired_at: float | None = None
@@ -68,10 +68,10 @@ class ClusterView:
         self._actors = {
             actor: self._record(actor, observation)
             for actor, observation in observations.items()
-            if observation is not Silence.GONE
+            if observation is not Silence.DEAD
         }
         for actor, record in self._actors.items():
-            if record.mute_since is not None:
+            if record.unresponsive_since is not None:
                 _use_grace(record, grace, actor, elapsed_s)
         self._compare_speeds(min(elapsed_s, RETRY_S))
         self._uncovered.update(self.streams(), now)
@@ -105,8 +105,10 @@ class ClusterView:
             self._attempts.pop(actor, None)
             self._not_before.pop(actor, None)
         record.starting_since = held_since(record.starting_since, observation is Silence.STARTING, self._now)
-        record.mute_since = held_since(record.mute_since, observation is Silence.MUTE, self._now)
-        if record.mute_since is None:
+        record.unresponsive_since = held_since(
+            record.unresponsive_since, observation is Silence.UNRESPONSIVE, self._now
+        )
+        if record.unresponsive_since is None:
             record.grace_used_s = 0.0
         if isinstance(observation, PublisherStats):
             record.retired_at = held_since(
@@ -176,7 +178,7 @@ class ClusterView:
         return ObservedStream(
             revision=revision,
             silence=record.silence,
-            mute_s=self._mute_s(record),
+            unresponsive_s=self._unresponsive_s(record),
             drained=drained,
             stopped=stats is not None and stats.state in _ENDING,
             publisher=stats.publisher if stats else None,
@@ -190,7 +192,7 @@ class ClusterView:
         return ObservedPublisher(
             revision=revision,
             silence=record.silence,
-            mute_s=self._mute_s(record),
+            unresponsive_s=self._unresponsive_s(record),
             drained=drained,
             retired_s=None if record.retired_at is None else self._seconds(record.retired_at),
             starting_s=self._seconds(record.starting_since),
@@ -200,8 +202,8 @@ class ClusterView:
     def _seconds(self, since: float | None) -> float:
         return 0.0 if since is None else self._now - since
 
-    def _mute_s(self, record: _ActorRecord) -> float:
-        return max(0.0, self._seconds(record.mute_since) - record.grace_used_s)
+    def _unresponsive_s(self, record: _ActorRecord) -> float:
+        return max(0.0, self._seconds(record.unresponsive_since) - record.grace_used_s)
 
     def endpoints(self) -> dict[str, PublisherEndpoint]:
         """The publishers that may get streams: not those that start, leave, or are the only ones without
@@ -211,7 +213,7 @@ class ClusterView:
             for record in self._actors.values()
             if isinstance(record.stats, PublisherStats)
             and record.silence is not Silence.STARTING
-            and self._seconds(record.mute_since) < MUTE_LIMIT_S
+            and self._seconds(record.unresponsive_since) < UNRESPONSIVE_LIMIT_S
             and record.retired_at is None
         }
         connected = {name: record for name, record in serving.items() if not self._is_disconnected(record)}

@@ -1,8 +1,8 @@
 """What to do next so that the observed actors become the desired ones: pure, and safe to repeat.
 
 Nothing waits here: what takes time (a start, a drain) shows in the next observation. A stream whose settings
-changed is drained, removed, then found missing and created; a mute actor is removed, found missing and
-created.
+changed is drained, removed, then found missing and created; an actor that does not answer is removed, then
+found missing and created.
 
 A critical stream has two instances, its actor and a twin. When both are to go, the standby goes first,
 because it would become active once the active one has gone.
@@ -19,7 +19,7 @@ from relay.model.assignment import Assignment
 
 # Three observations, one a second. A frozen process delays its stream; replacing it costs the stream a
 # reconnect.
-MUTE_LIMIT_S = 3.0
+UNRESPONSIVE_LIMIT_S = 3.0
 # Streams move away from a retired publisher by themselves; after this long it is drained all the same.
 RETIRE_GRACE_S = 10.0
 # A publisher that has not started for so long waits for room in the cluster, which may be taken up by the
@@ -34,7 +34,7 @@ class ObservedStream:
 
     revision: str
     silence: Silence | None = None
-    mute_s: float = 0.0
+    unresponsive_s: float = 0.0
     drained: bool | None = None
     stopped: bool = False
     publisher: str | None = None
@@ -48,7 +48,7 @@ class ObservedPublisher:
 
     revision: str
     silence: Silence | None = None
-    mute_s: float = 0.0
+    unresponsive_s: float = 0.0
     drained: bool | None = None
     retired_s: float | None = None
     starting_s: float = 0.0
@@ -180,7 +180,9 @@ def _standby_leaves_first(role: Role, key: str, desired: Desired, observed: Obse
 
 
 def _keep(role: Role, key: str, instance: ObservedStream, desired: Desired) -> Instruction | None:
-    if instance.mute_s >= MUTE_LIMIT_S or (instance.stopped and instance.drained is not False):
+    if instance.unresponsive_s >= UNRESPONSIVE_LIMIT_S or (
+        instance.stopped and instance.drained is not False
+    ):
         return Remove(ActorId(role, key))
     assignment = desired.assignments.get(key)
     if (
@@ -194,7 +196,7 @@ def _keep(role: Role, key: str, instance: ObservedStream, desired: Desired) -> I
 
 def _leave(actor: ActorId, found: ObservedStream | ObservedPublisher) -> Instruction | None:
     """Drain what can be drained, remove the rest."""
-    if found.drained or found.silence is Silence.STARTING or found.mute_s >= MUTE_LIMIT_S:
+    if found.drained or found.silence is Silence.STARTING or found.unresponsive_s >= UNRESPONSIVE_LIMIT_S:
         return Remove(actor)
     return Drain(actor) if found.drained is None else None
 
@@ -247,7 +249,7 @@ def _departures(desired: Desired, observed: Observed) -> Iterator[Instruction]:
     for name, publisher in observed.publishers.items():
         actor = ActorId(Role.PUBLISHER, name)
         if publisher.retired_s is None:
-            if publisher.mute_s >= MUTE_LIMIT_S:
+            if publisher.unresponsive_s >= UNRESPONSIVE_LIMIT_S:
                 yield Remove(actor)
         elif name not in used or publisher.retired_s >= RETIRE_GRACE_S or publisher.silence is not None:
             one = _leave(actor, publisher)

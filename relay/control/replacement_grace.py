@@ -36,13 +36,13 @@ class ReplacementGrace(NamedTuple):
 
 
 def replacement_grace(observations: Mapping[ActorId, Observation]) -> ReplacementGrace:
-    mute = sum(observation is Silence.MUTE for observation in observations.values())
-    if not mute:
+    unresponsive = sum(observation is Silence.UNRESPONSIVE for observation in observations.values())
+    if not unresponsive:
         return ReplacementGrace({}, mass_silence=False)
     active: dict[str, int] = {}
     for observation in observations.values():
         if isinstance(observation, PublisherStats):
             active.update(observation.lively)
     return ReplacementGrace(
-        active, mass_silence=mute >= MASS_SILENCE_AT_LEAST and 2 * mute > len(observations)
+        active, mass_silence=unresponsive >= MASS_SILENCE_AT_LEAST and 2 * unresponsive > len(observations)
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """A critical stream has a TWIN beside its STREAM actor; the two decide by themselves which is active."""
+    """A critical stream has two actors, a STREAM and a TWIN; they decide themselves which one is active."""
 
     STREAM = "stream"
     TWIN = "twin"
@@ -22,7 +22,7 @@ class ActorId:
     key: str
 
     def __hash__(self) -> int:
-        # Asked six times an actor and look; a role's own hash takes longer than all the rest.
+        # Called six times per actor in each observation; hashing the role too would cost more than the rest.
         return hash(self.key)
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Silence(StrEnum):
 
     STARTING = "starting"
     """It waits for resources, starts, or is being restarted: nothing to do but wait."""
-    MUTE = "mute"
+    UNRESPONSIVE = "mute"
     """Its process runs but did not answer in time."""
-    GONE = "gone"
+    DEAD = "gone"
     """It is dead for good and has to be created again."""

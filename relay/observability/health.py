@@ -17,11 +17,11 @@ from relay.primitives.text import age
 # A reconnect takes one to two seconds, a publisher's watchdog two, a replacement three.
 SILENT_S = 30.0
 UNACKNOWLEDGED_S = 10.0
-MUTE_S = 5.0
+UNRESPONSIVE_S = 5.0
 # A restarted Ray head answers again within a minute.
 STUCK_S = 120.0
-# A mute actor is replaced after three seconds, and a start that fails is retried without end; a new node may
-# take some minutes to join.
+# An actor that does not answer is replaced after three seconds, and a failed start is retried without end; a
+# new node may take some minutes to join.
 ABSENT_S = 300.0
 # NATS may be unreachable for any length of time, but a connected publisher must get acknowledgements.
 STALLED_S = 300.0
@@ -139,7 +139,7 @@ def _actor_findings(status: RelayStatus, now: float) -> Iterator[Finding]:
     streams = {stats.key for stats in status.streams}
     for name in status.unreachable:
         # While one publisher starts or is replaced, the streams deliver through the others.
-        grace_s = MUTE_S if name in streams else ABSENT_S
+        grace_s = UNRESPONSIVE_S if name in streams else ABSENT_S
         yield Finding(f"{name} does not answer", now, grace_s, ABSENT_S)
     if not status.publishers:
         yield Finding("no publisher runs", now, unhealthy_after_s=ABSENT_S)

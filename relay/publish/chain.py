@@ -35,7 +35,7 @@ class InFlightGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class PublishRefusal:
     """`code` is the server's err_code where there is one, else its status."""
 
     code: int
@@ -128,14 +128,16 @@ class Chain:
         return bool(self._window) and now - self.progressed_at > limit_s
 
 
-def read_reply(data: bytes, status: int) -> Refusal | bool:
-    """JetStream's answer to one message: False for stored, True if it was stored before, or a Refusal."""
+def read_reply(data: bytes, status: int) -> PublishRefusal | bool:
+    """JetStream's answer to one message: False for stored, True if it was stored before, or its refusal."""
     if status:
-        return Refusal(status, "nobody stores this subject" if status == NO_RESPONDERS else "refused")
+        return PublishRefusal(status, "nobody stores this subject" if status == NO_RESPONDERS else "refused")
     try:
         answer = orjson.loads(data)
         if (error := answer.get("error")) is None:
             return answer["seq"] > 0 and answer.get("duplicate") is True
-        return Refusal(int(error.get("err_code") or error["code"]), str(error.get("description", "refused")))
+        return PublishRefusal(
+            int(error.get("err_code") or error["code"]), str(error.get("description", "refused"))
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
-        return Refusal(0, f"the answer cannot be read: {data[:100]!r}")
+        return PublishRefusal(0, f"the answer cannot be read: {data[:100]!r}")

@@ -29,9 +29,11 @@ def switch_off(guard: str) -> None:
 def _fence() -> None:
     """A new incarnation takes over without a fence, and an older one is served like any other."""
 
-    async def unfenced(bus: Any, spec: Any, template: str, epoch: int, event_time: EventTime) -> SubjectState:
-        state = await read_position(bus, spec, template)
-        last = await _last(bus, spec, state.subject, event_time)
+    async def unfenced(
+        connection: Any, spec: Any, template: str, epoch: int, event_time: EventTime
+    ) -> SubjectState:
+        state = await read_position(connection, spec, template)
+        last = await _last(connection, spec, state.subject, event_time)
         if last is None:
             return state
         return replace(state, stored=StoredPosition(*last.position.epoch_seq))
@@ -52,8 +54,10 @@ def _resend() -> None:
 def _chain() -> None:
     """Events name no predecessor, and nobody looks up what is stored: everything is sent again blindly."""
 
-    async def blind(bus: Any, spec: Any, template: str, epoch: int, event_time: EventTime) -> SubjectState:
-        return SubjectState((await read_position(bus, spec, template)).subject, 0)
+    async def blind(
+        connection: Any, spec: Any, template: str, epoch: int, event_time: EventTime
+    ) -> SubjectState:
+        return SubjectState((await read_position(connection, spec, template)).subject, 0)
 
     actors.publisher.sessions.fence_and_read = blind  # type: ignore[attr-defined]
     Chain.expect = lambda self, place, last_id=b"": None  # type: ignore[method-assign, assignment]

@@ -470,16 +470,16 @@ class ProcessCluster(FileFacts):
         self, actor: ActorId, asked: tuple[ActorProcess, int] | None, deadline: float
     ) -> Observation:
         if actor not in self._kept:
-            return Silence.GONE
+            return Silence.DEAD
         if asked is None:
             return Silence.STARTING
         if actor in self.speechless:
-            return Silence.MUTE
+            return Silence.UNRESPONSIVE
         process, number = asked
         try:
             stats: Observation | None = process.answer(number, deadline)
         except MuteError:
-            return Silence.MUTE if process.answered else Silence.STARTING
+            return Silence.UNRESPONSIVE if process.answered else Silence.STARTING
         except (GoneError, ValueError):
             stats = None
         with self._lock:
@@ -501,13 +501,13 @@ class ProcessCluster(FileFacts):
         with self._lock:
             kept = self._kept.get(actor)
             if kept is None or kept.drain is None or kept.process is None:
-                return Silence.GONE
+                return Silence.DEAD
             if kept.drained is None:
                 number, deadline = kept.drain
                 with suppress(MuteError, GoneError):
                     kept.drained = kept.process.answer(number, 0.0)
                 if kept.drained is None and time.monotonic() > deadline:
-                    kept.drained = Silence.MUTE
+                    kept.drained = Silence.UNRESPONSIVE
             return kept.drained
 
     def remove(self, actor: ActorId) -> None:

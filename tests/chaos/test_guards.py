@@ -154,7 +154,7 @@ def test_guard_silence_one_stream(rig: Rig, row: Row) -> None:
 
 @pytest.mark.chaos(row=3, fault="a stopped actor that nobody misses", figure="it is not replaced")
 def test_guard_mute_limit(rig: Rig, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay.control.reconcile, "MUTE_LIMIT_S", float("inf"))
+    monkeypatch.setattr(relay.control.reconcile, "UNRESPONSIVE_LIMIT_S", float("inf"))
     rig.start()
     rig.flows(100)
     stopped = rig.stop(stream(FLOOD))

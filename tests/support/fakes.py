@@ -95,14 +95,14 @@ class FakeCluster:
 
     def _create(self, actor: ActorId) -> None:
         self.created[actor] += 1
-        self.silent[actor] = Silence.GONE if actor in self.failing else Silence.STARTING
+        self.silent[actor] = Silence.DEAD if actor in self.failing else Silence.STARTING
 
     def observe(self, actors: Iterable[ActorId], deadline_s: float) -> Mapping[ActorId, Observation]:
         answers = {actor: self.silent.get(actor) or self._stats(actor) for actor in actors}
         for actor, answer in answers.items():
             if answer is Silence.STARTING and actor not in self.stuck:
                 del self.silent[actor]
-            elif answer is Silence.GONE:
+            elif answer is Silence.DEAD:
                 self.remove(actor)
         return answers
 

@@ -18,7 +18,7 @@ from relay.adapters.nats.jetstream_api import Requests, ask
 from relay.binance.streams import StreamSpec
 from relay.errors import BusError, FencedError, RefusedError
 from relay.model.position import NOTHING_STORED, StoredPosition, digest_of
-from relay.publish.chain import Refusal, read_reply
+from relay.publish.chain import PublishRefusal, read_reply
 from relay.publish.envelope import payload_of
 from relay.publish.message_ids import fence_id, natural_id
 
@@ -48,12 +48,12 @@ class _Message(NamedTuple):
     position: StoredPosition
 
 
-async def read_position(bus: Requests, spec: StreamSpec, template: str) -> SubjectState:
+async def read_position(connection: Requests, spec: StreamSpec, template: str) -> SubjectState:
     """Without the last event; raises BusError if NATS does not answer or stores no such events.
 
     JetStream itself is asked for the subject, since only the controller knows whether streams share one.
     """
-    info = await ask(bus, f"STREAM.INFO.{spec.jetstream_name}")
+    info = await ask(connection, f"STREAM.INFO.{spec.jetstream_name}")
     captured = info["config"].get("subjects", [])
     for subject in (spec.subject(template), spec.stored_subject):
         if subject in captured:
@@ -64,7 +64,7 @@ async def read_position(bus: Requests, spec: StreamSpec, template: str) -> Subje
 
 
 async def fence_and_read(
-    bus: Requests, spec: StreamSpec, template: str, epoch: int, event_time: EventTime
+    connection: Requests, spec: StreamSpec, template: str, epoch: int, event_time: EventTime
 ) -> SubjectState:
     """Fence out older epochs, then read the stored position: nobody else can add to it from then on.
 
@@ -72,19 +72,19 @@ async def fence_and_read(
     """
     for _ in range(FENCE_TRIES):
         # In this order: whatever another writer adds after `last_sequence` was read fails the next condition.
-        state = await read_position(bus, spec, template)
-        fence = await _last(bus, spec, spec.fence_subject, event_time)
-        last = await _last(bus, spec, state.subject, event_time)
+        state = await read_position(connection, spec, template)
+        fence = await _last(connection, spec, spec.fence_subject, event_time)
+        last = await _last(connection, spec, state.subject, event_time)
         for found in (fence, last):
             if found is not None and found.position.epoch > epoch:
                 raise FencedError(spec.key, found.position.epoch)
         if fence is not None and fence.position.epoch == epoch:
             return state if last is None else replace(state, stored=last.position)
-        await _put_fence(bus, spec, epoch, fence.sequence if fence else 0)
+        await _put_fence(connection, spec, epoch, fence.sequence if fence else 0)
     raise BusError(f"{spec.jetstream_name} does not keep the fence of {spec.key}; look at its limits")
 
 
-async def _put_fence(bus: Requests, spec: StreamSpec, epoch: int, after_sequence: int) -> None:
+async def _put_fence(connection: Requests, spec: StreamSpec, epoch: int, after_sequence: int) -> None:
     name = fence_id(spec, epoch)
     # After a purge the server still knows the id and takes the fence for a repeat: then another id is used.
     for message_id in (name, f"{name}:{uuid4().hex}"):
@@ -93,17 +93,19 @@ async def _put_fence(bus: Requests, spec: StreamSpec, epoch: int, after_sequence
             "Nats-Expected-Last-Subject-Sequence": str(after_sequence),
             "Sluice-Epoch": str(epoch),
         }
-        reply = read_reply(await bus.request(spec.fence_subject, b"", conditions), 0)
-        if isinstance(reply, Refusal):
+        reply = read_reply(await connection.request(spec.fence_subject, b"", conditions), 0)
+        if isinstance(reply, PublishRefusal):
             raise RefusedError(f"the fence of {spec.key} was refused", reply.code, reply.text)
         if reply is False:
             return
 
 
-async def _last(bus: Requests, spec: StreamSpec, subject: str, event_time: EventTime) -> _Message | None:
+async def _last(
+    connection: Requests, spec: StreamSpec, subject: str, event_time: EventTime
+) -> _Message | None:
     query = orjson.dumps({"last_by_subj": subject})
     try:
-        found = await ask(bus, f"STREAM.MSG.GET.{spec.jetstream_name}", query)
+        found = await ask(connection, f"STREAM.MSG.GET.{spec.jetstream_name}", query)
     except RefusedError as error:
         if error.code == NO_MESSAGE:
             return None

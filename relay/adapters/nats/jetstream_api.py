@@ -17,9 +17,9 @@ class Requests(Protocol):
     ) -> bytes: ...
 
 
-async def ask(bus: Requests, call: str, query: bytes = b"") -> dict[str, Any]:
+async def ask(connection: Requests, call: str, query: bytes = b"") -> dict[str, Any]:
     """The answer of JetStream's API; raises RefusedError, or BusError for no answer or an unreadable one."""
-    answer = await bus.request(f"$JS.API.{call}", query)
+    answer = await connection.request(f"$JS.API.{call}", query)
     try:
         fields: dict[str, Any] = orjson.loads(answer)
         error = fields.get("error")

@@ -84,11 +84,11 @@ def _fields(limits: JetStreamConfig, name: str, subjects: list[str]) -> Fields:
     }
 
 
-async def _ensure(bus: Requests, wanted: Fields) -> bool:
+async def _ensure(connection: Requests, wanted: Fields) -> bool:
     """True if something was created or changed."""
-    present = await _present(bus, wanted["name"])
+    present = await _present(connection, wanted["name"])
     if present is None:
-        await _apply(bus, "CREATE", wanted)
+        await _apply(connection, "CREATE", wanted)
         return True
     if wanted["name"] == SIDE_NAME:
         # Other relays may store their side records here as well.
@@ -97,13 +97,13 @@ async def _ensure(bus: Requests, wanted: Fields) -> bool:
     if _agree(present, wanted):
         return False
     kept = {name: value for name, value in present.items() if name != "republish"}
-    await _apply(bus, "UPDATE", kept | wanted)
+    await _apply(connection, "UPDATE", kept | wanted)
     return True
 
 
-async def _present(bus: Requests, name: str) -> Fields | None:
+async def _present(connection: Requests, name: str) -> Fields | None:
     try:
-        config: Fields = (await ask(bus, f"STREAM.INFO.{name}"))["config"]
+        config: Fields = (await ask(connection, f"STREAM.INFO.{name}"))["config"]
     except RefusedError as error:
         if error.code == NO_STREAM:
             return None
@@ -123,13 +123,13 @@ def _republish(fields: Fields) -> tuple[str, str] | None:
     return (found.get("src", ""), found.get("dest", "")) if found else None
 
 
-async def _apply(bus: Requests, verb: str, fields: Fields) -> None:
+async def _apply(connection: Requests, verb: str, fields: Fields) -> None:
     name = fields["name"]
     try:
-        await ask(bus, f"STREAM.{verb}.{name}", orjson.dumps(fields))
+        await ask(connection, f"STREAM.{verb}.{name}", orjson.dumps(fields))
     except RefusedError as error:
         if error.code == SUBJECTS_OVERLAP:
-            raise BusError(await _overlap(bus, fields)) from error
+            raise BusError(await _overlap(connection, fields)) from error
         raise BusError(_explained(verb, fields, error)) from error
 
 
@@ -151,10 +151,10 @@ def _explained(verb: str, fields: Fields, error: RefusedError) -> str:
     return f"NATS refuses to create {name} ({error.text}); see the section nats.stream"
 
 
-async def _overlap(bus: Requests, fields: Fields) -> str:
+async def _overlap(connection: Requests, fields: Fields) -> str:
     """Who else stores these subjects: their names are what the user needs to know."""
     for subject in fields["subjects"]:
-        found = await ask(bus, "STREAM.NAMES", orjson.dumps({"subject": subject}))
+        found = await ask(connection, "STREAM.NAMES", orjson.dumps({"subject": subject}))
         others = [name for name in found.get("streams") or () if name != fields["name"]]
         if others:
             return (

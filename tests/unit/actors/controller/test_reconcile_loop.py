@@ -11,7 +11,7 @@ import pytest
 from actors.controller.plan import Plan
 from actors.controller.reconcile_loop import ReconcileLoop
 from relay.config import parse_config
-from relay.control.reconcile import MUTE_LIMIT_S
+from relay.control.reconcile import UNRESPONSIVE_LIMIT_S
 from relay.control.store import ControlStore, Running, Scaling
 from relay.errors import BusError
 from relay.model.actors import ActorId, Role, Silence
@@ -130,8 +130,8 @@ def test_a_new_controller_takes_up_the_drain_of_its_predecessor(relay):
 
 def test_a_mute_stream_is_replaced_and_gets_its_publisher_back(relay):
     key = stream("btcusdt@trade")
-    relay.cluster.silent[key] = Silence.MUTE
-    relay.run(MUTE_LIMIT_S + 3)
+    relay.cluster.silent[key] = Silence.UNRESPONSIVE
+    relay.run(UNRESPONSIVE_LIMIT_S + 3)
     assert relay.cluster.created[key] == 2
     assert relay.cluster.streams[key.key].publisher == "p0"
     assert relay.loop.report.status.unreachable == ()
@@ -146,7 +146,7 @@ def test_an_actor_that_is_being_restarted_is_left_alone(relay):
 def test_an_actor_that_always_fails_is_tried_ever_less_often(relay):
     key = stream("btcusdt@trade")
     relay.cluster.failing.add(key)
-    relay.cluster.silent[key] = Silence.GONE
+    relay.cluster.silent[key] = Silence.DEAD
     relay.run(60)
     assert 4 <= relay.cluster.created[key] <= 8
     assert any("btcusdt@trade failed to start" in problem for problem in relay.loop.report.status.problems)
@@ -339,7 +339,7 @@ def test_the_status_shows_the_hot_leg_and_the_warm_one_beside_it(paired):
 
 def test_a_mute_hot_leg_is_made_anew_while_the_other_one_serves(paired):
     key = f"usdm:{NAMES[0]}"
-    paired.cluster.silent[stream(NAMES[0])] = Silence.MUTE
+    paired.cluster.silent[stream(NAMES[0])] = Silence.UNRESPONSIVE
     paired.cluster.twins[key] = replace(
         paired.cluster.twins[key], leg=LegState.HOT, epoch=9, takeovers=1, warm=None
     )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from relay.control.assign import Placement, assign, publish
 from relay.control.reconcile import (
-    MUTE_LIMIT_S,
     RETIRE_GRACE_S,
+    UNRESPONSIVE_LIMIT_S,
     Assign,
     Create,
     Desired,
@@ -81,28 +81,38 @@ def test_what_failed_lately_is_not_created_yet():
 
 
 def test_starting_actors_are_waited_for():
-    starting = {"a": replace(SERVED, silence=Silence.STARTING, mute_s=0.0)}
+    starting = {"a": replace(SERVED, silence=Silence.STARTING, unresponsive_s=0.0)}
     assert (
         steps(observed_streams=starting, publishers={"p0": replace(SERVING, silence=Silence.STARTING)}) == []
     )
 
 
 @pytest.mark.parametrize(
-    ("mute_s", "made"), [(MUTE_LIMIT_S - 0.1, []), (MUTE_LIMIT_S, [Remove(stream("a"))])]
+    ("unresponsive_s", "made"),
+    [(UNRESPONSIVE_LIMIT_S - 0.1, []), (UNRESPONSIVE_LIMIT_S, [Remove(stream("a"))])],
 )
-def test_a_mute_stream_is_given_up_after_a_while(mute_s, made):
-    assert steps(observed_streams={"a": replace(SERVED, silence=Silence.MUTE, mute_s=mute_s)}) == made
+def test_a_mute_stream_is_given_up_after_a_while(unresponsive_s, made):
+    assert (
+        steps(
+            observed_streams={
+                "a": replace(SERVED, silence=Silence.UNRESPONSIVE, unresponsive_s=unresponsive_s)
+            }
+        )
+        == made
+    )
 
 
 def test_a_mute_publisher_is_given_up_after_a_while():
-    mute = replace(SERVING, silence=Silence.MUTE, mute_s=MUTE_LIMIT_S)
+    mute = replace(SERVING, silence=Silence.UNRESPONSIVE, unresponsive_s=UNRESPONSIVE_LIMIT_S)
     assert steps(publishers={"p0": mute}) == [Remove(publisher("p0"))]
 
 
 def test_a_stream_hears_of_its_assignment_until_it_reports_it():
     newer = {"a": assigned("p0", version=2)}
     assert steps(assignments=newer) == [Assign(stream("a"), newer["a"])]
-    assert steps(assignments=newer, observed_streams={"a": replace(SERVED, silence=Silence.MUTE)}) == []
+    assert (
+        steps(assignments=newer, observed_streams={"a": replace(SERVED, silence=Silence.UNRESPONSIVE)}) == []
+    )
     assert steps(assignments=newer, observed_streams={"a": replace(SERVED, assignment_version=2)}) == []
 
 
@@ -115,11 +125,13 @@ def test_an_unwanted_or_changed_stream_drains_before_it_goes(streams):
     assert drained == [[Drain(stream("a"))], [], [Remove(stream("a"))]]
 
 
-@pytest.mark.parametrize(("silence", "mute_s"), [(Silence.STARTING, 0.0), (Silence.MUTE, MUTE_LIMIT_S)])
-def test_who_cannot_drain_is_removed_at_once(silence, mute_s):
-    stream_there = {"a": replace(SERVED, silence=silence, mute_s=mute_s)}
+@pytest.mark.parametrize(
+    ("silence", "unresponsive_s"), [(Silence.STARTING, 0.0), (Silence.UNRESPONSIVE, UNRESPONSIVE_LIMIT_S)]
+)
+def test_who_cannot_drain_is_removed_at_once(silence, unresponsive_s):
+    stream_there = {"a": replace(SERVED, silence=silence, unresponsive_s=unresponsive_s)}
     assert steps(streams={}, observed_streams=stream_there) == [Remove(stream("a"))]
-    retired = replace(SERVING, retired_s=0.0, silence=silence, mute_s=mute_s)
+    retired = replace(SERVING, retired_s=0.0, silence=silence, unresponsive_s=unresponsive_s)
     assert steps(publishers={"p1": SERVING, "p0": retired}) == [Remove(publisher("p0"))]
 
 
@@ -155,7 +167,7 @@ def test_a_critical_stream_has_a_twin_and_no_other_has_one():
 
 def test_both_legs_hear_of_an_assignment_and_a_mute_one_is_given_up():
     assert pair(twins={"a": replace(STANDBY, assignment_version=0)}) == [Assign(twin("a"), assigned("p0"))]
-    mute = replace(STANDBY, silence=Silence.MUTE, mute_s=MUTE_LIMIT_S)
+    mute = replace(STANDBY, silence=Silence.UNRESPONSIVE, unresponsive_s=UNRESPONSIVE_LIMIT_S)
     assert pair(twins={"a": mute}) == [Remove(twin("a"))]
 
 
@@ -320,15 +332,17 @@ class Model:
 
 def later(found):
     silence = None if found.silence is Silence.STARTING else found.silence
-    mute_s = found.mute_s + 1.0 if silence is Silence.MUTE else 0.0
-    return replace(found, silence=silence, mute_s=mute_s, drained=None if found.drained is None else True)
+    unresponsive_s = found.unresponsive_s + 1.0 if silence is Silence.UNRESPONSIVE else 0.0
+    return replace(
+        found, silence=silence, unresponsive_s=unresponsive_s, drained=None if found.drained is None else True
+    )
 
 
 def endpoint(name: str) -> PublisherEndpoint:
     return PublisherEndpoint(publisher=name, node="n", unix_path=f"/{name}", tcp_address="")
 
 
-silences = st.sampled_from([None, Silence.STARTING, Silence.MUTE])
+silences = st.sampled_from([None, Silence.STARTING, Silence.UNRESPONSIVE])
 revisions = st.sampled_from(["r1", "r2"])
 drains = st.sampled_from([None, False, True])
 observed_streams = st.dictionaries(

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from relay.model.stats import Health, RelayStatus, ScaleMode, ScaleStatus
 from relay.observability.health import (
     ABSENT_S,
-    MUTE_S,
     SILENT_S,
     STALLED_S,
     STUCK_S,
     UNACKNOWLEDGED_S,
     UNBALANCED_S,
+    UNRESPONSIVE_S,
     Finding,
     HealthTracker,
     health_of,
@@ -84,7 +84,7 @@ def test_nobody_waits_for_a_stream_that_was_stopped():
     ],
 )
 def test_somebody_has_to_be_there_to_deliver(looked, text):
-    (reason,) = after(MUTE_S, looked).not_ready
+    (reason,) = after(UNRESPONSIVE_S, looked).not_ready
     assert reason.startswith(text)
 
 

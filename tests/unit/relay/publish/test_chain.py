@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.publish.chain import Chain, Refusal, read_reply
+from relay.publish.chain import Chain, PublishRefusal, read_reply
 
 NOW = 100.0
 
@@ -137,30 +137,30 @@ def test_a_repeat_is_told_apart() -> None:
 def test_a_broken_chain_is_a_refusal_that_names_the_tip() -> None:
     data = b'{"error":{"code":400,"err_code":10070,"description":"wrong last msg ID: a4"},"stream":"S"}'
     refusal = read_reply(data, 0)
-    assert refusal == Refusal(10070, "wrong last msg ID: a4")
+    assert refusal == PublishRefusal(10070, "wrong last msg ID: a4")
     assert str(refusal) == "wrong last msg ID: a4 (10070)"
 
 
 def test_a_full_stream_is_a_refusal_of_another_kind() -> None:
     data = b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"S"}'
     refusal = read_reply(data, 0)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, PublishRefusal)
     assert refusal.code == 10077
 
 
 def test_no_responders_is_a_refusal() -> None:
     refusal = read_reply(b"", 503)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, PublishRefusal)
     assert refusal.code == 503
 
 
 @given(st.binary(max_size=80))
 def test_junk_is_never_taken_for_an_acknowledgement(data: bytes) -> None:
-    assert isinstance(read_reply(data, 0), Refusal)
+    assert isinstance(read_reply(data, 0), PublishRefusal)
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"{}", b'{"seq":"1"}', b'{"error":7}', b'{"error":{}}'])
 def test_an_unreadable_answer_is_a_refusal(data: bytes) -> None:
     refusal = read_reply(data, 0)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, PublishRefusal)
     assert refusal.code == 0
