@@ -1,4 +1,4 @@
-"""Prints the alert rules of k8s/alerts.yaml as a rules file, for a Prometheus without the operator."""
+"""Prints the alert rules of k8s/alerts.yaml as a rules file, for a Prometheus without its operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Grafana dashboard shows: rows of panels and their queries, all made of the list of metrics."""
+"""What the Grafana dashboard shows: rows of panels and their queries, built from the list of metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relay.observability.metrics import Metric
 _EVERYWHERE = 'SessionName=~"$SessionName",ray_io_cluster=~"$Cluster"'
 _RATE = "[$__rate_interval]"
 _RANGE = "[$__range]"
-# As numbers, since a state timeline shows one number for each stream.
+# Grafana's state timeline shows one number for each stream.
 STATE_NUMBERS = {state: number for number, state in enumerate(StreamState)}
 
 
@@ -27,7 +27,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """`kind` is Grafana's, and so is `unit`. `width` is in columns of 24."""
+    """`kind` and `unit` are names that Grafana knows; `width` counts columns, of which there are 24."""
 
     title: str
     meaning: str
@@ -37,7 +37,7 @@ class Panel:
     width: int = 12
     stacked: bool = False
     bad: bool = False
-    """Anything above zero is bad news."""
+    """Anything above zero is shown in red."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _by(tag: str) -> str:
 
 
 def _gauge(metric: Metric, tag: str = "") -> str:
-    """The newest incarnation's, or that of another one whose gauge has not expired yet."""
+    """The maximum over incarnations: the gauge of an older one may not have expired yet."""
     return f"max{_by(tag)} ({_series(metric)})"
 
 

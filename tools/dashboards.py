@@ -1,7 +1,7 @@
-"""Prints a Grafana dashboard: `sluice`, to be imported, or `ray`, which Ray's Metrics tab shows.
+"""Prints a Grafana dashboard: `sluice`, for import into Grafana, or `ray`, for Ray's Metrics tab.
 
-The second is Ray's own default dashboard with our rows before it. Ray embeds a whole dashboard by its uid,
-and two panels of it, 24 and 41, on its Overview page, so these stay what they are.
+`ray` is Ray's own default dashboard with our rows above it. Ray embeds the dashboard by its uid, and its
+panels 24 and 41 on the Overview page, so the uid and these numbers are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from tools.dashboard_panels import ROWS, STATE_NUMBERS, Panel, Query, Row
 
-# Ray's panels have smaller ones.
+# Above the ids of Ray's own panels.
 FIRST_ID = 9001
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _COLUMNS, _HEIGHT, _STAT_HEIGHT = 24, 8, 4
@@ -39,7 +39,7 @@ def sluice_dashboard() -> Json:
 
 
 def ray_dashboard(theirs_as_text: str) -> Json:
-    """Of what Ray itself generates."""
+    """Our rows above those of the dashboard that Ray generates, given as JSON."""
     dashboard: Json = json.loads(theirs_as_text)
     ours = list(_panels(ROWS))
     height = _bottom(ours)
@@ -154,7 +154,7 @@ def _datasource() -> Json:
 
 
 def _ray_variables() -> list[Json]:
-    """As Ray's own dashboards have them, so that links between them keep their choice."""
+    """The variables of Ray's own dashboards, so that a selection survives links between dashboards."""
     return [
         _variable("SessionName", "label_values(ray_sluice_relay_ready, SessionName)", ".+"),
         _variable("Cluster", "label_values(ray_sluice_relay_ready, ray_io_cluster)", ".*"),
@@ -187,7 +187,7 @@ def main() -> None:
     if parser.parse_args().which == "sluice":
         print(json.dumps(sluice_dashboard(), indent=1))
     else:
-        # Nobody reads it, and `kubectl apply` takes no more than 256 KiB.
+        # Compact, because `kubectl apply` accepts no more than 256 KiB.
         print(json.dumps(ray_dashboard(rays_own()), separators=(",", ":")))
 
 

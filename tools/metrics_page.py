@@ -1,4 +1,4 @@
-"""Prints docs/metrics.md, made from the table of metrics in relay/observability/metrics.py."""
+"""Prints docs/metrics.md, generated from the table of metrics in relay/observability/metrics.py."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ SECTIONS = {
 }
 HEAD = """# Metrics
 
-Made of `relay/observability/metrics.py` by `make generated`; a test holds the two equal. There are no others.
+Generated from `relay/observability/metrics.py` by `make generated`; a test checks that this page is up to
+date. It lists all metrics of the relay.
 
-Every actor counts in plain numbers of its own and hands them to Ray's exporter once a second, so a message
-costs no call of a metric. Ray serves them on each node; the names here are those that Prometheus sees. Where
-a node is found: `prom_metrics_service_discovery.json` in Ray's session folder, and on Kubernetes the port
+Every actor keeps its counts as plain numbers and passes them to Ray's exporter once a second, so no metric is
+called for a message. Ray serves the metrics on each node, under the names listed here. The addresses to
+scrape are in `prom_metrics_service_discovery.json` in Ray's session folder; on Kubernetes it is the port
 `metrics` of each pod.
 
 Three things to know before a query:
 
-- Each incarnation of an actor has series of its own, told apart by `WorkerId`: write `max by (stream) (…)`
+- Each incarnation of an actor has its own series, with its own `WorkerId`: write `max by (stream) (…)`
   over gauges and `sum by (stream) (rate(…))` over counters.
-- A gauge goes away two report intervals after its actor. Counters of dead actors stay until Ray's agent ends.
-- A counter is there from zero on, and a new incarnation begins there. `k8s/alerts.yaml` shows how to ask
-  whether one grew so that the first minute of an incarnation counts as well.
+- A gauge disappears two report intervals after its actor ended. Counters of dead actors stay until Ray's
+  agent ends.
+- A counter is reported from zero on, and a new incarnation begins at zero. `k8s/alerts.yaml` shows how to ask
+  whether a counter has grown so that the first minute of an incarnation is included.
 
-A kind of `buckets` is a counter for each bound in `le`, of what took no longer:
+The kind `buckets` is one counter for each bound in `le`, of the events that took at most that long:
 
 ```
 histogram_quantile(0.99, sum by (le, stream) (rate({latency}[1m])))
 ```
 
 The bounds are {bounds} s
-and +Inf. They are made of finer ones, of which the middle counts: each holds within 3.2 %.
+and +Inf. They are sums of finer buckets, each counted at its middle, so a bound is exact to within 3.2 %.
 
-What it costs, measured on 2 cores with ten streams that change all their figures: 0.2 ms of an actor's time
-each second, and 0.15 ms more for each latency in buckets, together 0.05 % of a core for a stream. To note a
-latency takes 0.25 to 0.3 us, and a stream notes two for each batch that NATS confirms, none for an event.
-Ray's agent takes 3.7 % of a core, 3.2 % of it without Sluice.
+The cost, measured on 2 cores with ten streams whose figures all change: 0.2 ms of an actor's time each
+second, and 0.15 ms more for each latency in buckets, together 0.05 % of a core for a stream. Recording a
+latency takes 0.25 to 0.3 us; a stream records two for each batch that NATS confirms, and none for an event.
+Ray's agent takes 3.7 % of a core, and 3.2 % without Sluice.
 """
 TAGS = f"""## Tags
 
@@ -55,8 +57,8 @@ TAGS = f"""## Tags
 | `le` | a bound, in seconds |
 
 `refused`: NATS took a message and answered with an error. `timeout`: it did not answer. `max_payload`: the
-message is longer than the server allows. `nats`: no connection, or the place of a stream cannot be asked for.
-`link`: a peer that does not belong to the relay was turned away.
+message is longer than the server allows. `nats`: no connection, or the stored position of a stream cannot be
+read. `link`: a peer that does not belong to the relay was rejected.
 
 Ray adds `NodeAddress`, `SessionName`, `WorkerId`, `Component` and `Version`, and a PodMonitor adds
 `ray_io_cluster`.

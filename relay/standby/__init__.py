@@ -1,10 +1,11 @@
-"""What the two instances of a critical stream decide: who is active, what to keep, where to go on.
+"""What the two instances of a critical stream decide: which one is active, what the standby keeps, and where
+a takeover continues.
 
-An instance sends its `peer_status` to the other one; `election` makes of those statuses, and of what
-publishers report, the decision to become active. `replay_buffer` (with `spill_file` behind it) keeps what the
-standby instance reads until it is stored, and says at which entry a takeover goes on.
+An instance sends its `peer_status` to the other one. From those statuses and from what publishers report,
+`election` decides whether an instance must become active. `replay_buffer`, which overflows into `spill_file`,
+keeps what the standby instance reads until it is stored, and finds the entry at which a takeover continues.
 
-Knows payloads, journal records and stored positions; no file but that of `spill_file`, and no sockets,
-clocks, actors or publishers. Its decisions are carried out by actors/standby, which feeds the replayed events
-to relay/intake as if they had just been read.
+This package knows payloads, journal records and stored positions. It knows no file but that of `spill_file`,
+and no sockets, clocks, actors or publishers. Its decisions are carried out by actors/standby, which feeds the
+replayed events to relay/intake as if they had just been read.
 """

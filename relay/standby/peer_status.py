@@ -1,8 +1,8 @@
 """What the two instances of a critical stream tell each other, as bytes; pure.
 
-Each instance sends its status four times a second to every publisher, which forwards it as it is. The status
-says whether the instance is active, and which event is stored last, so that the other one need not keep the
-events up to it any longer.
+Each instance sends its status four times a second to every publisher, which forwards it unchanged. The status
+says whether the instance is active, and which event is stored last, so that the other instance can forget all
+events up to that one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _INSTANCE_ID = Struct("<Q")
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
     """`instance_id` names the process, `epoch` the incarnation of an active one. `unacknowledged` counts the
-    events that an active instance has accepted and that are not stored yet. A `ready` one is a standby that
-    could take over now without a loss. A `reading` one has a connection to the exchange, and reads from it.
-    `takeovers` counts those that the pair has seen. `journal_epoch` is the newest epoch in the journal of the
+    events that an active instance has accepted and that are not stored yet. `ready` means a standby that
+    could take over now without a loss, `reading` that the instance has a connection to the exchange and reads
+    from it. `takeovers` counts those of the pair. `journal_epoch` is the newest epoch in the journal of the
     instance's node, `since_ns` when its unbroken reading began, by its own clock (Unix time); both are 0
     where there is none.
     """

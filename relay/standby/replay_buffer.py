@@ -1,12 +1,12 @@
-"""What a standby instance has read and must keep: everything behind the stored position; pure.
+"""What a standby instance has read and must keep: everything after the stored position; pure.
 
 An event is recognised by its name: the exchange's id where that is unique, else a digest of the payload. The
-active instance's status names the last event that is stored, and all before that is forgotten. On a takeover
-NATS names it, and `replay_point_after` says which event comes next.
+active instance's status names the last event that is stored, and everything before it is forgotten. On a
+takeover NATS names that event, and `replay_point_after` finds the one that comes next.
 
-Two sockets of the same stream need not bring the same bytes where there are no ids. Where the stored event is
-not found, the replay point is chosen by the time of reading, and the log says that events may be missing or
-repeated.
+Where events have no ids, two sockets of the same stream may deliver different bytes. If the stored event
+is not found, the replay point is chosen by the time of reading, and the log says that events may be missing
+or repeated.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from relay.binance.classifier import PayloadClass, PayloadClassifier
 from relay.binance.streams import StreamSpec
 from relay.model.position import SAME_TIME_NS, StoredPosition, digest_of
 
-# Names of entries that are no events: a payload to be rejected, and the end of a connection.
+# Names of entries that are not events: a payload to be rejected, and the end of a connection.
 REJECTED, DISCONTINUITY = -1, -2
-# After so many statuses in a row whose event is not found here, that socket is not merely late.
+# After this many statuses in a row whose event is not found here, our own socket is not merely late.
 MAX_UNFOUND_STATUSES = 4
 # A quarter of what memory may hold is evicted at once, so that it is written to the file in large pieces.
 EVICTED_FRACTION = 4
@@ -43,7 +43,7 @@ class JoinQuality(Enum):
 
     EXACT = "exact"
     BY_ID = "by id"
-    """The event itself is not among the entries, but ids tell whether one is missing behind it."""
+    """The event itself is not among the entries, but ids show whether one is missing after it."""
     BY_TIME = "by time"
     """Events may be missing or repeated."""
 
@@ -64,8 +64,8 @@ class ReplayBuffer:
     """The newest entries, oldest first; what `evict` has returned came before them. Call `evict` after each
     `append`.
 
-    `since_ns` (Unix time, 0 while nothing was read) is when the reading began of which every event is here,
-    evicted, or stored.
+    `since_ns` (Unix time, 0 while nothing was read) is the time from which on every event that was read is
+    here, evicted, or stored.
     """
 
     def __init__(self, spec: StreamSpec, *, max_messages: int, max_bytes: int) -> None:
@@ -78,7 +78,7 @@ class ReplayBuffer:
         self._max_bytes = max_bytes
         # The stored event that directly precedes the first entry, where it is known and not an entry itself.
         self._preceding: StoredPosition | None = None
-        # Everything behind the stored position is here: its event is an entry, or `_preceding`, and no
+        # Everything after the stored position is here: its event is an entry, or `_preceding`, and no
         # connection has ended since.
         self._anchored = False
         self._stored = StoredPosition()
@@ -156,7 +156,7 @@ class ReplayBuffer:
 
     def forget_stored(self, position: StoredPosition, unacknowledged: int, *, reading: bool) -> bool:
         """The active instance has sent its status: the event at `position` is stored last, and
-        `unacknowledged` events behind it are not stored yet. `reading` says whether both instances have a
+        `unacknowledged` events after it are not stored yet. `reading` says whether both instances have a
         connection.
 
         Returns whether all evicted entries may be forgotten.
@@ -174,8 +174,8 @@ class ReplayBuffer:
             and not self._reaches_evicted
             and not self._events_since_discontinuity()
         ):
-            # A quiet stream: the stored event came before this instance began to read, and whatever comes
-            # from now on, both instances read.
+            # A quiet stream: the stored event came before this instance began to read, and both instances
+            # will read all that comes from now on.
             self._forget(len(self.entries))
             self._preceding = position
         else:
@@ -203,7 +203,7 @@ class ReplayBuffer:
         return found
 
     def replay_point_after(self, entries: Iterable[Entry], position: StoredPosition) -> ReplayPoint | None:
-        """The entry that comes behind the event at `position`; None while that event may still be to come."""
+        """The entry that follows the event at `position`; None while that event may still arrive."""
         if not position.seq:
             return ReplayPoint(0, JoinQuality.EXACT)
         found = replay_point_after(entries, position)
@@ -213,8 +213,8 @@ class ReplayBuffer:
 
 
 def replay_point_after(entries: Iterable[Entry], position: StoredPosition) -> ReplayPoint | None:
-    """Behind the event itself; if it is not among them and has an id, before the first one with a higher
-    id."""
+    """After the event itself; if it is not among the entries and has an id, before the first entry with a
+    higher id."""
     numbered = position.event_id >= 0
     name = position.event_id if numbered else position.digest
     best: tuple[int, int] | None = None
@@ -231,6 +231,6 @@ def replay_point_after(entries: Iterable[Entry], position: StoredPosition) -> Re
 
 
 def replay_point_by_time(entries: Sequence[Entry], position: StoredPosition) -> ReplayPoint:
-    """Before the first event that was read later: this rather repeats an event than loses one."""
+    """Before the first event that was read later: this may repeat an event but loses none."""
     later = (at for at, entry in enumerate(entries) if entry.is_event and entry.recv_ns > position.recv_ns)
     return ReplayPoint(next(later, len(entries)), JoinQuality.BY_TIME)

@@ -1,8 +1,8 @@
-"""A file for what a standby instance keeps beyond its memory; it ends with the process.
+"""A file for entries of a standby instance that do not fit into memory; it is removed with the process.
 
-It is written only while NATS is so far behind that memory is full, and cleared as a whole once it is not.
-Does file I/O; it is not under relay.adapters because the replay buffer, which it continues, reads and writes
-it within one decision.
+It is written only while NATS is so far behind that memory is full, and cleared as a whole afterwards. It does
+file I/O but is not under relay.adapters, because it extends the replay buffer, which reads and writes it
+within one decision.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from relay.standby.replay_buffer import Entry
 
 
 class SpillFile:
-    """At most `max_bytes`. Every call may raise JournalError. Use from one thread."""
+    """Holds at most `max_bytes`. Every call may raise JournalError. Use from one thread."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.bytes = 0
@@ -26,7 +26,7 @@ class SpillFile:
         self._max_bytes = max_bytes
         self._fd = -1
         with suppress(OSError):
-            # A predecessor's entries end where its connection did: none of this process may follow them.
+            # A predecessor's entries end with its connection: there is a gap between them and this process's.
             path.unlink(missing_ok=True)
 
     def append(self, entries: list[Entry]) -> None:
@@ -44,11 +44,11 @@ class SpillFile:
                 self._open()
             written = os.pwrite(self._fd, encoded, self.bytes)
         if written != len(encoded):
-            raise JournalError(f"{self._path} took a part of a write; the disk may be full")
+            raise JournalError(f"{self._path} accepted only part of a write; the disk may be full")
         self.bytes += written
 
     def _open(self) -> None:
-        """A stopped predecessor may still write to the file of this name, so a new file is made."""
+        """A new file: a stopped predecessor may still write to the old file of this name."""
         make_private(self._path.parent)
         self._path.unlink(missing_ok=True)
         self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)

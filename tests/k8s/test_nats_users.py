@@ -250,7 +250,7 @@ def test_the_controllers_heartbeat_reaches_a_consumer_and_nobody_elses_does(site
         async with consuming(site) as client:
             await client.subscribe(heartbeat.SUBJECT, cb=heard.put)
             await client.flush()
-            with pytest.raises(BusError, match="does not take the heartbeat: permissions violation"):
+            with pytest.raises(BusError, match="does not accept the heartbeat: permissions violation"):
                 await heartbeat.publish(site.nats("publisher"), b"false")
             await heartbeat.publish(site.nats("controller"), b"true")
             async with asyncio.timeout(10):

@@ -1,7 +1,8 @@
-"""Fencing: how a new incarnation takes the right to store a stream's events, and what is stored then.
+"""Fencing: how a new incarnation acquires the right to store a stream's events, and learns what is stored.
 
 A fence is a message on the stream's fence subject. It is published on condition that no other fence came in
-between, and it moves the stream's last message id, so that an older writer's next event is refused.
+between. It becomes the stream's last message, so NATS refuses the next event of an older writer, which names
+another message as the last one.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from relay.publish.envelope import payload_of
 from relay.publish.message_ids import fence_id, natural_id
 
 NO_MESSAGE = 10037
-# The first try puts the fence, the second finds it; the third is for a fence that came in between.
+# The first try publishes the fence, the second finds it; the third is for a fence that came in between.
 FENCE_TRIES = 3
 
 
-# When an event was sent, in ns, from its payload and from when it was read: the exchange's format tells.
+# When the exchange sent an event, from its payload and the time it was read; both in Unix time, in ns.
 EventTime = Callable[[bytes, int], int]
 
 
@@ -42,14 +43,14 @@ class SubjectState:
 
 
 class _Message(NamedTuple):
-    """A stored message: its JetStream sequence and what its headers and payload tell."""
+    """A stored message: its JetStream sequence, and the position that its headers and payload give."""
 
     sequence: int
     position: StoredPosition
 
 
 async def read_position(connection: Requests, spec: StreamSpec, template: str) -> SubjectState:
-    """Without the last event; raises BusError if NATS does not answer or stores no such events.
+    """The state without `stored`; raises BusError if NATS does not answer or stores no such events.
 
     JetStream itself is asked for the subject, since only the controller knows whether streams share one.
     """
@@ -66,12 +67,13 @@ async def read_position(connection: Requests, spec: StreamSpec, template: str) -
 async def fence_and_read(
     connection: Requests, spec: StreamSpec, template: str, epoch: int, event_time: EventTime
 ) -> SubjectState:
-    """Fence out older epochs, then read the stored position: nobody else can add to it from then on.
+    """Fence out older epochs, then read the stored position, which no older writer can change any more.
 
-    Raises FencedError if a later epoch was here, BusError if NATS does not answer or refuses.
+    Raises FencedError if a later epoch has left a fence or an event, and BusError if NATS does not answer or
+    refuses.
     """
     for _ in range(FENCE_TRIES):
-        # In this order: whatever another writer adds after `last_sequence` was read fails the next condition.
+        # `last_sequence` is read first: if another writer stores a message afterwards, NATS refuses ours.
         state = await read_position(connection, spec, template)
         fence = await _last(connection, spec, spec.fence_subject, event_time)
         last = await _last(connection, spec, state.subject, event_time)
@@ -86,7 +88,7 @@ async def fence_and_read(
 
 async def _put_fence(connection: Requests, spec: StreamSpec, epoch: int, after_sequence: int) -> None:
     name = fence_id(spec, epoch)
-    # After a purge the server still knows the id and takes the fence for a repeat: then another id is used.
+    # After a purge the server still knows the id and treats the fence as a duplicate: try a second id.
     for message_id in (name, f"{name}:{uuid4().hex}"):
         conditions = {
             "Nats-Msg-Id": message_id,
@@ -131,6 +133,6 @@ def _read_headers(block: bytes) -> dict[str, str]:
 
 
 def _number(fields: dict[str, str], name: str) -> int:
-    """0 for a message that somebody else wrote."""
+    """0 for a message that the relay did not write."""
     text = fields.get(name, "")
     return int(text) if text.isdecimal() else 0

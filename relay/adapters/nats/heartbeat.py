@@ -10,7 +10,7 @@ SUBJECT = "sluice.heartbeat"
 
 
 async def publish(nats: NatsConfig, payload: bytes) -> None:
-    """Raises BusError unless the server has read it and took it."""
+    """Raises BusError unless the server has read and accepted it."""
     complaints: list[str] = []
     connection = await connect_to_any(nats, "sluice heartbeat", complaints.append)
     try:
@@ -21,4 +21,4 @@ async def publish(nats: NatsConfig, payload: bytes) -> None:
     finally:
         await connection.close()
     if complaints:
-        raise BusError(f"NATS does not take the heartbeat: {complaints[0]}")
+        raise BusError(f"NATS does not accept the heartbeat: {complaints[0]}")

@@ -10,7 +10,7 @@ from relay.errors import BusError, RefusedError
 
 
 class Requests(Protocol):
-    """What is needed of a NATS connection."""
+    """The part of a NATS connection that requests need; answers are returned as bytes."""
 
     async def request(
         self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None
@@ -18,7 +18,8 @@ class Requests(Protocol):
 
 
 async def ask(connection: Requests, call: str, query: bytes = b"") -> dict[str, Any]:
-    """The answer of JetStream's API; raises RefusedError, or BusError for no answer or an unreadable one."""
+    """The answer to an API call such as `STREAM.INFO.<name>`. Raises RefusedError for an error in the answer,
+    and BusError for no answer or an unreadable one."""
     answer = await connection.request(f"$JS.API.{call}", query)
     try:
         fields: dict[str, Any] = orjson.loads(answer)

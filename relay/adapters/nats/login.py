@@ -1,5 +1,7 @@
-"""How to introduce oneself to NATS: the login options of nats-py, from the files and variables that the
-configuration names. Read anew for every connection, so that rotated files work."""
+"""The login options of nats-py, from the files and variables that the configuration names.
+
+They are read again for every connection, so that rotated secrets work without a restart.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """`options` go to nats-py's `connect`; `public_key` is the nkey that signs, None where none does."""
+    """`options` go to nats-py's `connect`; `public_key` is the nkey's, None without one."""
 
     options: dict[str, Any] = field(repr=False)
     public_key: str | None = None
@@ -60,9 +62,9 @@ def shown_server(server: str) -> str:
 
 
 def login_proofs(config: NatsConfig, key: bytes) -> dict[str, str]:
-    """Of the secrets in this process's environment, by setting; the same where the same ones are found.
+    """Proofs of the secrets in this process's environment, by setting: equal proofs mean equal secrets.
 
-    Raises ConfigError for one that is not set here.
+    Raises ConfigError for a secret that is not set here.
     """
     given = {"nats.password": config.password, "nats.token": config.token}
     return {path: one.proof(os.environ, path, key) for path, one in given.items() if one is not None}

@@ -1,7 +1,7 @@
 """NATS nkeys: sign the server's nonce with an Ed25519 seed or a `.creds` file.
 
-nats-py wants the package `nkeys` for this, which exists as source only and so cannot be installed from a
-lock of wheels. The encoding is public (nats-io/nkeys): base32 of prefix, key and a little-endian CRC-16.
+nats-py uses the package `nkeys` for this, which has no wheels, so our lock file, which allows only wheels,
+cannot contain it. The encoding is public (nats-io/nkeys): base32 of prefix, key and a little-endian CRC-16.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class UserKey:
     _private: Ed25519PrivateKey
 
     def sign(self, nonce: str) -> bytes:
-        """What nats-py's `signature_cb` must return: the signature in base64."""
+        """The signature in base64, as nats-py's `signature_cb` must return it."""
         return base64.b64encode(self._private.sign(nonce.encode()))
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class UserKey:
 def user_key(seed: str) -> UserKey:
     """Raises ConfigError, without the seed in its text, unless `seed` is a user's seed (`SU...`)."""
     raw = _decode(seed.strip())
-    # Three bits of the first byte and five of the second hold the kind of key that follows the seed mark.
+    # The kind of key is in the last three bits of the first byte and the first five of the second.
     kind = (raw[0] & 0b111) << 5 | (raw[1] >> 3)
     if raw[0] & 0b11111000 != _SEED_PREFIX or kind != _USER_PREFIX or len(raw) != 2 + _KEY_BYTES:
         raise ConfigError("nats", "the nkey seed is not a user's", "give a seed that starts with SU")
@@ -60,7 +60,7 @@ def credentials(creds: str) -> tuple[str, UserKey]:
 
 
 def _ed25519() -> type[Ed25519PrivateKey]:
-    """Imported where somebody has a key: it takes 6 MB, in each process."""
+    """Imported only when there is a key, since it takes 6 MB in each process."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey

@@ -1,7 +1,7 @@
-"""Creates the JetStream streams that a configuration needs, and brings existing ones to what it says.
+"""Creates the JetStream streams that a configuration needs, and updates existing ones to match it.
 
-One for each Binance stream and one, SLUICE_SIDE, for the losses, rejected frames and repairs of all. An
-update changes what the server lets it change; where it does not, the error says what to do.
+There is one for each Binance stream, and SLUICE_SIDE for the losses, rejected frames and repairs of all of
+them. The server does not allow every setting to be changed; where it refuses, the error says what to do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from relay.model.choices import Delivery
 
 SIDE_NAME = "SLUICE_SIDE"
 SIDE_SUBJECTS = ("sluice.loss.>", "sluice.rejected.>")
-# Before it whole streams were lost when the server's process was killed (jepsen.io/analyses/nats-2.12.1).
+# Older ones lost whole streams when the server's process was killed (jepsen.io/analyses/nats-2.12.1).
 OLDEST_SERVER = (2, 10, 23)
 # nats-server's error codes.
 NO_STREAM, SUBJECTS_OVERLAP = 10059, 10065
@@ -30,9 +30,9 @@ Fields = dict[str, Any]
 
 
 async def ensure_streams(nats: NatsConfig, streams: Sequence[StreamSettings]) -> tuple[str, ...]:
-    """The names of those that were created or changed; none with core delivery.
+    """The names of the streams that were created or changed; none with core delivery.
 
-    Raises BusError, in one sentence with a remedy, for the first one that cannot be had.
+    Raises BusError, in one sentence with a remedy, for the first stream that cannot be created or updated.
     """
     if nats.delivery is Delivery.CORE:
         return ()
@@ -76,7 +76,7 @@ def _fields(limits: JetStreamConfig, name: str, subjects: list[str]) -> Fields:
         "duplicate_window": int(limits.duplicate_window_s * 1e9),
         "num_replicas": limits.replicas,
         "allow_direct": True,
-        # Others may have set these: each would lose events, or leave the relay without an answer.
+        # An operator may have set these; each would lose events, or leave the relay without an answer.
         "max_msgs": -1,
         "max_msgs_per_subject": -1,
         "max_msg_size": -1,
@@ -112,7 +112,7 @@ async def _present(connection: Requests, name: str) -> Fields | None:
 
 
 def _agree(present: Fields, wanted: Fields) -> bool:
-    # The server leaves out what is false.
+    # The server leaves out fields that are false.
     same = all(present.get(name, False) == value for name, value in wanted.items() if name != "subjects")
     subjects = set(present.get("subjects", ())) == set(wanted["subjects"])
     return same and subjects and _republish(present) == _republish(wanted)
@@ -152,7 +152,7 @@ def _explained(verb: str, fields: Fields, error: RefusedError) -> str:
 
 
 async def _overlap(connection: Requests, fields: Fields) -> str:
-    """Who else stores these subjects: their names are what the user needs to know."""
+    """The error text, which names the stream that already stores one of these subjects."""
     for subject in fields["subjects"]:
         found = await ask(connection, "STREAM.NAMES", orjson.dumps({"subject": subject}))
         others = [name for name in found.get("streams") or () if name != fields["name"]]

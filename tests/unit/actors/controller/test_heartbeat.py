@@ -50,7 +50,7 @@ def test_one_that_cannot_go_out_is_told_tried_again_soon_and_logged_once(caplog)
     caplog.set_level(logging.INFO)
     beats = Beats()
     heart = HeartbeatSender(beats, AtOnce())
-    beats.refusal = "NATS does not take the heartbeat"
+    beats.refusal = "NATS does not accept the heartbeat"
     for second in range(10 * int(RETRY_S)):
         heart.tick(NATS, STATUS, float(second))
     assert heart.problem == beats.refusal
@@ -60,5 +60,5 @@ def test_one_that_cannot_go_out_is_told_tried_again_soon_and_logged_once(caplog)
         heart.tick(NATS, STATUS, float(second))
     assert heart.problem == ""
     assert [record.message for record in caplog.records] == [
-        "NATS does not take the heartbeat", "heartbeats go out again"
+        "NATS does not accept the heartbeat", "heartbeats go out again"
     ]  # fmt: skip
