@@ -28,7 +28,7 @@ def is_connected() -> bool:
 
 
 def init(**arguments: Any) -> Attached:
-    """`ray.init`, which prints nothing. Raises ClusterError with the first line of Ray's message."""
+    """Calls `ray.init` without its output. Raises ClusterError with the first line of Ray's message."""
     private_api.redirect_error_messages(_log_error_message)
     try:
         context: Any = ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)

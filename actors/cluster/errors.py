@@ -25,5 +25,5 @@ def ray_errors(what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Ray's messages go on with a stack or a page of advice."""
+    """The first line: Ray's messages continue with a stack trace or a page of advice."""
     return str(error).strip().partition("\n")[0]

@@ -1,9 +1,9 @@
 """Every name of Ray that Ray does not promise to keep, one function each.
 
 Written for Ray 2.60.0. tests/integration/actors/cluster/test_private_api.py shows on a real Ray that each of
-them does what is counted on here: a new version of Ray fails there, with a message that says what to read.
+them does what is expected here: an incompatible Ray fails there, with a message that says what to read.
 
-| name | why no public way would do |
+| name | why no public API suffices |
 |---|---|
 | `worker.print_to_stdstream` | `log_to_driver=False` silences workers, but not messages about them |
 | `worker._changeproctitle` | nothing else keeps Ray from setting a worker's title |
@@ -35,7 +35,7 @@ from ray.experimental import internal_kv
 # Set to 0, a node's address is 127.0.0.1, and its servers listen there alone. Meant for Windows and macOS,
 # it works on Linux as well (ray/_private/services.py, get_node_ip_address).
 MULTI_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-# For workers, which Ray otherwise starts at nice 15 (ray#24928): beside NATS on busy cores they would lose.
+# For workers, which Ray otherwise starts at nice 15 (ray#24928): on busy cores NATS would starve them.
 NORMAL_PRIORITY: Mapping[str, str] = MappingProxyType({"RAY_worker_niceness": "0"})
 # For the daemons of a Ray of our own (ray_config_def.h): fresh metrics, a frozen worker killed after one
 # second instead of five, and no usage reports. Ray ignores a name that it does not know.
@@ -56,7 +56,7 @@ SIGNAL_POLL_HZ = 100
 
 def redirect_error_messages(receive: Callable[[str], object]) -> None:
     """Ray prints messages such as that of a killed worker to the terminal of every driver of its job,
-    across whatever stands there; from now on `receive` gets each line instead."""
+    into the middle of other output; after this call `receive` gets each line instead."""
 
     def pass_on(data: Mapping[str, Any], ignore_prefix: bool) -> None:
         for line in data["lines"]:
@@ -83,7 +83,7 @@ def set_process_title(text: str) -> None:
 
 
 def keep_process_title() -> None:
-    """Ray sets a worker's title anew around each call of a method; from now on it leaves it alone."""
+    """Ray sets a worker's title again around each call of a method; after this call it no longer does."""
     ray_worker._changeproctitle = _leave_title_alone
 
 

@@ -84,7 +84,7 @@ class Controller:
         return "Controller"
 
     def status(self) -> RelayStatus:
-        """At most a second old, or it says how old it is.
+        """The status: at most a second old, or marked with its age.
 
         Raises ClusterError before the relay was observed for the first time.
         """
@@ -186,7 +186,7 @@ class Controller:
         return self._loop.taken_down()
 
     def stop(self) -> None:
-        """For a controller without Ray, which ends the process instead."""
+        """For a controller that runs without Ray; Ray ends the process instead."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""Publishes the heartbeat every 30 s, beside the controller's tick, which must never wait for NATS."""
+"""Publishes the heartbeat every 30 s, apart from the controller's tick, which must never wait for NATS."""
 
 from __future__ import annotations
 

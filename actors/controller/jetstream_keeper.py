@@ -1,6 +1,6 @@
-"""Creates the JetStream streams beside the controller's tick, and keeps checking that they are there.
+"""Creates the JetStream streams, apart from the controller's tick, and keeps checking that they exist.
 
-Somebody may delete one, or change it.
+Another user of NATS may delete or change one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def ensure_now(nats: NatsConfig, streams: Sequence[StreamSettings]) -> Sequence[
 
 class JetStreamKeeper:
     """Use from one thread. `problem` says why the streams could not be checked or made, or, for SHOW_FOR_S,
-    which of them had to be made again; else it is empty.
+    which of them had to be created again; otherwise it is empty.
     """
 
     def __init__(self, ensure: Ensure = ensure_now, executor: Executor | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Work that is done again and again beside the controller's tick, which must never wait for it."""
+"""Work that is repeated apart from the controller's tick, which must never wait for it."""
 
 from __future__ import annotations
 

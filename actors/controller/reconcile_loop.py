@@ -94,8 +94,8 @@ class ReconcileLoop:
         return self._period_s(instructions, observed, now)
 
     def retire(self, publisher: str) -> None:
-        """Make the publisher leave, once another one serves if one is wanted; even if this process ends
-        now."""
+        """Make the publisher leave, after its replacement serves if one is wanted. This is stored, so it
+        happens even if this process ends now."""
         self._remember_revision(ActorId(Role.PUBLISHER, publisher), RETIRED)
 
     def _target_of(self, plan: Plan) -> Target:
@@ -148,7 +148,7 @@ class ReconcileLoop:
         return self._view.observed(self._revisions, drains, loads)
 
     def _assign_streams(self, target: Target, observed: Observed, now: float) -> None:
-        """Decide who serves whom, and store it for streams that start while no controller runs."""
+        """Assign streams to publishers, and store it for streams that start while no controller runs."""
         endpoints = self._view.endpoints()
         if not endpoints:
             return
@@ -215,7 +215,7 @@ class ReconcileLoop:
         return node
 
     def _separate_pairs(self, target: Target, observed: Observed, now: float) -> list[Instruction]:
-        """Two instances had to share a node for lack of another: move the standby once there is one."""
+        """Move a standby that had to share the node of its peer, once there is another node."""
         found: list[Instruction] = []
         for key in target.critical:
             instances = {Role.STREAM: observed.streams.get(key), Role.TWIN: observed.twins.get(key)}

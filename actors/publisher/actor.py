@@ -1,4 +1,4 @@
-"""The publisher actor: many streams' records to NATS, and holds nothing that their actors do not also hold.
+"""The publisher actor: sends many streams' records to NATS, all of which their actors hold too.
 
 Killing it loses nothing: each stream actor still has what was unacknowledged and resends it, in order,
 through another publisher, and NATS recognises a repeat by its message id.
@@ -54,7 +54,7 @@ class PublisherActor:
     def drain(self, deadline_s: float) -> PublisherStats:
         """Accept no new link, wait for the streams to leave, at most for `deadline_s`, then close the rest.
 
-        The actor goes on answering `stats`.
+        The actor still answers `stats`.
         """
         return self._loop.call(self._publisher.drain(deadline_s)).result(deadline_s + 5.0)
 
@@ -102,7 +102,8 @@ class Publisher:
         while True:
             await asyncio.sleep(TICK_S)
             ticks, now = ticks + 1, time.monotonic()
-            # After a stop of this process the answers that came meanwhile are read before anything is judged.
+            # If this process was stopped, answers that came meanwhile are read before anything counts as
+            # stalled.
             if now - last < 4 * TICK_S:
                 self._sessions.watch(now)
             last = now

@@ -21,7 +21,7 @@ from relay.publish.chain import InFlightGroup, PublishRefusal, read_reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherLimits:
-    """A quantum is about forty small events, or 0.2 ms: a stream waits so long for each busy one."""
+    """A quantum is about forty small events, or 0.2 ms: that long a stream waits for each busy one."""
 
     quantum_bytes: int = 16 * 1024
     turn_bytes: int = 64 * 1024
@@ -29,8 +29,8 @@ class DispatcherLimits:
     pause_s: float = 0.0005
     # What the kernel has not accepted yet is ahead of every stream's turn, so it is kept short.
     unsent_bytes: int = 256 * 1024
-    # Waking a stream for each acknowledgement costs more than it is worth: they are sent together after this
-    # long, or when there are so many (ADR 6).
+    # Waking a stream for each acknowledgement costs too much CPU time: they are sent together after this
+    # long, or when there are this many (ADR 6).
     ack_delay_s: float = 0.02
     max_unacked_messages: int = 128
     # Without progress for this long a stream's messages, or the connection, count as lost.

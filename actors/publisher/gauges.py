@@ -12,7 +12,7 @@ from relay.primitives.rate_meter import RateMeter
 
 HALF_LIFE_S = 2.0
 LATENCY_WINDOW_S = 10.0
-# With less than these, rate divided by load does not estimate the capacity.
+# Below these values, rate divided by load is no estimate of the capacity.
 MIN_LOAD, MIN_RATE_PER_S = 0.05, 50.0
 
 

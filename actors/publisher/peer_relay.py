@@ -13,7 +13,7 @@ from relay.delivery import link_codec
 from relay.errors import LinkError
 from relay.standby.peer_status import encode_instance_id, read_status
 
-# Two, and for a moment connections of their predecessors.
+# Two instances, and for a moment the connections of their predecessors.
 MAX_INSTANCES = 8
 
 
@@ -82,6 +82,6 @@ class PeerRelay:
                 other.link.send(message)
 
     def say_alive(self, message: bytes) -> None:
-        """Call about as often as instances send statuses: missing ones are counted."""
+        """Call about as often as instances send statuses: they count the statuses missing in between."""
         for link in self.links:
             link.send(message)

@@ -1,4 +1,4 @@
-"""A stream that is linked to a publisher, and the acknowledgements that it has still to get."""
+"""A stream that is linked to a publisher, and the acknowledgements that have not been sent to it yet."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A publisher's data plane: the streams that are linked, and the sessions in which they send records.
 
-A session begins when the publisher knows the stream's stored position. It ends as soon as that is in doubt:
-after a refusal, silence, or a lost connection. The next one begins with the position that NATS then has.
+A session begins when the publisher knows the stream's stored position. It ends as soon as that
+position is in doubt: after a refusal, silence, or a lost connection. The next session begins with the
+position that NATS then has.
 Tasks exist only for opening sessions; actors/publisher/dispatcher.py does what happens inside them.
 """
 
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherSettings:
-    """Settings of one publisher; whatever concerns a single stream comes with its link."""
+    """Settings of one publisher; those of a single stream come with its link."""
 
     nats: NatsConfig
     lane: LaneLimits = field(default_factory=LaneLimits)
@@ -67,7 +68,7 @@ class PublisherSessions:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Their keys, once each."""
+        """The keys of the linked streams."""
         return tuple(sorted(self._streams))
 
     @property

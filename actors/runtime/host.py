@@ -88,7 +88,7 @@ def _set_up_process(namespace: str) -> ActorHost:
 @cache
 def _exit_with_raylet() -> None:
     """When a raylet dies, Ray declares its actors dead and starts others, but does not end the processes of
-    the old ones, which would go on publishing."""
+    the old ones, which would continue to publish."""
     threading.Thread(target=_exit_without, args=(os.getppid(),), name="raylet", daemon=True).start()
 
 

@@ -66,7 +66,7 @@ class Session:
 class Started:
     """A cluster of our own.
 
-    `daemons` are the processes that Ray started from this one, `essential` those of HEAD and RAYLET by name.
+    `daemons` are the processes that Ray started from this one, `essential` those of HEAD and RAYLET, by name.
     Both are empty where the system shows no processes (there is no /proc).
     """
 
@@ -168,7 +168,7 @@ def find_started_by_hand() -> str | None:
 
 
 def _is_listening(address: str) -> bool:
-    """Asked before Ray connects, which would go on trying for 20 s."""
+    """Checked before Ray connects, because Ray would keep trying for 20 s."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S):
@@ -205,7 +205,7 @@ def ended_daemons(session: Session) -> frozenset[str]:
 def end(session: Session) -> None:
     """Leave the cluster; one that we started ends, with all its processes and files."""
     started = session.started
-    # Collected before the daemons end: their children then belong to init, and cannot be told from others.
+    # Collected before the daemons end: afterwards their children belong to init, and cannot be recognised.
     processes = descendants(started.daemons) if started else frozenset()
     if ended_daemons(session):
         # Ray's own shutdown would wait for answers of a daemon that has ended.

@@ -105,6 +105,6 @@ async def _cancel_leftovers() -> None:
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
-    # A transport that was closed is gone two iterations of the loop later.
+    # A closed transport needs two more iterations of the loop to close its socket.
     for _ in range(3):
         await asyncio.sleep(0)

@@ -13,12 +13,12 @@ import threading
 import time
 
 REST_S = 0.25
-# Between two sleeps Ray starts the calls that came meanwhile; it runs the next handler when it polls again.
+# Between two sleeps Ray starts the calls that arrived; the next handler runs when Ray polls again.
 _PAUSE_S = 0.003
 
 
 def throttle_signal_polling() -> None:
-    """Does nothing on another thread than the main one, where Python sets no signal handlers."""
+    """Does nothing on any thread but the main one: Python sets signal handlers only there."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGALRM, _sleep_once)
         signal.setitimer(signal.ITIMER_REAL, _PAUSE_S)

@@ -1,6 +1,7 @@
 """An instance's connections to every publisher that its stream may use, over which it learns of its peer.
 
-They are apart from the link on which events travel: the peer is known whichever publisher serves the stream.
+They are separate from the link that carries events, so the peer is known whatever publisher serves the
+stream.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class PeerLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports keep asyncio's contract without inheriting from it.
+        # uvloop's transports implement asyncio's interface without inheriting from it.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +142,7 @@ class PeerLinks:
             await asyncio.sleep(random.uniform(*RETRY_S))
 
     async def _wait_until_dead(self, link: PeerLink) -> None:
-        """Until it has ended, or brings nothing for SILENCE_S."""
+        """Until the link has ended, or has been silent for SILENCE_S."""
         while not await wait_until_set(link.closed, CHECK_EVERY_S):
             if link.silent(time.monotonic()):
                 return

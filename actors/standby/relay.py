@@ -1,10 +1,10 @@
 """An instance of a critical stream: at first a standby that reads and keeps events, later the active one.
 
 There are two instances, the actor in the role `stream` and the one in the role `twin`, each with a connection
-of its own. The active one is an ordinary stream relay that also sends what is stored. The standby receives
-that, and forgets the events up to it. When the active one dies, stops, or steps down since it lost its
-connection, the standby goes on as the stream's next incarnation. The former active instance ends once it
-learns of that, and Ray starts it again as the standby.
+of its own. The active one is an ordinary stream relay that also sends the stored position. The standby
+receives it and forgets the events up to it. When the active one dies, stops, or steps down because it lost
+its connection, the standby continues as the stream's next incarnation. The former active instance ends once
+it learns of that, and Ray starts it again as the standby.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ MONITOR_INTERVAL_S = 0.05
 
 
 class StandbyRelay:
-    """Everything of one instance, on one event loop. A `twin` differs from the stream's actor in names alone,
-    and in that its epochs are odd."""
+    """Everything of one instance, on one event loop. A `twin` differs from the stream's actor only in its
+    names, and in that its epochs are odd."""
 
     def __init__(self, settings: StreamSettings, host: Host, *, twin: bool) -> None:
         self.settings = settings
@@ -125,7 +125,7 @@ class StandbyRelay:
 
     def _peer_can_take_over(self) -> bool:
         """Whether the peer could go on without a loss. A connection that ended while reading was paused is no
-        reason to step down: that of the peer would soon end for the same cause."""
+        reason to step down: the peer's would soon end for the same cause."""
         peer = self.election.peer(time.monotonic())
         return peer is not None and peer.ready and not (self._drained or self.feed.paused)
 
@@ -170,7 +170,7 @@ class StandbyRelay:
         return self.feed.connected and not self.feed.paused
 
     def _can_replay(self) -> bool:
-        """Whether everything behind the stored position is in the memory, or in this node's journal because
+        """Whether everything after the stored position is in the memory, or in this node's journal because
         the active instance wrote it."""
         if self.memory.covers or self._active is None:
             return self.memory.covers
@@ -283,7 +283,7 @@ class StandbyRelay:
         return StreamState.LIVE if self.feed.delivering else StreamState.CONNECTING
 
     def _standby_stats(self) -> StreamStats:
-        """As a stream that has accepted nothing; `warm` says what it remembers."""
+        """Those of a stream that has accepted nothing; `warm` says what the standby keeps."""
         state, node = self._state(), self._host.node
         ready = self.memory.covers and self._reading and not self._drained
         return replace(

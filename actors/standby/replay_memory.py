@@ -1,4 +1,4 @@
-"""What a standby instance keeps, in memory and beyond it in a file, and how it is read back on a takeover."""
+"""What a standby instance keeps, in memory and in a spill file, and how it is read back on a takeover."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class ReplayMemory:
             self._spilled = 0
 
     async def replay_point_after(self, position: StoredPosition) -> ReplayPoint | None:
-        """Where to go on behind the event at `position`; None while it may still be to come."""
+        """Where to continue after the event at `position`; None while that event may still arrive."""
         if not self._spilled:
             return self._buffer.replay_point_after(self._buffer.entries, position)
         found = replay_point_after(self._buffer.entries, position)
@@ -124,7 +124,7 @@ class ReplayMemory:
         return [*names, *self._buffer.entries]
 
     def _read(self, at: int) -> tuple[list[Entry], int] | None:
-        """The next entries of the file, and the byte where to go on; None at its end."""
+        """The next entries of the file, and the byte where to continue; None at its end."""
         if self._spill_file is None or at >= self._spill_file.bytes or not self._spilled:
             return None
         return self._spill_file.read(at, CHUNK_BYTES)

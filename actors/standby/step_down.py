@@ -11,14 +11,14 @@ from relay.standby.peer_status import STATUS_INTERVAL_S
 
 _log = logging.getLogger(__name__)
 
-# The peer has sent a status since, and sent it after its own connection would have ended for the same cause.
+# By then the peer has sent a status, late enough that its own connection would have ended for the same cause.
 DECISION_DELAY_S = STATUS_INTERVAL_S + 0.1
 
 
 class StepDown:
     """Made when the connection ended. Nothing that the next one brings is accepted before the decision:
-    events that were accepted behind the gap could not be stored behind those of the gap, which the peer may
-    have."""
+    the peer may have the events of the gap, and they could not be stored before events that were accepted
+    already."""
 
     def __init__(self, relay: StreamRelay) -> None:
         self._relay = relay
@@ -43,7 +43,7 @@ class StepDown:
         raise SteppedDown(stream)
 
     def resume(self) -> None:
-        """Go on with a gap, as a stream without a standby instance does."""
+        """Continue with a gap, as a stream without a standby instance does."""
         for read in self._held:
             if read is None:
                 self._relay.intake.disconnected()

@@ -1,9 +1,9 @@
-"""How a standby instance goes on where the active one ended: as the next incarnation, fed from its memory.
+"""How a standby instance continues where the active one ended: as the next incarnation, fed from its memory.
 
-Three things have to meet: what is stored, what the journal of this node holds behind it, and what was read
-here. Everything joins behind the last event that was accepted before. If the ended instance had its journal
-on this node, the journal names that event, and nothing waits for NATS. Otherwise NATS names it, once the
-fence keeps the ended instance from storing more.
+Three things are joined: what is stored, what the journal of this node holds after it, and what was read here.
+The replay continues after the last event that was accepted before. If the ended instance had its journal on
+this node, the journal names that event, and nothing waits for NATS. Otherwise NATS names it, once the fence
+stops the ended instance from storing more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.02
 # The last accepted event may still be on its way to the socket of this instance. If it has no id, an equal
-# one may never come; if it has one, a later one always comes, unless the exchange counts anew.
+# one may never come; if it has one, a later one always comes, unless the exchange restarts its numbering.
 SEARCH_S, NUMBERED_SEARCH_S = 1.0, 10.0
 # NATS answers within milliseconds, or not at all.
 NATS_ANSWER_S = 0.5
@@ -95,7 +95,7 @@ class Takeover:
         # Where events have ids, the window compares those.
         if before is None or self._memory.numbered or before.epoch != stored.epoch:
             return
-        # Events that are accepted here already are stored after all, by the ended instance.
+        # Events that were accepted here turn out to be stored, by the ended instance.
         if stored.seq > before.seq:
             relay.window.resume(StoredPosition(relay.epoch, stored.seq - before.seq))
 
@@ -109,7 +109,7 @@ class Takeover:
         return _LastAccepted(stored)
 
     async def run(self, relay: StartedRelay) -> None:
-        """Replay the memory behind the last accepted event, then read on until cancelled."""
+        """Replay the memory from after the last accepted event, then continue to read until cancelled."""
         before = await self._last_accepted()
         point = await self._find_replay_point(before.position)
         self._accepted_behind = None if self._position.done() else before.position
