@@ -161,7 +161,7 @@ class Listeners:
         self.tcp_address = ""
         self._owner = owner
         self._secret = secret
-        # Counted apart, so that peers that crowd the TCP port cannot keep this node's streams from the unix
+        # Counted apart, so that peers that fill the TCP port cannot keep this node's streams from the unix
         # socket.
         self._unix_unauthenticated: set[LinkServerConnection] = set()
         self._tcp_unauthenticated: set[LinkServerConnection] = set()

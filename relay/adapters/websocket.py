@@ -23,7 +23,7 @@ from relay.primitives.rate_limit import SlidingWindowLimiter
 
 # An attempt is given up within 5 s, late timers included.
 OPEN_TIMEOUT_S = 4.5
-# Binance pings every 20 s (spot) or 3 min (futures). A peer that does not answer our ping either is gone.
+# Binance pings every 20 s (spot) or 3 min (futures). A peer that ignores our ping too counts as dead.
 QUIET_S = 20.0
 PONG_TIMEOUT_S = 10.0
 # Binance disconnects a client that sends more than 5 messages in a second, pings and pongs included.
@@ -42,7 +42,7 @@ class FeedConnection(asyncio.Protocol):
     """Calls `sink` from the event loop, once for each read that completed at least one message.
 
     `closed` resolves to the reason once the connection is over; it never raises. `address` is the peer's IP
-    address, empty if the peer had already gone.
+    address, empty if the peer had already closed.
     """
 
     def __init__(self, url: str, sink: Sink) -> None:
@@ -68,7 +68,7 @@ class FeedConnection(asyncio.Protocol):
         self._sink = sink
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports keep asyncio's contract without inheriting from it.
+        # uvloop's transports implement asyncio's interface without inheriting from it.
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""

@@ -199,7 +199,7 @@ def _previous_key(spec: StreamSpec) -> str:
 
 
 def _checks(spec: StreamSpec) -> list[Check]:
-    """What a payload of this kind must have beside its event type, symbol and id."""
+    """What a payload of this kind must have besides its event type, symbol and id."""
     symbol = spec.symbol.upper()
     match spec.kind:
         case _K.DEPTH_PARTIAL if spec.venue is Venue.SPOT:
@@ -276,7 +276,7 @@ def _kline(interval: str) -> Check:
 
 
 def _within(key: str, symbol: str) -> Check:
-    """The symbol stands one level down; empty means any."""
+    """The symbol is one level down; empty means any."""
 
     def check(frame: dict[str, Any]) -> str:
         inner = frame.get(key)

@@ -110,7 +110,7 @@ class ConnectBudget:
                 attempt.outcome = outcome
 
     def close(self, until: float, now: float) -> None:
-        """The exchange told this address to make no attempt before `until`."""
+        """The exchange demands that this address makes no attempt before `until`."""
         self._closed_until = max(self._closed_until, min(until, now + MAX_CLOSED_S))
 
     def _forget(self, now: float) -> None:

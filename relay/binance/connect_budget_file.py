@@ -2,7 +2,7 @@
 
 A lock ends with the process that holds it, and the file is replaced as a whole, so a kill at any moment
 leaves the old content or the new one. Does file I/O, of a few hundred bytes and without waiting for the lock;
-it stands here, and not under relay.adapters, because it is nothing but the storage of ConnectBudget.
+it is here, and not under relay.adapters, because it is only the storage of ConnectBudget.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When the next REST request may be sent: Binance limits the weight of an address in each minute; pure.
 
-This stream's own requests are kept within a rolling window. Beside that, Binance's answers count: how much
+This stream's own requests are kept within a rolling window. Besides, Binance's answers count: how much
 the whole address has used, and how long to send nothing.
 """
 

@@ -1,6 +1,6 @@
 """Until when the exchange refuses REST requests from this address, for all streams of a node to read.
 
-Does file I/O, of a few bytes and without waiting; it stands here, and not under relay.adapters, because what
+Does file I/O, of a few bytes and without waiting; it is here, and not under relay.adapters, because what
 the file means (whose ban, for how long at most, since which boot) is a rule of Binance's limits.
 """
 
@@ -44,7 +44,7 @@ class RestCooldownFile:
 
 
 def _read_boot_id(path: Path) -> str:
-    """Identifies this start of the machine; empty where the system does not tell."""
+    """Identifies this boot of the machine; empty where the system has no such id."""
     with suppress(OSError):
         return path.read_text(encoding="ascii").strip()
     return ""

@@ -5,7 +5,7 @@ changed is drained, removed, then found missing and created; an actor that does 
 found missing and created.
 
 A critical stream has two instances, its actor and a twin. When both are to go, the standby goes first,
-because it would become active once the active one has gone.
+because it would become active once the active one has ended.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _stream_steps(desired: Desired, observed: Observed) -> Iterator[Instruction]
 
 
 def _standby_leaves_first(role: Role, key: str, desired: Desired, observed: Observed) -> bool:
-    """Whether the other instance is a standby that has to go; this one waits until it is gone."""
+    """Whether the other instance is a standby that has to go; this one waits until it has ended."""
     other_role = Role.STREAM if role is Role.TWIN else Role.TWIN
     other = (observed.twins if role is Role.STREAM else observed.streams).get(key)
     return other is not None and other.is_standby and not _is_desired(other_role, key, other, desired)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from relay.model.record_batch import EVENT_KINDS, head, slice_records
 
-# What a batch takes in memory beside its encoded bytes: the object, its integers and the bytes header.
+# What a batch takes in memory besides its encoded bytes: the object, its integers and the bytes header.
 BATCH_BYTES = 200
 
 

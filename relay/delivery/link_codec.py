@@ -2,8 +2,9 @@
 
 A message is `length u32 | type u8 | body`, little endian; `length` counts type and body. The publisher sends
 a Challenge, the stream actor answers with a Hello, and the publisher with a Resume, which names the stored
-position. From then on batches go up and acknowledgements come down. Nothing but these fixed layouts and one
-small JSON object is ever decoded, and a length is checked before anything is allocated for it.
+position. From then on the stream actor sends batches and the publisher acknowledgements. Nothing but these
+fixed layouts and one small JSON object is ever decoded, and a length is checked before anything is allocated
+for it.
 
 The instances of a critical stream open a second kind of connection, to every publisher: they answer the
 Challenge with a Join, and the publisher forwards their statuses to each other (see

@@ -1,8 +1,8 @@
 """Which queued events NATS has stored already, once a publisher has sent the stored position; pure.
 
 A stored event of this incarnation, or of an earlier one whose journal it claimed, is known by its epoch and
-its seq. An earlier incarnation that was taken for dead may also have read and stored the same events as this
-one: then only the exchange's event ids show it.
+its seq. An earlier incarnation that was believed to be dead may also have read and stored the same events as
+this one: only the exchange's event ids show that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StoredEvents(NamedTuple):
 
 
 def advanced(known: StoredPosition, stored: StoredPosition) -> StoredPosition:
-    """`stored`, but never behind what is known to be stored of this stream's own sequence."""
+    """`stored`, or the event of this stream's own sequence that is known to be stored, if that is later."""
     epoch, seq = max(known.epoch_seq, stored.epoch_seq)
     return replace(stored, epoch=epoch, seq=seq)
 
@@ -58,7 +58,7 @@ def remove_stored(queued: deque[BufferedBatch], stored: StoredPosition) -> Store
 
 
 def remove_stored_newest(queued: deque[BufferedBatch], stored: StoredPosition) -> StoredEvents:
-    """The same for the events at the back of the queue alone; it has to be a batch of events."""
+    """The same for the last batch of the queue alone, which must be a batch of events."""
     newest = queued[-1]
     count = mark_stored(newest, stored)
     last = (newest.encoded, newest.done - 1) if count else None

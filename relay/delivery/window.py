@@ -302,7 +302,7 @@ class SendWindow:
         self._in_flight_events -= batch.flags.is_event
 
     def rewind(self) -> None:
-        """The link is gone: what was in flight is queued again, in order."""
+        """The link has ended: what was in flight is queued again, in order."""
         self._queued.extendleft(reversed(self._in_flight))
         self._in_flight.clear()
         self._queued_records += self.in_flight_records
@@ -311,7 +311,7 @@ class SendWindow:
         self.in_flight_bytes = 0
 
     def resume(self, stored: StoredPosition) -> None:
-        """Go on after the event that is stored last; everything up to it counts as acknowledged.
+        """Continue after the event that is stored last; everything up to it counts as acknowledged.
 
         Call after `rewind`. Records that come back from the journal later are compared with it as well.
         """
@@ -352,7 +352,7 @@ class SendWindow:
                 self._remove_newest_if_stored()
 
     def refill_ended(self) -> int:
-        """The journal holds nothing more: events that it should have held count as dropped; how many."""
+        """The journal holds nothing more. Events that it should hold count as dropped; returns how many."""
         missing = self.counts.spilled
         self.counts.spilled = 0
         self.counts.dropped += missing

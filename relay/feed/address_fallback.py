@@ -1,12 +1,12 @@
-"""Where to connect when looking up the exchange's name fails: to the address that it had before; pure."""
+"""Where to connect when the exchange's name cannot be resolved: the address that worked last; pure."""
 
 from __future__ import annotations
 
 
 class AddressFallback:
     """Of one stream. After an attempt by name that reached nobody, the next attempt is at the last address
-    that worked, and the one after that by name again, as the exchange may have moved. So name servers that
-    fail or answer wrongly do not stop a stream.
+    that worked, and the one after that by name again, as the exchange may have moved. So a stream
+    survives name servers that fail or answer wrongly.
     """
 
     def __init__(self) -> None:
@@ -24,5 +24,5 @@ class AddressFallback:
         self._by_name_failed = False
 
     def failed(self, *, answered: bool) -> None:
-        """The attempt failed; `answered` if an exchange was there and refused it."""
+        """The attempt failed; `answered` says whether the exchange was reached and refused it."""
         self._by_name_failed = bool(self._known) and not answered and not self._by_name_failed

@@ -1,4 +1,4 @@
-"""When a stream's second connection replaces the first, and when it was opened for nothing; pure.
+"""When a stream's second connection replaces the first, and when it was not needed; pure.
 
 There are three causes. The connection is about to end, by its age or because the exchange announced it: then
 the second connection is its successor. Or the connection is silent: then the second one is a probe. The first
@@ -15,10 +15,9 @@ from relay.feed.timing import DEFAULT_TIMING, FeedTiming
 
 # Two connections from the same address get the same events within this time.
 GRACE_S = 0.5
-# The old connection may lag; without the events that its successor got it counts as dead after this time.
+# The old connection may lag; if it does not deliver its successor's events within this time, it is dead.
 LAG_S = 1.0
-# Connections that were opened together are replaced at different times, spread over the last tenth of their
-# age.
+# Connections that were opened together are replaced at different times, within the last tenth of their age.
 STAGGER = 0.1
 
 

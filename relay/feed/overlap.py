@@ -1,7 +1,7 @@
 """Which events came on both connections of a stream while one replaces the other; pure.
 
-The exchange sends one sequence of events. The old connection has delivered it so far; the new one brings the
-end of it, from an unknown event on. So the two are aligned as sequences, not as sets: an event that the
+The exchange sends one sequence of events. The old connection has delivered it so far; the new one delivers
+the end of it, from an unknown event on. So the two are aligned as sequences, not as sets: an event that the
 exchange sends twice is kept twice. That is exact for events that are unique, and for equal events in direct
 succession; where a pattern of events recurs, the alignment waits until only one is possible.
 """
@@ -20,7 +20,7 @@ MAX_EVENTS = 10_000
 MAX_STARTS = 64
 
 Key = Callable[[bytes], Hashable | None]
-"""By what an event is recognised on two connections; None for a payload that is no event."""
+"""The key by which an event is recognised on both connections; None for a payload that is no event."""
 
 
 class _OverlapEvent(NamedTuple):
@@ -134,7 +134,7 @@ class Overlap:
     def events_after_old(self) -> list[Read]:
         """The new connection's events that the old one did not bring; without a match, all that are held.
 
-        Of several places where they fit the last one counts: events may then be repeated, but none is lost.
+        If they fit in several places, the last one counts: events may then be repeated, but none is lost.
         """
         start = self._starts[-1] if self._starts else len(self._old)
         self._old = self._old[start:]

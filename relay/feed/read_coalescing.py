@@ -7,16 +7,16 @@ pauses (ADR 12).
 
 from __future__ import annotations
 
-# Publishers collect acknowledgements for so long before they send them (ADR 6).
+# Publishers collect acknowledgements for this long before they send them (ADR 6).
 ACK_BATCHING_S = 0.02
 # Beyond that, a stream that is less far behind counts as keeping up.
 MIN_LAG_S = 0.005
 # A pause adds at most this share of the present lag to it.
 MAX_SHARE_OF_LAG = 0.25
-# Events of one read; more together cost hardly less each (ADR 10), and hold up the event loop for longer.
+# Events of one read; more together cost hardly less each (ADR 10), but block the event loop for longer.
 TARGET_READ_EVENTS = 32
-# A stream that has so many events sooner gets many in each read without a pause; and a process that sleeps
-# for so short a time would be scheduled before those of calmer streams.
+# A stream that has this many events sooner gets many in each read without a pause; and a process that sleeps
+# for such a short time would be scheduled before those of calmer streams.
 MIN_FILL_S = 0.002
 # A stream that needs longer to collect them has little to gain.
 MAX_FILL_S = 0.03

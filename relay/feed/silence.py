@@ -16,7 +16,7 @@ LEARN_S = 10.0
 FLOOR_S = 2.0
 # After three limits without an event a quiet market is unlikely, and the probe connection cannot wait.
 URGENT_FACTOR = 3.0
-# Trading was seen to halt for hours; each probe costs a connection, so it is made every 15 minutes at most.
+# Trading has halted for hours before. Each probe costs a connection: one every 15 minutes at most.
 MAX_LIMIT_S = 900.0
 
 
@@ -80,7 +80,7 @@ class SilenceDetector:
         return min(max(learned_s, FLOOR_S), self._max_limit_s)
 
     def overdue_s(self, now: float) -> float | None:
-        """For how long nothing came, if that is too long; else None."""
+        """The length of the silence, if it is too long; else None."""
         limit_s = self.limit_s()
         if limit_s is None or self._waiting_since is None:
             return None

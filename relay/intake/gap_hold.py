@@ -8,7 +8,7 @@ from typing import NamedTuple
 from relay.binance.classifier import Classification
 from relay.model.gap import FillRange, Gap
 
-# The busiest streams have fewer events in two seconds, which is how long a gap holds them up.
+# The busiest streams have fewer events in the two seconds for which a gap holds them up.
 MAX_HELD_MESSAGES = 20_000
 MAX_HELD_BYTES = 8 * 1024 * 1024
 

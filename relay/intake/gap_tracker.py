@@ -57,7 +57,7 @@ class GapTracker:
         self._set_back_ns = 0
 
     def extend(self, event_ids: list[int], last_payload: bytes, recv_ns: int) -> bool:
-        """Accept the events of one read if they certainly are the next ones; False, and nothing done, if not.
+        """Accept the events of one read if they certainly are the next ones; else do nothing, return False.
 
         NO_EVENT_ID stands for each event of a stream without ids. Called for every read.
         """
@@ -81,7 +81,7 @@ class GapTracker:
         return True
 
     def is_repeat(self, event_id: int) -> bool:
-        """Whether this id was accepted before; never so for NO_EVENT_ID."""
+        """Whether this id was accepted before; False for NO_EVENT_ID."""
         if not NO_EVENT_ID < event_id <= self._last_id:
             return False
         return event_id >= self._run_start or event_id in self._earlier_runs
@@ -119,7 +119,7 @@ class GapTracker:
         self._last_recv_ns, self._last_payload = recv_ns, payload
 
     def filled(self, payload: bytes, recv_ns: int, event_id: int) -> None:
-        """A backfill gave this event, which belongs behind what was accepted so far."""
+        """A backfill gave this event, which follows those accepted so far."""
         self._advance(event_id, event_id - 1)
         self._last_recv_ns, self._last_payload = recv_ns, payload
 
@@ -158,7 +158,7 @@ class GapTracker:
             self._disconnected_since_ns -= by_ns
 
     def follow(self, event_id: int, link_id: int, recv_ns: int, *, seamless: bool) -> None:
-        """Continue behind this event of another incarnation; call before anything is accepted.
+        """Continue after this event of another incarnation; call before anything is accepted.
 
         Unless it is `seamless`, events may be missing between the two.
         """
@@ -192,7 +192,7 @@ class GapTracker:
         )
 
     def missing_in_journal(self, loss: JournalLoss, next_previous_id: int) -> Gap | Interruption | None:
-        """What damage took, if that can be told by ids.
+        """The gap that damage left, if ids show it.
 
         `next_previous_id` is the predecessor that the event after the damage names, if there is such an
         event.

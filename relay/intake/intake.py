@@ -4,9 +4,9 @@ Events that were read together and certainly are the next ones become one batch,
 of them. An event whose exchange id was accepted before is a repeat: it is counted and dropped. A gap becomes
 a loss record, as does a time without a connection on a stream whose ids do not count its events.
 
-Where REST can fill a gap, the events read after it are held first, so that what REST gives comes in its
-place. Held payloads are not accepted yet: if the process is killed they are lost, and the next incarnation
-finds the same gap, but longer.
+Where REST can fill a gap, the events read after it are held at first, so that the events that REST gives can
+be stored in order. Held payloads are not accepted yet: if the process is killed they are lost, and the next
+incarnation finds the same gap, but longer.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Intake:
         self._predecessor_known = last_event_id != NO_EVENT_ID
         self._heals = heals and spec.healable
         self._max_held = max_held
-        # Holds from the start where the predecessor is to come from NATS: it decides whether there is a gap.
+        # Holds from the start if NATS has yet to name the predecessor, which decides whether there is a gap.
         self._hold_buffer = GapHold(None, max_held) if self._heals and not self._predecessor_known else None
         # Reported with the next result.
         self._new_gap: Gap | None = None
@@ -99,7 +99,7 @@ class Intake:
 
     @property
     def gap(self) -> Gap | None:
-        """The one that holds up later events; None if there is none, or if it is not known yet."""
+        """The gap that holds up later events; None if there is none, or if it is not known yet."""
         return self._hold_buffer.gap if self._hold_buffer else None
 
     @property
@@ -122,17 +122,17 @@ class Intake:
         return self._result()
 
     def follow(self, event_id: int, link_id: int, recv_ns: int, *, seamless: bool) -> None:
-        """Continue behind this event of another incarnation; call before anything is accepted.
+        """Continue after this event of another incarnation; call before anything is accepted.
 
         `link_id` is what the next event names as its predecessor. Unless it is `seamless`, events between the
-        two may be missing: where ids do not tell, that is recorded.
+        two may be missing; where ids do not show whether any are, a loss is recorded.
         """
         self._predecessor_known = True
         self._hold_buffer = None
         self._gaps.follow(event_id, link_id, recv_ns, seamless=seamless)
 
     def journal_lost(self, loss: JournalLoss) -> IntakeResult:
-        """Damage to the journal took accepted events, and later ones have been sent already."""
+        """Damage to the journal destroyed accepted events, and later ones have been sent already."""
         after = loss.after
         previous_id = NO_EVENT_ID if after is None else self._classify(after.payloads[0]).previous_id
         self._record_missed(self._gaps.missing_in_journal(loss, previous_id))
@@ -236,7 +236,7 @@ class Intake:
         return self._result()
 
     def end_hold(self, reason: str) -> IntakeResult:
-        """What is not healed by now is lost, for this `reason`, and the held events are accepted."""
+        """Record as lost, for this `reason`, what is not healed by now, and accept the held events."""
         self._end_hold(reason)
         return self._result()
 
@@ -277,6 +277,6 @@ class Intake:
         self._recorder.record_rejected(payload, recv_ns, reason)
 
     def refused(self, payload: bytes, recv_ns: int, reason: str) -> IntakeResult:
-        """NATS can never take an accepted event, which the window has counted as rejected: report it."""
+        """Report an accepted event that NATS can never store, and that the window has counted as rejected."""
         self._recorder.record_rejected(payload, recv_ns, reason)
         return self._result()

@@ -1,6 +1,6 @@
 """Accepted records get their numbers, are encoded in batches and are offered to the window; pure.
 
-`seq` counts the events of an epoch from 1, `offset` counts all records of the stream for ever.
+`seq` counts the events of an epoch from 1, `offset` counts all records of the stream over all epochs.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ epochs.
 - `<owner>-<first offset>-<writer>.seg`: a segment, batches end to end. No record in it has a lower offset.
 - `<owner>.cursor`: the acknowledged offset, mapped into memory.
 - `<epoch>.floor`: empty; every later incarnation chooses an epoch above this one. Written when NATS knew of
-  an epoch above ours, whatever the disk says; there need be no segments beside it.
+  an epoch above ours, whatever the disk says; it may exist without segments.
 - `open-holes.json`: gaps that REST has still to fill (relay/journal/open_gaps_file.py); replaced as a
   whole.
 
@@ -55,7 +55,7 @@ A batch has at most 128 records. It is closed at 64 KiB, so a longer one holds a
 
 # The cursor
 
-24 bytes: the acknowledged offset (u64) and the crc32 of these 8 bytes (u32), both twice. A kill tears one
+24 bytes: the acknowledged offset (u64) and the crc32 of these 8 bytes (u32), both twice. A kill damages one
 copy at most; of the intact copies the smaller counts, and 0 with none intact. A store is a memory write and
 no system call (0.5 us).
 
@@ -70,7 +70,7 @@ incarnation that opens the journal
 3. reads the highest cursor, and each claimed segment up to the first offset of the next one,
 4. creates its own cursor, then its own segment, which begins behind the last offset found.
 
-From step 4 on nothing counts that a stopped predecessor appends or creates when it wakes up: it lies at or
+From step 4 on, whatever a stopped predecessor appends or creates when it wakes up is ignored: it lies at or
 above that first offset, or in a file that nobody claimed. Of segments that a killed claim left with two
 owners, those count whose owner is not below the writer of the newest segment.
 
@@ -92,9 +92,9 @@ Damage is bytes that are no intact batch: too short, an impossible length, a wro
 that does not rise. Reading goes on at the next intact batch of the same epoch, which is searched for by its
 epoch field.
 
-- A torn tail reaches the end of the newest segment. It looks like an append that a kill cut short, which
-  was not accepted: `Damage.records_lost` is None.
+- A damaged tail reaches the end of the newest segment. It looks like an append that a kill cut short, whose
+  records were not accepted: `Damage.records_lost` is None.
 - Damage in the middle, or at the end of an older segment, has taken the offsets up to the next batch that
-  were not acknowledged; so many are `records_lost`. What of that NATS has stored already is known once a
-  publisher has sent the stored position; the rest goes to the loss ledger (relay/journal/damage.py).
+  were not acknowledged; `records_lost` is their number. Which of them NATS has stored already is known once a
+  publisher has sent the stored position; the others go to the loss ledger (relay/journal/damage.py).
 """

@@ -75,7 +75,7 @@ def claim_segments(directory: Path, epoch: int) -> list[tuple[Segment, int]]:
     for segment, limit in current_segments(segment for segment in named if segment is not None):
         path = directory / segment.name
         segment.owner = epoch
-        # If it is gone, its predecessor removed it since, so it was acknowledged.
+        # If it no longer exists, its predecessor has removed it, so it was acknowledged.
         with suppress(FileNotFoundError):
             path.rename(directory / segment.name)
             claimed.append((segment, limit))
@@ -143,7 +143,7 @@ def _intact_value(data: bytes) -> int:
 class SegmentReader:
     """Reads one segment forward from behind offset `after`, which advances with the batches returned.
 
-    The constructor raises FileNotFoundError if the segment is gone.
+    The constructor raises FileNotFoundError if the segment no longer exists.
     """
 
     def __init__(self, directory: Path, segment: Segment, after: int) -> None:
@@ -175,7 +175,7 @@ class SegmentReader:
         size = min(chunk_bytes, self.segment.end - self._at)
         with journal_errors(self._path, "read"):
             data = os.pread(self._fd, size, self._at)
-        # Bytes that are missing at the end are damage as zeros are.
+        # Missing bytes at the end count as damage, as zeros do.
         return read_batches(data.ljust(size, b"\0"), self.segment, self._reached, self.after, max_bytes)
 
     def _skip_damage(self, chunk: SegmentChunk, acknowledged: int) -> Damage | None:

@@ -180,7 +180,7 @@ class Journal:
         self.used_bytes = sum(segment.bytes for segment in self._segments)
         cursor = f"{self.epoch:020}.cursor"
         self._cursor = Cursor(self.directory / cursor, self.acknowledged)
-        # From here on nothing counts that a predecessor appends or creates.
+        # From here on, whatever a predecessor appends or creates is ignored.
         self._tail, self._fd = self._create_segment()
         remove_others(self.directory, self.epoch, {cursor, *(segment.name for segment in self._segments)})
 

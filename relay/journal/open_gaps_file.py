@@ -1,4 +1,4 @@
-"""The gaps that still wait for backfill, in a file beside the journal, for the next incarnation.
+"""The gaps that still wait for backfill, in a file of the journal's directory, for the next incarnation.
 
 The file is replaced as a whole, so a kill at any moment leaves the old one or the new one. Does file I/O,
 like all of relay.journal, and is not under relay.adapters for the same reason: see the package.

@@ -79,7 +79,7 @@ class StreamMetrics:
 
 
 class LegMetrics:
-    """Of the active instance of a critical stream, beside its StreamMetrics."""
+    """Of the active instance of a critical stream, in addition to its StreamMetrics."""
 
     def __init__(self, metrics: Metrics, stream: str) -> None:
         self._metrics = metrics

@@ -9,7 +9,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """A process that is killed at any moment leaves the old content or the new one; raises OSError.
 
     Nothing is synced to disk, so a crash of the machine may lose the change. The new content is first written
-    beside the file, with the suffix `.new`, which two writers at once would share.
+    next to the file, with the suffix `.new`, which two writers at once would share.
     """
     new = path.with_suffix(".new")
     new.write_bytes(content)

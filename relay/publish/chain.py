@@ -2,14 +2,15 @@
 
 With JetStream every event names the one before it (`Nats-Expected-Last-Msg-Id`) and the sequence of that one
 (`Nats-Expected-Last-Sequence`), so the server stores a prefix of what was sent and nothing else: after a
-missing event, and for a writer that has been fenced out, it refuses all the rest (10070, 10071).
-Both conditions are needed. A stale writer that sends the same ids as the current one would catch up by
-repeats, which the server answers before it compares the expected id: the sequence stops it. Messages of
-another writer may reach the sequence that a stale one expects: the id stops that.
+missing event, and for a writer that has been fenced out, it refuses all the rest (10070, 10071). Both
+conditions are needed. A stale writer that sends the same ids as the current one would catch up by repeats,
+which the server answers before it compares the expected id: the sequence prevents that. Messages of another
+writer may reach the sequence that a stale writer expects: the id prevents that.
 
-So the answer to one event is an answer for all before it, and only the last of those that are sent together
-asks for one. Any refusal ends the session: the publisher reads the stored position from NATS, and the stream
-sends the rest again. Side records are sent in the same window without a condition, each with its own answer.
+So the answer to one event is an answer for all events before it, and of those that are sent together only the
+last asks for one. Any refusal ends the session: the publisher reads the stored position from NATS, and the
+stream sends the rest again. Side records are sent in the same window without a condition, each with its own
+answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Encodes records for NATS: protocol line, headers, envelope and payload; pure.
 
-Messages are formatted as bytes from a few templates, 1.1 us each; names may hold more than ASCII.
+Messages are formatted as bytes from a few templates, 1.1 us each; names may have characters beyond ASCII.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class MessageEncoder:
     ) -> None:
         """Records `first` to `stop` of a batch of events, each chained to the one before it.
 
-        Only the last asks for an answer, on `reply` unless that is empty: by the chain it is one for all.
+        Only the last asks for an answer, on `reply` unless that is empty; it acknowledges the whole chain.
         """
         identities = message_ids(self._key, batch, first, stop)
         payloads = batch.payloads[first:stop]

@@ -1,7 +1,7 @@
 """One stream inside a publisher: what the stream has sent and what is in flight to NATS; pure.
 
-A lane is open for one session at a time. Ending a session forgets everything: the stream actor still has it,
-and learns the stored position when the next session begins.
+A lane is open for one session at a time. Ending a session forgets all records: the stream actor still has
+them, and learns the stored position when the next session begins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from relay.model.record_batch import EVENT_KINDS, MAX_BATCH_BYTES, MAX_RECORDS, 
 from relay.publish.chain import Chain
 from relay.publish.encoder import MessageEncoder, Route, payload_bytes
 
-# Headers and envelope, as they are charged to the stream's turn beside the payload.
+# Headers and envelope, as they are charged to the stream's turn in addition to the payload.
 OVERHEAD_BYTES = 400
 # Headers and envelope are never larger, whatever the stream's name.
 _MOST_OVERHEAD_BYTES = 4096
@@ -27,8 +27,8 @@ class LaneLimits:
     """`credit_*` is what a stream may have unacknowledged here, `window_*` the part of it in flight to NATS;
     `max_messages_per_reply` bounds how many messages one answer acknowledges.
 
-    With a window of 32 a calm stream's p99 is 3 ms beside one that floods NATS, 22 ms with 128; ten busy
-    streams reach 60,000 msg/s and more with either (JetStream on file, loopback, 2 shared cores). A single
+    While another stream floods NATS, a calm stream's p99 is 3 ms with a window of 32, and 22 ms with 128; ten
+    busy streams reach 60,000 msg/s and more with either (JetStream on file, loopback, 2 shared cores). A single
     stream sends one window in each round trip to NATS, so a distant NATS may need a wider one.
     """
 

@@ -42,7 +42,7 @@ def state_directory(environ: Mapping[str, str]) -> Path:
 class ClusterFile:
     """The announcement of a running cluster. The lock goes with the process, however that ends.
 
-    Beside it stands a token, for those who may change the relay over its status page.
+    Next to it is a file with a token, for users who may change the relay over its status page.
     """
 
     def __init__(self, directory: Path, cluster: LocalCluster) -> None:

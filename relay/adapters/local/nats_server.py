@@ -112,7 +112,7 @@ class EmbeddedNats:
         self.start()
 
     def _lock(self) -> None:
-        """Two servers would ruin the store that they share, and nats-server does not look."""
+        """Two servers would corrupt the store that they share, and nats-server does not check for that."""
         if self._locked is None:
             locked = (self._directory / "lock").open("ab")
             try:

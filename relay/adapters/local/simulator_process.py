@@ -1,4 +1,4 @@
-"""The simulated exchange as a child process, told over HTTP what to do and asked what it sent."""
+"""The simulated exchange as a child process, commanded over HTTP and asked what it has sent."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from relay.config import NatsConfig
 CONNECT_DEADLINE_S = 3.0
 CLOSE_DEADLINE_S = 2.0
 DEFAULT_INBOX_PREFIX = "_INBOX"
-# What nats-py raises for a connection that is gone, a server that does not answer and one that refuses.
+# What nats-py raises for a connection that has ended, a server that does not answer and one that refuses.
 CLIENT_FAILURES = (OSError, TimeoutError, Error)
 
 
