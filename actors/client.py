@@ -127,7 +127,7 @@ class RelayClient:
         self._store = ControlStore(self._cluster)
 
     def bring_up(self, config: Config, who: str = "") -> BringUp:
-        """Afterwards the relay goes on without this process. Raises ConfigError too."""
+        """Afterwards the relay runs without this process. Raises ConfigError too."""
         created = not self.running()
         if created:
             self._prepare()

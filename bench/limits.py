@@ -87,7 +87,7 @@ def calm_hops(directory: Path) -> Iterator[Finding]:
 
 
 def many_streams(directory: Path, rate_per_s: float = 2000.0) -> Iterator[Finding]:
-    """The same total rate over ever more streams."""
+    """The same total rate over a growing number of streams."""
     for count in (10, 20, 40, 80):
         streams = tuple(f"coin{number}usdt@trade" for number in range(count))
         with relay(directory / str(count), streams=streams) as (testbed, running):
@@ -95,7 +95,7 @@ def many_streams(directory: Path, rate_per_s: float = 2000.0) -> Iterator[Findin
 
 
 def many_publishers(directory: Path) -> Iterator[Finding]:
-    """A flood on eight streams, two calm ones, and ever more publishers."""
+    """A flood on eight streams, two calm ones, and a growing number of publishers."""
     flooded, calm = STREAMS[:8], STREAMS[8:]
     rates = dict.fromkeys(flooded, FLOOD_RATE_PER_S / len(flooded)) | dict.fromkeys(calm, 100.0)
     groups = {"calm": calm, "all": STREAMS}

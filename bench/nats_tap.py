@@ -23,7 +23,7 @@ _CONNECT = (
 class NatsTap(asyncio.Protocol):
     """Calls `sink(buffer, start, end, now_us)` for each message, with the time of the read that brought it.
 
-    `closed` resolves to the reason when the server goes away.
+    `closed` resolves to the reason when the connection ends.
     """
 
     def __init__(self, subject: str, sink: Sink) -> None:

@@ -34,7 +34,7 @@ class Host(Protocol):
 
     @property
     def secret(self) -> bytes:
-        """Shared by all actors of this relay, and by nobody else."""
+        """Shared by all actors of this relay, and known to nothing else."""
 
     @property
     def socket_directory(self) -> Path:

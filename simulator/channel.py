@@ -33,7 +33,7 @@ class Channel:
     """Makes the events that are due and hands each to every listener.
 
     While every listener is paused, no events are made, and events that stay due longer than `max_owed_s` are
-    never made. Without listeners events are made all the same, unseen, so that a client that was away finds a
+    never made. Without listeners events are still made, unseen, so that a client that was away finds a
     real gap in the ids. `stamp_ns` is the unit of the events' times. `due_s` is when the next event is due,
     and `has_listeners` whether a connection would get it. Both are plain fields, because the pump reads them
     for every channel in every pass.

@@ -202,7 +202,7 @@ class Operations:
         self.handshake_limiter.accept()
 
     def skip(self, stream: str, count: int) -> None:
-        """Send the next `count` events of a stream to no socket; REST has them all the same."""
+        """Send the next `count` events of a stream to no socket; REST still has them."""
         self._channel(stream).skip(count)
 
     def refuse_rest(

@@ -218,7 +218,7 @@ LOSSES = Row(
         _one("Lost, by stream", Metric.STREAM_LOST, _grown(Metric.STREAM_LOST, "stream"), "{{stream}}"),
         Panel(
             title="Connections",
-            meaning="How often connections were made anew, replaced, left, or links to publishers lost.",
+            meaning="How often connections were opened again, replaced or left, or links to publishers lost.",
             queries=tuple(
                 Query(_grown(metric), legend)
                 for metric, legend in (

@@ -9,7 +9,7 @@ them does what is expected here: an incompatible Ray fails there, with a message
 | `worker._changeproctitle` | nothing else keeps Ray from setting a worker's title |
 | `_raylet.setproctitle` | the package setproctitle does the same, and is a dependency more |
 | `_raylet.Config`, `AuthenticationTokenLoader`, `ray_constants.ENABLE_RAY_CLUSTER` | see ADR 14 |
-| `utils.read_ray_address` | `ray.init(address="auto")` tries for 20 s where nobody listens any more |
+| `utils.read_ray_address` | `ray.init(address="auto")` tries for 20 s if no server listens any more |
 | `internal_kv` | an actor that holds this state would lose it with its process |
 | `Counter._record` | `Counter.inc` refuses 0 |
 | `state.actor_table`, `ActorHandle._actor_id` | `ray.util.state.get_actor` needs a dashboard |
@@ -66,7 +66,7 @@ def redirect_error_messages(receive: Callable[[str], object]) -> None:
 
 
 def read_environment() -> None:
-    """Read the RAY_ variables that Ray read when it was imported, or when it first needed them, once more."""
+    """Read again the RAY_ variables that Ray read when it was imported, or when it first needed them."""
     ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(MULTI_NODE) != "0"
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

@@ -2,7 +2,7 @@
 
 These outlive it, in the cluster's key-value store: the configuration, who set the number of publishers, which
 streams operators stopped, the last changes, the assignments, and the settings that each actor was made with.
-Everything else is observed anew, so a controller may be killed at any moment and its next incarnation
+Everything else is observed again, so a controller may be killed at any moment and its next incarnation
 continues.
 """
 
@@ -90,7 +90,7 @@ class Controller:
         """
         status = self._loop.report.status
         if status is None:
-            raise ClusterError("the controller has just started and has not looked at the relay yet")
+            raise ClusterError("the controller has just started and has not observed the relay yet")
         now = time.monotonic()
         blind_s = self._loop.report.blind_s(now)
         blind = BLIND_TEXT.format(blind_s) if blind_s >= self._blind_s else ""

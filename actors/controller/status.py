@@ -111,7 +111,7 @@ class StatusKeeper:
         if self._closing:
             return Health(not_ready=("the relay is being taken down",))
         if self._last is None:
-            return Health(not_ready=("the controller has not looked at the relay yet",))
+            return Health(not_ready=("the controller has not observed the relay yet",))
         return health_of(*self._last, now)
 
     def blind_s(self, now: float) -> float:

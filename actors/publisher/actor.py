@@ -108,7 +108,7 @@ class Publisher:
                 self._sessions.watch(now)
             last = now
             if ticks % ALIVE_EVERY == 0:
-                self._sessions.say_alive()
+                self._sessions.send_alive()
             if ticks % MEASURE_EVERY == 0:
                 self._gauges.measure(now)
                 self._sessions.measure()

@@ -81,7 +81,7 @@ class PeerRelay:
             if other is not instance:
                 other.link.send(message)
 
-    def say_alive(self, message: bytes) -> None:
+    def send_alive(self, message: bytes) -> None:
         """Call about as often as instances send statuses: they count the statuses missing in between."""
         for link in self.links:
             link.send(message)

@@ -39,7 +39,7 @@ class PublisherSettings:
 
     nats: NatsConfig
     lane: LaneLimits = field(default_factory=LaneLimits)
-    flow: DispatcherLimits = field(default_factory=DispatcherLimits)
+    dispatcher: DispatcherLimits = field(default_factory=DispatcherLimits)
 
 
 class PublisherSessions:
@@ -56,7 +56,9 @@ class PublisherSessions:
         self._peer_relay = PeerRelay()
         self._last_session_number = 0
         self._emptied = asyncio.Event()
-        self._dispatcher = Dispatcher(settings.flow, gauges, confirms=not self._chained, on_doubt=self._doubt)
+        self._dispatcher = Dispatcher(
+            settings.dispatcher, gauges, confirms=not self._chained, on_doubt=self._doubt
+        )
         self.connection_keeper = ConnectionKeeper(
             settings.nats,
             f"sluice publisher {name}",
@@ -99,9 +101,9 @@ class PublisherSessions:
 
     def watch(self, now: float) -> None:
         self._dispatcher.watch(now)
-        self._peer_relay.say_alive(link_codec.alive(self.connection_keeper.connection is not None))
+        self._peer_relay.send_alive(link_codec.alive(self.connection_keeper.connection is not None))
 
-    def say_alive(self) -> None:
+    def send_alive(self) -> None:
         message = link_codec.alive(self.connection_keeper.connection is not None)
         for link in tuple(self._links):
             link.send(message)
@@ -244,14 +246,14 @@ class PublisherSessions:
         for session in self._links.values():
             session.paced_until = 0.0
             self._open(session)
-        self.say_alive()
+        self.send_alive()
 
     def _on_lost(self, reason: str) -> None:
         self._gauges.last_error = reason
         for session in self._links.values():
             self._end(session)
         self._dispatcher.disconnected()
-        self.say_alive()
+        self.send_alive()
 
     def _on_error(self, text: str) -> None:
         self._gauges.error("nats", text)

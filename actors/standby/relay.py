@@ -124,8 +124,8 @@ class StandbyRelay:
             relay.intake.disconnected()
 
     def _peer_can_take_over(self) -> bool:
-        """Whether the peer could go on without a loss. A connection that ended while reading was paused is no
-        reason to step down: the peer's would soon end for the same cause."""
+        """Whether the peer could continue without a loss. A connection that ended while reading was paused is
+        no reason to step down: the peer's would soon end for the same cause."""
         peer = self.election.peer(time.monotonic())
         return peer is not None and peer.ready and not (self._drained or self.feed.paused)
 

@@ -38,7 +38,7 @@ class FeedKeeper:
     events may be missing.
 
     Binance accepts a subscription to an unknown stream and sends nothing, so only data shows that a
-    connection works: `delivering` turns true, and the back-off starts anew, when the owner calls `delivered`.
+    connection works: `delivering` turns true, and the back-off is reset, when the owner calls `delivered`.
     A `low_priority` keeper leaves the connect budget to others. `subscribed_at_ns` and `first_data_at_ns` are
     Unix times, 0 before there was a connection or an event.
     """

@@ -3,7 +3,7 @@
 Events are written to the journal in the callback that read them, and sent in the same callback, so that an
 event of a calm stream costs one wake-up here. Reading never waits for publishing, unless the window's policy
 is `block` or the journal is full. A kill costs what the kernel has not handed to the process yet; the next
-incarnation goes on from the journal.
+incarnation continues from the journal.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Start(Protocol):
 
 
 class FreshStart:
-    """A stream without a standby instance, or a new process of one: it goes on from its own journal."""
+    """A stream without a standby instance, or a new process of one: it continues from its own journal."""
 
     def __init__(self, settings: StreamSettings, host: Host) -> None:
         self.epoch = Journal.next_epoch(epoch_directory(settings, host), time.time_ns() // 1_000_000)
@@ -61,7 +61,7 @@ class FreshStart:
         self._gate = connect_gate(settings, host, settings.spec.key)
 
     def journal_recovered(self, last: RecordBatch | None) -> None:
-        """The relay has its window and its intake go on behind that event already."""
+        """Nothing to do: the window and the intake of the relay already continue after that event."""
 
     def feed_for(self, relay: StartedRelay) -> FeedKeeper:
         return FeedKeeper(self._settings, self._gate, relay.accept, relay.intake.disconnected)

@@ -1,4 +1,4 @@
-"""The streams that each venue has, by Binance's documentation of 2026, and what to write in place of others.
+"""The streams that each venue has, by Binance's documentation of 2026, and what to suggest for unknown names.
 
 A name outside the table is refused: Binance acknowledges an unknown stream and then stays silent.
 """

@@ -22,7 +22,7 @@ class RestCooldownFile:
     `base_url`.
 
     `now` is monotonic seconds, which all processes of a node share and which setting the clock does not
-    change. They begin anew when the machine starts, so a file with another `boot_id` is ignored.
+    change. They restart when the machine does, so a file with another `boot_id` is ignored.
     """
 
     def __init__(self, directory: Path, base_url: str, boot_id: Path = BOOT_ID) -> None:

@@ -1,4 +1,5 @@
-"""The controller's decisions: which actors there should be, where, and who serves whom. Pure.
+"""The controller's decisions: which actors there should be, on which nodes, and which publisher serves which
+stream. Pure.
 
 Once a second actors/controller/reconcile_loop.py observes all actors. `observation` remembers what that says
 about each of them, `autoscale` decides how many publishers there should be, `assign` which of them serves

@@ -20,7 +20,7 @@ from relay.model.assignment import Assignment
 # Three observations, one a second. A frozen process delays its stream; replacing it costs the stream a
 # reconnect.
 UNRESPONSIVE_LIMIT_S = 3.0
-# Streams move away from a retired publisher by themselves; after this long it is drained all the same.
+# Streams move away from a retired publisher by themselves; after this long it is drained in any case.
 RETIRE_GRACE_S = 10.0
 # A publisher that has not started for so long waits for room in the cluster, which may be taken up by the
 # publishers that it is to replace: these are retired then.

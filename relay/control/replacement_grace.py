@@ -15,7 +15,7 @@ from relay.model.stats import PublisherStats
 from relay.ports import Observation
 
 # While a publisher still receives its events. An actor that has not answered for longer than this would not
-# follow an instruction either, so it is replaced all the same.
+# follow an instruction either, so it is replaced even then.
 STILL_PUBLISHING_GRACE_S = 60.0
 # Most actors do not answer: their node is frozen or out of CPU, and replacements would be no faster.
 MASS_SILENCE_GRACE_S = 10.0

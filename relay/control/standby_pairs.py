@@ -82,7 +82,7 @@ class ColocatedPairs:
     _tried: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def update(self, key: str, where: Mapping[Role, str], nodes: frozenset[str], now: float) -> bool:
-        """Whether the standby instance of this stream should be made anew, on another node."""
+        """Whether the standby instance of this stream should be created again, on another node."""
         together = len(where) == 2 and len(set(where.values())) == 1
         if not together or not nodes - set(where.values()) or self._tried.get(key) == nodes:
             self._since.pop(key, None)

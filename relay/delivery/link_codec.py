@@ -182,7 +182,7 @@ class MessageDecoder:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        # The beginning of a message, and how long it must be before decoding can go on.
+        # The beginning of a message, and how long it must be before decoding can continue.
         self._rest = bytearray()
         self._wanted_bytes = _FRAME.size
 

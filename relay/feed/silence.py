@@ -61,7 +61,7 @@ class SilenceDetector:
         self._span_ends = now + SPAN_S
 
     def confirm_quiet(self, now: float) -> None:
-        """A probe connection was silent too: the market is quiet, and the rhythm is learned anew."""
+        """A probe connection was silent too: the market is quiet, and the rhythm is measured again."""
         limit_s = self.limit_s()
         if limit_s is not None and self._kind_limit_s is not None:
             self._max_limit_s = max(self._kind_limit_s, min(2 * limit_s, MAX_LIMIT_S))

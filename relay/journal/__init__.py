@@ -71,10 +71,10 @@ incarnation that opens the journal
 4. creates its own cursor, then its own segment, which begins behind the last offset found.
 
 From step 4 on, whatever a stopped predecessor appends or creates when it wakes up is ignored: it lies at or
-above that first offset, or in a file that nobody claimed. Of segments that a killed claim left with two
+above that first offset, or in a file that was not claimed. Of segments that a killed claim left with two
 owners, those count whose owner is not below the writer of the newest segment.
 
-# What is deleted, by whom and when
+# What is deleted, by what and when
 
 - Opening removes every file of an epoch up to its own, except its cursor and the claimed segments that hold
   unacknowledged records. Files of later epochs are never touched.
@@ -89,7 +89,7 @@ owners, those count whose owner is not below the writer of the newest segment.
 # Damage
 
 Damage is bytes that are no intact batch: too short, an impossible length, a wrong checksum, or an offset
-that does not rise. Reading goes on at the next intact batch of the same epoch, which is searched for by its
+that does not rise. Reading continues at the next intact batch of the same epoch, which is searched for by its
 epoch field.
 
 - A damaged tail reaches the end of the newest segment. It looks like an append that a kill cut short, whose

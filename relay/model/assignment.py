@@ -1,4 +1,4 @@
-"""Which publisher serves a stream, as the controller tells it, and how that is encoded."""
+"""Which publisher serves a stream, as the controller decides it, and how that is encoded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PublisherEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What the controller tells one stream actor: whom to use, and whom else if that one goes away."""
+    """What the controller sends to one stream actor: its publisher, and those to use if that one fails."""
 
     version: int
     publisher: str | None

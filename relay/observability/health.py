@@ -98,8 +98,10 @@ class HealthTracker:
             progress = self._progress[key] = _progress(stats, before.get(key), now)
             if not stats.backlog_count:
                 continue
-            patience_s = STALLED_S if stats.linked and stats.publisher in connected else None
-            yield Finding(f"NATS acknowledges nothing of {key}", progress.at, UNACKNOWLEDGED_S, patience_s)
+            unhealthy_after_s = STALLED_S if stats.linked and stats.publisher in connected else None
+            yield Finding(
+                f"NATS acknowledges nothing of {key}", progress.at, UNACKNOWLEDGED_S, unhealthy_after_s
+            )
 
 
 def _progress(stats: StreamStats, before: _AckProgress | None, now: float) -> _AckProgress:
@@ -119,7 +121,7 @@ def _stream_findings(
             yield Finding(f"{key} has not started", now, unhealthy_after_s=ABSENT_S)
             continue
         if not stats.balanced:
-            yield Finding(f"the books of {key} do not balance", now, unhealthy_after_s=UNBALANCED_S)
+            yield Finding(f"the event counts of {key} do not balance", now, unhealthy_after_s=UNBALANCED_S)
         if not stats.subscribed_at_ns:
             yield Finding(f"{key} has not reached the exchange", now)
         elif limit_s is not None:

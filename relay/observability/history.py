@@ -33,7 +33,7 @@ class HistoryEntry:
 
 @dataclass(slots=True)
 class History:
-    """`run` identifies the controller whose numbers these are: they start anew with each."""
+    """`run` identifies the controller whose numbers these are: they start again with each."""
 
     run: str
     _last: int = 0

@@ -124,7 +124,7 @@ _COMMANDS = ("/unlock", "/scale", "/drain", "/resume")
 
 
 def route(request: Request, names: tuple[str, ...], token: bytes | None) -> HttpResponse | Show | Command:
-    """An HttpResponse is a refusal. `token` is None where nobody may change anything."""
+    """An HttpResponse is a refusal. `token` is None if no user may change anything."""
     if not may_be_asked(request.host, names):
         return refusal(421, "ask for this page by address, as localhost, or by a name in page.names")
     if request.path in _VIEWS:

@@ -23,7 +23,7 @@ class SlidingWindowLimiter:
 class ReservingLimiter:
     """At most `attempts` in any half-open window of `window_s`, each reserved in advance.
 
-    Reservations are granted in the order of the calls; one that is not used counts all the same.
+    Reservations are granted in the order of the calls; one that is not used counts too.
     """
 
     def __init__(self, attempts: int, window_s: float) -> None:

@@ -28,8 +28,8 @@ class LaneLimits:
     `max_messages_per_reply` bounds how many messages one answer acknowledges.
 
     While another stream floods NATS, a calm stream's p99 is 3 ms with a window of 32, and 22 ms with 128; ten
-    busy streams reach 60,000 msg/s and more with either (JetStream on file, loopback, 2 shared cores). A single
-    stream sends one window in each round trip to NATS, so a distant NATS may need a wider one.
+    busy streams reach 60,000 msg/s and more with either (JetStream on file, loopback, 2 shared cores). A
+    single stream sends one window in each round trip to NATS, so a distant NATS may need a wider one.
     """
 
     credit_messages: int = 1024
@@ -93,7 +93,7 @@ class Lane:
         if not self._queue:
             self._sent_records = skip
         elif skip:
-            raise LinkError(f"{self.spec.key} began anew within its session")
+            raise LinkError(f"{self.spec.key} began again within its session")
         self._queue.extend(batches)
         for batch in batches:
             self.queued += len(batch.payloads)

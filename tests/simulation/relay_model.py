@@ -118,7 +118,7 @@ class RelayModel:
 
     def start_publisher(self, name: str) -> None:
         process = self.world.process(name)
-        settings = PublisherSettings(nats=self.config.nats, lane=self._lane, flow=self._flow)
+        settings = PublisherSettings(nats=self.config.nats, lane=self._lane, dispatcher=self._flow)
 
         async def main() -> None:
             publisher = Publisher(name, settings, self.host)

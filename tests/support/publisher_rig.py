@@ -75,7 +75,9 @@ class Rig:
         await streams_ensured(self.config)
 
     def start_publisher(self, name: str) -> PublisherActor:
-        return PublisherActor(name, PublisherSettings(nats=self.config.nats, flow=self._flow), self.host)
+        return PublisherActor(
+            name, PublisherSettings(nats=self.config.nats, dispatcher=self._flow), self.host
+        )
 
     async def link(
         self, stream: str = TRADE, epoch: int = 7, tip: str = "", publisher: PublisherActor | None = None

@@ -62,9 +62,9 @@ def _open_files(pid: int) -> Iterator[str]:
                 yield str(link.readlink())
 
 
-def end_processes(processes: Collection[Process], patience_s: float) -> None:
-    """Wait for them to end by themselves; kill what is still there after `patience_s`."""
-    deadline = time.monotonic() + patience_s
+def end_processes(processes: Collection[Process], grace_s: float) -> None:
+    """Wait for them to end by themselves; kill what is still there after `grace_s`."""
+    deadline = time.monotonic() + grace_s
     left = [process for process in processes if is_running(process)]
     while left and time.monotonic() < deadline:
         time.sleep(POLL_S)

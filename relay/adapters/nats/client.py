@@ -32,7 +32,7 @@ def _without(package: str) -> Iterator[None]:
 
 
 # nats-py imports aiohttp for WebSocket servers, which `nats.servers` does not allow, and does without if the
-# import fails. In every publisher it would take 7 MB, and 145 ms of CPU time at the start. This stands at
+# import fails. In every publisher it would take 7 MB, and 145 ms of CPU time at the start. This is at
 # module level, since RawClient needs its base class. A process that has imported aiohttp already keeps it.
 with _without("aiohttp"):
     from nats.aio.client import Client

@@ -104,7 +104,7 @@ class _Reader:
         self._task = asyncio.create_task(self._follow())
 
     async def end(self) -> None:
-        # Not cancelled: nats-py swallows a cancellation while it flushes, and the task would go on.
+        # Not cancelled: nats-py swallows a cancellation while it flushes, and the task would continue.
         self._ending.set()
         if self._task is not None:
             await self._task

@@ -60,7 +60,7 @@ async def open_client(
 
 async def close_client(client: Client) -> None:
     """Close a client that only reads, within CLOSE_DEADLINE_S: nats-py would wait for a frozen server to
-    accept what it flushes, and nobody needs that."""
+    accept what it flushes, which is not needed."""
     closing = asyncio.create_task(client.close())
     done, _ = await asyncio.wait([closing], timeout=CLOSE_DEADLINE_S)
     if not done:
