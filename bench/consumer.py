@@ -50,7 +50,7 @@ class Consumer:
         }
 
     async def report(self, groups: dict[str, list[str]], spell_s: float | None) -> dict[str, Any]:
-        """Counts per stream, latency per group of streams, and its course in steps of `spell_s`."""
+        """Counts per stream, latency per group of streams, and how it develops in steps of `spell_s`."""
         tallies = {label.decode(): tally for label, tally in self._tallies.streams.items()}
         chosen = {
             group: [tallies[name] for name in names if name in tallies] for group, names in groups.items()

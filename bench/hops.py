@@ -1,4 +1,4 @@
-"""Where the time of a calm event goes between the exchange's stamp and the consumer's read."""
+"""How the latency of a calm event divides, from the exchange's stamp to the consumer's read."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Load:
     # Messages that have not arrived this long after the end are late.
     grace_s: float = GRACE_S
     groups: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"all": STREAMS})
-    # Whether the course of latency over the load is kept, for its plot.
+    # Whether latency is kept as a function of time, for the plot.
     course: bool = False
     # Streams whose messages must all arrive for the load to be over.
     awaited: tuple[str, ...] = STREAMS

@@ -19,7 +19,7 @@ def run_ramp(
     hold_s: float,
     run: Callable[[float, float], Measurement],
 ) -> RampResult:
-    """Short steps upwards until two have failed, then the highest rate that still holds for the full time."""
+    """Short steps of rising rates until two failed, then the highest rate that holds for the full time."""
     steps: list[Measurement] = []
     passed: list[int] = []
     failures = 0

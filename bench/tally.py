@@ -85,7 +85,7 @@ class Tallies:
 
 @dataclass(frozen=True, slots=True)
 class Spell:
-    """Latency of the messages stamped within one spell of a run: for the picture of a flood."""
+    """Latency of the messages stamped within one time span of a run: for the plot of a flood."""
 
     start_s: float
     count: int
@@ -106,7 +106,7 @@ def quantiles_ms(late_us: Iterable[int]) -> list[float]:
 
 
 def spells(tallies: Iterable[Tally], spell_s: float) -> list[Spell]:
-    """What was stamped in each spell, from the first stamp on; spells without a message are left out."""
+    """The messages by time span of their stamps, from the first stamp on; empty spans are left out."""
     chosen = [tally for tally in tallies if tally.stamp_us]
     if not chosen:
         return []

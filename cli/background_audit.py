@@ -1,4 +1,4 @@
-"""Runs the auditing consumer in a thread with its own event loop, beside a command that waits and draws."""
+"""Runs the auditing consumer in a thread with its own event loop, while a command waits and draws."""
 
 from __future__ import annotations
 

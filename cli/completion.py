@@ -1,4 +1,4 @@
-"""Shell completion of the command line: shtab makes it of the parser; here it is bound to what is typed."""
+"""Shell completion of the command line: shtab generates it from the parser, and this module adapts it."""
 
 from __future__ import annotations
 

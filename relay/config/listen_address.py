@@ -11,7 +11,7 @@ from relay.primitives.text import quoted
 
 AUTO, OFF = "auto", "off"
 LOOPBACK = "127.0.0.1"
-# Beside Ray's ports (8265 and upwards for dashboards), and the same on every machine, for bookmarks.
+# Near Ray's ports (8265 and upwards for dashboards), and the same on every machine, for bookmarks.
 USUAL_PORT = 8350
 MAX_HEADER_CHARS = 300
 _EXAMPLE = "write auto, off, 127.0.0.1:8350 or the like"

@@ -136,8 +136,8 @@ class PageConfig(Section):
 
     `auto` is 127.0.0.1:8350, or any port there if that one is taken. `names` are host names, besides
     addresses and localhost, under which browsers reach it. Requests with the token in `token_file`, which is
-    read where the controller runs, may scale and drain. Without the file nobody may, except on a Ray that
-    `run` started, which makes a token.
+    read where the controller runs, may scale and drain. Without the file no request may, except on a Ray
+    that `run` started, which makes a token.
     """
 
     listen: ListenAddress = "auto"

@@ -21,10 +21,10 @@ SHARED_BELOW = 0.3
 # A publisher with a load above BUSY gives streams to one whose load is lower by more than WORTH_MOVING.
 BUSY = 0.5
 WORTH_MOVING = 0.2
-# Of the difference between two loads. A stream that weighs nearly the whole difference would only make the
-# lighter publisher the heavier one, and be moved back later.
+# As a share of the difference between two loads. A stream that weighs nearly the whole difference would only
+# make the lighter publisher the heavier one, and be moved back later.
 MAX_MOVED_SHARE = 0.75
-# A stream that failed over, or was moved for balance, stays for this long unless its publisher goes away.
+# A stream that failed over, or was moved for balance, stays for this long unless its publisher ends.
 # Otherwise a publisher that keeps failing and returning would move its streams each time.
 STAY_S = 10.0
 

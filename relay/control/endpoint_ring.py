@@ -12,7 +12,7 @@ from relay.model.assignment import PublisherEndpoint
 # For each stream: its own publisher and those it may fail over to. All of 1,000 would be 100 kB a stream.
 MAX_ENDPOINTS = 8
 
-# Of each publisher on the ring: enough to spread the streams that leave it over several others.
+# Positions of each publisher on the ring: enough to spread the streams that leave it over several others.
 POSITIONS_PER_PUBLISHER = 4
 
 

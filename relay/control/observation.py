@@ -17,9 +17,9 @@ from relay.primitives.condition import held_since
 
 RETRY_S = 1.0
 RETRY_MAX_S = 30.0
-# Starting takes a second or two on a warm node, and tens of them when the node has to be made first.
+# Starting takes a second or two on a warm node, and tens of seconds when the node has to be created first.
 SLOW_START_S = 15.0
-# A publisher may be without NATS for so long while another one is connected; streams fail over after 2 s
+# A publisher may be without NATS for this long while another one is connected; streams fail over after 2 s
 # anyway.
 DISCONNECTED_LIMIT_S = 3.0
 # A publisher has a slow connection to NATS when its oldest message waits longer than SLOW_WAIT_MS and
@@ -28,7 +28,7 @@ DISCONNECTED_LIMIT_S = 3.0
 SLOW_WAIT_MS, SLOW_FACTOR = 500.0, 10.0
 SLOW_LIMIT_S = 3.0
 SLOW_FOR_S = 60.0
-# Events that have not been acknowledged for so long are shown as a problem.
+# Events that have not been acknowledged for this long are shown as a problem.
 BEHIND_LIMIT_S = 3.0
 
 _ENDING = (StreamState.DRAINING, StreamState.STOPPED)
@@ -48,7 +48,7 @@ class _ActorRecord:
     disconnected_since: float | None = None
     slow_s: float = 0.0
     slow_until: float | None = None
-    # Of a stream that answers: what the last observation came to.
+    # Of a stream that answers: the result of the last observation.
     last_observed: ObservedStream | None = None
 
 

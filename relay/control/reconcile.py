@@ -22,8 +22,8 @@ from relay.model.assignment import Assignment
 UNRESPONSIVE_LIMIT_S = 3.0
 # Streams move away from a retired publisher by themselves; after this long it is drained in any case.
 RETIRE_GRACE_S = 10.0
-# A publisher that has not started for so long waits for room in the cluster, which may be taken up by the
-# publishers that it is to replace: these are retired then.
+# A publisher that has not started after this long waits for room in the cluster. The publishers that it is to
+# replace may occupy that room, so they are retired then.
 UNSCHEDULABLE_AFTER_S = 15.0
 
 

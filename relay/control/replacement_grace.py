@@ -29,7 +29,7 @@ class ReplacementGrace(NamedTuple):
     mass_silence: bool
 
     def limit_s(self, actor: ActorId, epoch: int | None) -> float:
-        """By how much in all the wait for this actor is extended; `epoch` is what a stream reported last."""
+        """By how much the wait for this actor is extended in all; `epoch` is what a stream reported last."""
         if actor.role is not Role.PUBLISHER and epoch and self.active_streams.get(actor.key) == epoch:
             return STILL_PUBLISHING_GRACE_S
         return MASS_SILENCE_GRACE_S if self.mass_silence else 0.0

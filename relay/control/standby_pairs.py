@@ -1,7 +1,7 @@
 """The two instances of each critical stream, as the controller sees them: their state, and their nodes; pure.
 
-Which of them is active they decide themselves (relay/standby/election.py). Here that is only reported, and
-the two are kept on different nodes where there are several.
+They decide themselves which of them is active (relay/standby/election.py). Here that is only reported, and
+the two are kept on different nodes if there are several.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def choose_node(nodes: Collection[str], peer_node: str | None, used: Iterable[st
 @dataclass(slots=True)
 class ColocatedPairs:
     """Which pairs share a node although there is another one, and since when. A move is tried once for each
-    set of nodes: a node without room would not have any the second time."""
+    set of nodes: a node without room would refuse again."""
 
     _since: dict[str, float] = field(default_factory=dict)
     _tried: dict[str, frozenset[str]] = field(default_factory=dict)

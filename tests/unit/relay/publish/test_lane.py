@@ -88,7 +88,7 @@ def test_records_that_were_stored_before_are_skipped() -> None:
 def test_a_session_is_not_begun_anew_in_its_middle() -> None:
     lane = a_lane()
     lane.accept([many(4)], 0)
-    with pytest.raises(LinkError, match="anew"):
+    with pytest.raises(LinkError, match="again"):
         lane.accept([many(4, first=5)], 1)
 
 
