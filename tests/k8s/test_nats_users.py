@@ -295,7 +295,7 @@ def api_calls(module: str) -> set[str]:
     """The JetStream API's subjects that a module of relay/adapters/nats asks, stars for names."""
     source = (K8S.parent / "relay" / "adapters" / "nats" / module).read_text("utf-8")
     found = set(re.findall(r'"(STREAM\.[A-Z.{}a-z\[\]"_]+?)"', source))
-    verbs = set(re.findall(r'_apply\(bus, "([A-Z]+)"', source))
+    verbs = set(re.findall(r'_apply\(\w+, "([A-Z]+)"', source))
     calls = {re.sub(r"\{(?!verb)[^}]*\}.*", "*", call) for call in found}
     expanded = {call.replace("{verb}", verb) for call in calls for verb in verbs or {""}}
     return {f"{API}.{call}" for call in expanded}
