@@ -49,9 +49,9 @@ class JournalLossTracker:
             yield JournalLoss(*self._before(self._last), None)
 
     def stored(self, position: StoredPosition) -> None:
-        """The last event that NATS has stored, as far as it is known."""
-        if position.epoch_seq > self._stored.epoch_seq:
-            self._stored = position
+        """The last event that NATS has stored, as far as it is known. Of a message that the relay did not
+        write, its id alone may be known."""
+        self._stored = max(self._stored, position, key=_order)
 
     def found(self) -> Iterator[JournalLoss]:
         """The losses since the last call, without what is stored. Call once the stored position is known."""
@@ -81,3 +81,7 @@ class JournalLossTracker:
 def _end(batch: Head) -> tuple[int, int]:
     """Epoch and seq of its last event."""
     return batch.epoch, batch.seq + batch.records - 1
+
+
+def _order(position: StoredPosition) -> tuple[int, int, int, int]:
+    return position.epoch, position.seq, position.event_id, position.recv_ns

@@ -73,3 +73,10 @@ def test_a_hole_is_told_once() -> None:
     assert [(loss.before_id, loss.after.event_ids[0]) for loss in tracker.found() if loss.after] == [(10, 30)]
     assert list(tracker.found()) == []
     assert list(tracker.end()) == []
+
+
+def test_the_id_of_a_stored_message_of_someone_else_bounds_a_loss() -> None:
+    tracker = JournalLossTracker()
+    tracker.follow([record(3)], damaged=True)
+    tracker.stored(StoredPosition(event_id=15))
+    assert [(loss.before_id, loss.before_ns) for loss in tracker.found()] == [(15, 0)]
