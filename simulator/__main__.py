@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser
 
-from relay.errors import UsageError
+from relay.errors import ConfigError, UsageError
 from simulator.arguments import add_arguments
 from simulator.command import run
 
@@ -13,7 +13,7 @@ def main() -> int:
     add_arguments(parser)
     try:
         return run(parser.parse_args())
-    except UsageError as error:
+    except (ConfigError, UsageError) as error:
         parser.error(str(error))
 
 
