@@ -47,8 +47,8 @@ class ConfigError(SluiceError):
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
-        cure = f"; {self.remedy}" if self.remedy else ""
-        return f"{where}{self.problem}{cure}"
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{where}{self.problem}{remedy}"
 
 
 class InvalidValueError(SluiceError, ValueError):

@@ -117,18 +117,18 @@ def test_row_40_unauthenticated_peers(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
     before = state(rig)
-    doors = [address for one in rig.publishers().values() for address in (one.unix_path, one.tcp_address)]
+    sockets = [address for one in rig.publishers().values() for address in (one.unix_path, one.tcp_address)]
     memory = {name: footprint(one.pid).rss_bytes for name, one in rig.publishers().items()}
     slowest_s = 0.0
-    for door in doors:
+    for socket_path in sockets:
         for name, what in UNAUTHENTICATED.items():
-            received, took_s = answered(door, what)
-            assert received == b"", f"{name} at {door} received {received[:100]!r}"
+            received, took_s = answered(socket_path, what)
+            assert received == b"", f"{name} at {socket_path} received {received[:100]!r}"
             slowest_s = max(slowest_s, took_s)
-        received, took_s = drip(door)
+        received, took_s = drip(socket_path)
         assert received == b""
         slowest_s = max(slowest_s, took_s)
-    row.injected("the peers were rejected", len(doors) == 4)
+    row.injected("the peers were rejected", len(sockets) == 4)
     row.measured("closed after", slowest_s, "s", 1.0)
     grown = max(footprint(one.pid).rss_bytes - memory[name] for name, one in rig.publishers().items())
     row.measured("memory", grown / 1e6, "MB more", 4.0)
@@ -143,20 +143,20 @@ def test_row_40b_another_user(rig: Rig, row: Row) -> None:
     rig.start()
     rig.flows(100)
     before = state(rig)
-    door = Path(next(iter(rig.publishers().values())).unix_path)
+    socket_path = Path(next(iter(rig.publishers().values())).unix_path)
     with as_nobody(), pytest.raises(PermissionError):
-        connected(str(door))
+        connected(str(socket_path))
     row.injected("another user was kept out by the folder", True)
     # As if the folder had been opened by mistake.
-    for path in (*list(door.parents)[:1], door):
+    for path in (*list(socket_path.parents)[:1], socket_path):
         path.chmod(0o777)
     with as_nobody():
-        peer = connected(str(door))
+        peer = connected(str(socket_path))
     with peer:
         received, took_s = received_by(peer)
     assert received == b""
     row.measured("closed after", took_s, "s", 1.0)
-    door.parent.chmod(0o700)
+    socket_path.parent.chmod(0o700)
     assert state(rig) == before
     rig.flows(200)
     rig.judge()

@@ -37,10 +37,10 @@ class Beats:
 
 def test_the_first_goes_out_at_once_and_then_one_every_half_minute():
     beats = Beats()
-    heart = HeartbeatSender(beats, AtOnce())
+    sender = HeartbeatSender(beats, AtOnce())
     counts = []
     for second in range(int(2.5 * HEARTBEAT_INTERVAL_S)):
-        heart.tick(NATS, STATUS, float(second))
+        sender.tick(NATS, STATUS, float(second))
         counts.append(len(beats.payloads))
     assert counts == [1 + second // int(HEARTBEAT_INTERVAL_S) for second in range(len(counts))]
     assert orjson.loads(beats.payloads[0])["configuration"] == 2
@@ -49,16 +49,16 @@ def test_the_first_goes_out_at_once_and_then_one_every_half_minute():
 def test_one_that_cannot_go_out_is_told_tried_again_soon_and_logged_once(caplog):
     caplog.set_level(logging.INFO)
     beats = Beats()
-    heart = HeartbeatSender(beats, AtOnce())
+    sender = HeartbeatSender(beats, AtOnce())
     beats.refusal = "NATS does not accept the heartbeat"
     for second in range(10 * int(RETRY_S)):
-        heart.tick(NATS, STATUS, float(second))
-    assert heart.problem == beats.refusal
+        sender.tick(NATS, STATUS, float(second))
+    assert sender.problem == beats.refusal
     assert beats.tries > 5
     beats.refusal = ""
     for second in range(10 * int(RETRY_S), 13 * int(RETRY_S)):
-        heart.tick(NATS, STATUS, float(second))
-    assert heart.problem == ""
+        sender.tick(NATS, STATUS, float(second))
+    assert sender.problem == ""
     assert [record.message for record in caplog.records] == [
         "NATS does not accept the heartbeat", "heartbeats go out again"
     ]  # fmt: skip

@@ -21,38 +21,38 @@ def found(stored: int, digest: str = "d", *, duplicated: int = 0, out_of_order: 
     )  # fmt: skip
 
 
-def verdict(audit: StreamAudit | None, sent: int = 9, conflated: int = 0) -> StreamComparison:
+def comparison(audit: StreamAudit | None, sent: int = 9, conflated: int = 0) -> StreamComparison:
     audits = [audit] if audit else []
     (only,) = compare({KEY: Sent(sent, "d")}, audits, {KEY: conflated})
     return only
 
 
 def test_the_same_events_and_bytes_are_good() -> None:
-    assert verdict(found(9)).passed
-    assert verdict(found(9)).bytes_equal
+    assert comparison(found(9)).passed
+    assert comparison(found(9)).bytes_equal
 
 
 def test_a_stream_of_which_nothing_is_stored_is_lost() -> None:
-    assert verdict(None).lost == 9
-    assert not verdict(None).passed
+    assert comparison(None).lost == 9
+    assert not comparison(None).passed
 
 
 def test_what_a_policy_left_out_is_not_lost_and_its_bytes_are_not_compared() -> None:
-    left_out = verdict(found(7), conflated=2)
+    left_out = comparison(found(7), conflated=2)
     assert (left_out.lost, left_out.bytes_equal, left_out.passed) == (0, None, True)
 
 
 def test_what_no_policy_left_out_is_lost() -> None:
-    assert verdict(found(7), conflated=1).lost == 1
+    assert comparison(found(7), conflated=1).lost == 1
 
 
 def test_more_than_was_sent_is_not_good() -> None:
-    assert verdict(found(10)).unexpected == 1
-    assert not verdict(found(10)).passed
+    assert comparison(found(10)).unexpected == 1
+    assert not comparison(found(10)).passed
 
 
 def test_repaired_events_are_not_lost_but_not_in_order_either() -> None:
-    late = verdict(replace(found(7), repaired=2, mended=((8, 9),)))
+    late = comparison(replace(found(7), repaired=2, mended=((8, 9),)))
     assert (late.lost, late.bytes_equal, late.passed) == (0, None, True)
     assert "2 repaired" in total_line([late], Audit(gap_rule), passed=True)
 
@@ -72,26 +72,26 @@ def test_a_stream_that_the_exchange_never_sent_is_not_good() -> None:
 
 
 def test_the_same_number_with_other_bytes_is_not_good() -> None:
-    assert verdict(found(9, digest="other")).bytes_equal is False
-    assert not verdict(found(9, digest="other")).passed
+    assert comparison(found(9, digest="other")).bytes_equal is False
+    assert not comparison(found(9, digest="other")).passed
 
 
 def test_duplicates_and_disorder_are_not_good() -> None:
-    assert not verdict(found(9, duplicated=1)).passed
-    assert not verdict(found(9, out_of_order=1)).passed
+    assert not comparison(found(9, duplicated=1)).passed
+    assert not comparison(found(9, out_of_order=1)).passed
 
 
 def test_one_line_says_it_all() -> None:
-    assert total_line([verdict(found(9))], Audit(gap_rule), passed=True) == (
+    assert total_line([comparison(found(9))], Audit(gap_rule), passed=True) == (
         "PASSED: 9 sent, 9 stored, 0 lost, 0 duplicated, 0 out of order, bytes equal, p50 - ms, p99 - ms"
     )
-    assert total_line([verdict(found(8, duplicated=3))], Audit(gap_rule), passed=False).startswith(
+    assert total_line([comparison(found(8, duplicated=3))], Audit(gap_rule), passed=False).startswith(
         "FAILED: 9 sent, 8 stored, 1 lost, 3 duplicated, 0 out of order"
     )
 
 
 def test_the_tables_fit_and_hold_the_figures() -> None:
-    lines = comparison_table([verdict(found(7), conflated=2)], width=80)
+    lines = comparison_table([comparison(found(7), conflated=2)], width=80)
     assert lines[1].split() == ["btcusdt@trade", "9", "7", "2", "0", "0", "0", "-", "0.80", "2.00"]
     assert audit_table([found(7)])[1].split() == [
         "btcusdt@trade",

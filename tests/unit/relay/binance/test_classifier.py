@@ -124,7 +124,7 @@ CONTROL: list[Any] = [
 ]
 
 
-def verdict(venue: str, name: str, frame: Any) -> Classification:
+def classification(venue: str, name: str, frame: Any) -> Classification:
     return classify(parse_stream(Venue(venue), name), orjson.dumps(frame))
 
 
@@ -138,7 +138,7 @@ def every_stream() -> Iterator[tuple[Venue, str]]:
 
 @pytest.mark.parametrize(("venue", "name", "frame"), ACCEPTED)
 def test_a_frame_of_the_stream_is_accepted(venue: str, name: str, frame: Any) -> None:
-    found = verdict(venue, name, frame)
+    found = classification(venue, name, frame)
     assert (found.payload_class, found.reason) == (PayloadClass.ACCEPTED, "")
 
 
@@ -146,7 +146,7 @@ def test_a_frame_of_the_stream_is_accepted(venue: str, name: str, frame: Any) ->
 def test_a_frame_that_is_not_of_the_stream_is_rejected_with_the_reason(
     venue: str, name: str, frame: Any, reason: str
 ) -> None:
-    found = verdict(venue, name, frame)
+    found = classification(venue, name, frame)
     assert (found.payload_class, found.reason) == (PayloadClass.REJECTED, reason)
     assert found.event_id == NO_EVENT_ID
 
@@ -160,12 +160,16 @@ def test_what_is_not_json_is_rejected(payload: bytes) -> None:
 def test_answers_and_errors_are_control_on_every_stream() -> None:
     for venue, name in every_stream():
         for frame in CONTROL:
-            assert verdict(venue, name, frame).payload_class is PayloadClass.CONTROL, (venue, name, frame)
+            assert classification(venue, name, frame).payload_class is PayloadClass.CONTROL, (
+                venue,
+                name,
+                frame,
+            )
 
 
 def test_the_shutdown_notice_is_known_on_every_stream() -> None:
     for venue, name in every_stream():
-        found = verdict(venue, name, {"e": "serverShutdown", "E": 1770123456789})
+        found = classification(venue, name, {"e": "serverShutdown", "E": 1770123456789})
         assert found.payload_class is PayloadClass.SHUTDOWN, (venue, name)
 
 
@@ -185,23 +189,23 @@ def test_the_shutdown_notice_is_known_on_every_stream() -> None:
 def test_an_event_tells_its_id_and_the_one_before(
     venue: str, name: str, frame: Any, event_id: int, previous_id: int
 ) -> None:
-    found = verdict(venue, name, frame)
+    found = classification(venue, name, frame)
     assert (found.event_id, found.previous_id) == (event_id, previous_id)
 
 
 @pytest.mark.parametrize(("venue", "name", "frame"), ACCEPTED)
 def test_only_events_of_snapshot_streams_may_be_conflated(venue: str, name: str, frame: Any) -> None:
-    assert verdict(venue, name, frame).conflatable is parse_stream(Venue(venue), name).snapshot
+    assert classification(venue, name, frame).conflatable is parse_stream(Venue(venue), name).snapshot
 
 
 def test_a_finished_kline_is_never_conflated() -> None:
     finished = {"e": "kline", "s": "BTCUSDT", "k": KLINE | {"x": True}}
-    found = verdict("usdm", "btcusdt@kline_1m", finished)
+    found = classification("usdm", "btcusdt@kline_1m", finished)
     assert (found.payload_class, found.conflatable) == (PayloadClass.ACCEPTED, False)
 
 
 def test_a_reason_stays_on_one_short_line_whatever_the_frame_says() -> None:
-    found = verdict("usdm", "btcusdt@trade", TRADE | {"s": "X\r\nNats-Msg-Id: 1" * 1000})
+    found = classification("usdm", "btcusdt@trade", TRADE | {"s": "X\r\nNats-Msg-Id: 1" * 1000})
     assert found.reason.isprintable()
     assert len(found.reason) < 80
 

@@ -178,15 +178,15 @@ def test_a_rotation_of_living_sockets_neither_loses_nor_repeats(times_ms: list[i
         Overlap(lambda payload: payload, unique=data.draw(st.booleans())), HandoverCause.AGE, 2.0
     )
     taken: list[bytes] = []
-    verdict = None
+    outcome = None
     for at, on_new, payload in sorted(arrivals, key=lambda arrival: arrival[0]):
-        if at >= exchange.opened_s and verdict is None:
+        if at >= exchange.opened_s and outcome is None:
             one.opened(exchange.opened_s)
-            verdict = one.outcome(at)
-            if verdict is not None:
-                assert verdict is HandoverOutcome.JOIN
+            outcome = one.outcome(at)
+            if outcome is not None:
+                assert outcome is HandoverOutcome.JOIN
                 taken += [each for read in one.overlap.events_after_old() for each in read.payloads]
-        if verdict is not None:
+        if outcome is not None:
             taken += one.overlap.drop_delivered([payload]) if on_new else []
         elif on_new:
             one.new_heard([payload], 1, at)

@@ -15,7 +15,7 @@ from tests.support.records import read_records
 EPOCH = 5
 
 
-def acceptance(max_messages: int = 1000, overflow: Overflow = Overflow.SPILL) -> tuple[Sequencer, SendWindow]:
+def sequencer(max_messages: int = 1000, overflow: Overflow = Overflow.SPILL) -> tuple[Sequencer, SendWindow]:
     window = SendWindow(max_messages=max_messages, max_bytes=1 << 24, overflow=overflow)
     return Sequencer(window, EPOCH, 40), window
 
@@ -30,7 +30,7 @@ def sizes(journal: bytes) -> list[int]:
 
 
 def test_events_and_side_records_are_numbered_in_the_order_of_coming() -> None:
-    subject, _ = acceptance()
+    subject, _ = sequencer()
     subject.append_event(RecordKind.EVENT, 1, 7, b"a", False)
     subject.append_event(RecordKind.EVENT, 1, 8, b"b", False)
     subject.append_side_record(RecordKind.LOSS, 2, b"{}")
@@ -49,7 +49,7 @@ def test_events_and_side_records_are_numbered_in_the_order_of_coming() -> None:
 
 
 def test_what_has_ended_is_not_told_again() -> None:
-    subject, _ = acceptance()
+    subject, _ = sequencer()
     subject.append_event(RecordKind.EVENT, 1, 7, b"a", False)
     subject.flush()
     assert subject.flush() == (b"", 41)
@@ -67,14 +67,14 @@ def test_what_has_ended_is_not_told_again() -> None:
     ids=["kind", "time", "conflatable", "same id", "lower id"],
 )
 def test_a_batch_holds_what_is_alike_with_rising_ids(other: tuple[RecordKind, int, int, bytes, bool]) -> None:
-    subject, _ = acceptance()
+    subject, _ = sequencer()
     subject.append_event(RecordKind.EVENT, 1, 7, b"a", False)
     subject.append_event(*other)
     assert sizes(subject.flush()[0]) == [1, 1]
 
 
 def test_a_batch_closes_when_it_is_full() -> None:
-    subject, _ = acceptance()
+    subject, _ = sequencer()
     count = 2 * MAX_RECORDS + 1
     subject.append_events(RecordKind.EVENT, 1, False, [NO_EVENT_ID] * count, [b"x"] * count)
     assert sizes(subject.flush()[0]) == [MAX_RECORDS, MAX_RECORDS, 1]
@@ -83,7 +83,7 @@ def test_a_batch_closes_when_it_is_full() -> None:
 
 
 def test_what_the_policy_drops_is_not_journalled_and_keeps_its_numbers() -> None:
-    subject, window = acceptance(2, Overflow.DROP_NEWEST)
+    subject, window = sequencer(2, Overflow.DROP_NEWEST)
     subject.append_events(RecordKind.EVENT, 1, False, [1, 2, 3, 4], [b"a", b"b", b"c", b"d"])
     journal, last_offset = subject.flush()
     assert [each.event_id for each in read_records(journal)] == [1, 2]
@@ -91,7 +91,7 @@ def test_what_the_policy_drops_is_not_journalled_and_keeps_its_numbers() -> None
 
 
 def test_a_batch_that_is_not_offered_is_numbered_like_any() -> None:
-    subject, window = acceptance()
+    subject, window = sequencer()
     batch = subject.batch(3, False, [7, 8], [b"a", b"b"])
     assert (batch.offset, batch.count, batch.last_offset, window.queued) == (41, 2, 42, 0)
     subject.append_event(RecordKind.EVENT, 4, 9, b"c", False)
@@ -116,7 +116,7 @@ EVENTFUL = (RecordKind.EVENT, RecordKind.EVENT, RecordKind.HEALED)
 def test_every_record_is_journalled_once_and_in_order(
     records: list[tuple[RecordKind, int, bool, bytes]], max_messages: int
 ) -> None:
-    subject, window = acceptance(max_messages)
+    subject, window = sequencer(max_messages)
     for number, (kind, recv_ns, conflatable, payload) in enumerate(records):
         if kind in (RecordKind.LOSS, RecordKind.REJECTED):
             subject.append_side_record(kind, recv_ns, payload)

@@ -38,12 +38,12 @@ def status(*streams, publishers=(P0,), **changes) -> RelayStatus:
     return replace(one, **changes)
 
 
-def after(seconds: float, looked: RelayStatus, wanted=WANTED, jetstream: str = "") -> Health:
-    """What is said once the relay has looked like this for so long."""
+def after(seconds: float, status_seen: RelayStatus, wanted=WANTED, jetstream: str = "") -> Health:
+    """What is said once the relay has status_seen like this for so long."""
     watch = HealthTracker()
-    watch.update(looked, wanted, jetstream, 1_000.0)
+    watch.update(status_seen, wanted, jetstream, 1_000.0)
     now = 1_000.0 + seconds
-    return health_of(watch.update(looked, wanted, jetstream, now), now, now)
+    return health_of(watch.update(status_seen, wanted, jetstream, now), now, now)
 
 
 def test_a_relay_that_delivers_is_ready_and_healthy_for_ever():
@@ -76,15 +76,15 @@ def test_nobody_waits_for_a_stream_that_was_stopped():
 
 
 @pytest.mark.parametrize(
-    ("looked", "text"),
+    ("status_seen", "text"),
     [
         (status(WELL, publishers=()), "no publisher runs"),
         (status(WELL, publishers=(replace(P0, connected=False),)), "no publisher has a connection to NATS"),
         (status(WELL, unreachable=(KEY,)), f"{KEY} does not answer"),
     ],
 )
-def test_somebody_has_to_be_there_to_deliver(looked, text):
-    (reason,) = after(UNRESPONSIVE_S, looked).not_ready
+def test_somebody_has_to_be_there_to_deliver(status_seen, text):
+    (reason,) = after(UNRESPONSIVE_S, status_seen).not_ready
     assert reason.startswith(text)
 
 
@@ -142,7 +142,7 @@ def test_a_new_incarnation_starts_a_new_count():
 
 
 @pytest.mark.parametrize(
-    ("looked", "patience_s"),
+    ("status_seen", "patience_s"),
     [
         (status(), ABSENT_S),
         (status(WELL, publishers=()), ABSENT_S),
@@ -151,9 +151,9 @@ def test_a_new_incarnation_starts_a_new_count():
     ],
     ids=["a stream never starts", "no publisher ever starts", "a stream stays mute", "books do not balance"],
 )
-def test_what_the_relays_own_remedies_should_have_ended_is_unhealthy(looked, patience_s):
-    assert after(patience_s - 1, looked).unhealthy == ()
-    assert len(after(patience_s, looked).unhealthy) == 1
+def test_what_the_relays_own_remedies_should_have_ended_is_unhealthy(status_seen, patience_s):
+    assert after(patience_s - 1, status_seen).unhealthy == ()
+    assert len(after(patience_s, status_seen).unhealthy) == 1
 
 
 def test_a_controller_that_sees_nothing_any_more_says_so():

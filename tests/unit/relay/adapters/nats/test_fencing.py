@@ -22,7 +22,7 @@ TEMPLATE = "binance.{venue}.{symbol}.{channel}"
 SUBJECT = SPEC.subject(TEMPLATE)
 
 
-class Bus:
+class FakeNats:
     """`before` is called with the subject of each request before the server has it."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Bus:
             subject, _head({name.replace("_", "-"): value for name, value in fields.items()}), body, 0
         )
 
-    def take_over(self, epoch: int) -> SubjectState:
+    def fence(self, epoch: int) -> SubjectState:
         return asyncio.run(fence_and_read(self, SPEC, TEMPLATE, epoch, event_time_ns))
 
 
@@ -53,48 +53,48 @@ def _head(fields: dict[str, str]) -> bytes:
 
 
 def test_the_first_one_puts_its_fence_and_finds_nothing_stored() -> None:
-    bus = Bus()
-    assert bus.take_over(7) == SubjectState(SUBJECT, 1)
-    assert bus.stored.messages[-1].fields["Sluice-Epoch"] == "7"
+    nats = FakeNats()
+    assert nats.fence(7) == SubjectState(SUBJECT, 1)
+    assert nats.stored.messages[-1].fields["Sluice-Epoch"] == "7"
 
 
 def test_the_same_one_finds_its_fence_and_its_last_event() -> None:
-    bus = Bus()
-    bus.take_over(7)
-    bus.put(SUBJECT, Nats_Msg_Id="a", Sluice_Epoch="7", Sluice_Seq="3", Sluice_Recv_Ns="9")
-    assert bus.take_over(7) == SubjectState(SUBJECT, 2, StoredPosition(epoch=7, seq=3, recv_ns=9, sent_ns=9))
-    assert len(bus.stored.messages) == 2
+    nats = FakeNats()
+    nats.fence(7)
+    nats.put(SUBJECT, Nats_Msg_Id="a", Sluice_Epoch="7", Sluice_Seq="3", Sluice_Recv_Ns="9")
+    assert nats.fence(7) == SubjectState(SUBJECT, 2, StoredPosition(epoch=7, seq=3, recv_ns=9, sent_ns=9))
+    assert len(nats.stored.messages) == 2
 
 
 def test_the_last_event_is_told_with_the_digest_of_its_payload_and_when_it_was_sent() -> None:
-    bus, payload = Bus(), b'{"e":"bookTicker","E":1}'
+    nats, payload = FakeNats(), b'{"e":"bookTicker","E":1}'
     fields = {"Nats_Msg_Id": "a", "Sluice_Epoch": "6", "Sluice_Recv_Ns": "9000000"}
-    bus.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9_000_000, b"a"), **fields)
-    stored = bus.take_over(7).stored
+    nats.put(SUBJECT, Envelope(SPEC.name).wrap(payload, 9_000_000, b"a"), **fields)
+    stored = nats.fence(7).stored
     assert (stored.digest, stored.sent_ns, stored.recv_ns) == (digest_of(payload), 1_000_000, 9_000_000)
 
 
 def test_an_older_one_is_fenced() -> None:
-    bus = Bus()
-    bus.take_over(8)
+    nats = FakeNats()
+    nats.fence(8)
     with pytest.raises(FencedError):
-        bus.take_over(7)
+        nats.fence(7)
 
 
 @pytest.mark.parametrize("request_number", range(3))
 def test_a_later_fence_at_any_moment_leaves_no_place_to_write_to(request_number: int) -> None:
     """Either it is seen, or the place that was read is taken by it."""
-    bus = Bus()
-    bus.take_over(7)
-    begun = len(bus.asked)
+    nats = FakeNats()
+    nats.fence(7)
+    begun = len(nats.asked)
 
     def fence(subject: str) -> None:
-        if len(bus.asked) == begun + 1 + request_number:
-            bus.put(SPEC.fence_subject, Nats_Msg_Id="fence:8", Sluice_Epoch="8")
+        if len(nats.asked) == begun + 1 + request_number:
+            nats.put(SPEC.fence_subject, Nats_Msg_Id="fence:8", Sluice_Epoch="8")
 
-    bus.before = fence
+    nats.before = fence
     try:
-        state = bus.take_over(7)
+        state = nats.fence(7)
     except FencedError:
         return
-    assert state.last_sequence < len(bus.stored.messages)
+    assert state.last_sequence < len(nats.stored.messages)
