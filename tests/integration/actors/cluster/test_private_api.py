@@ -282,6 +282,7 @@ def test_an_idle_worker_looks_for_signals_on_its_main_thread_a_hundred_times_a_s
         assert 0.2 * private_api.SIGNAL_POLL_HZ < rate_hz < 1.5 * private_api.SIGNAL_POLL_HZ
 
 
+@pytest.mark.long
 def test_nobody_joins_without_the_token(session, intruder):
     output, _ = intruder.communicate(timeout=60)
     with counted_on("ray._raylet.Config.initialize", "ray._raylet.AuthenticationTokenLoader"):
