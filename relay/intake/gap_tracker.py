@@ -199,7 +199,8 @@ class GapTracker:
         """
         after = loss.after
         last_id = self._last_id if after is None else next_previous_id
-        to_ns = self._last_recv_ns if after is None else after.recv_ns
+        latest_ns = self._last_recv_ns or self._disconnected_since_ns or loss.before_ns
+        to_ns = latest_ns if after is None else after.recv_ns
         if NO_EVENT_ID in (last_id, loss.before_id):
             return Interruption(LossCause.JOURNAL, loss.before_ns or to_ns, to_ns)
         if last_id <= loss.before_id:
@@ -210,5 +211,5 @@ class GapTracker:
             cause=LossCause.JOURNAL,
             from_ns=loss.before_ns,
             to_ns=to_ns,
-            sample=b"" if after is None else after.payloads[0],
+            sample=self._last_payload if after is None else after.payloads[0],
         )

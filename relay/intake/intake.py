@@ -29,6 +29,7 @@ from relay.model.record_batch import FULL_BYTES, MAX_RECORDS, NO_EVENT_ID, Recor
 NOT_HEALABLE = "REST gives no events of this kind by their ids"
 HEALING_OFF = "exchange.heal is off"
 ACCEPTED_FIRST = "events behind it were accepted first"
+NO_SAMPLE = "no event was read since the start that shows the form of the missing ones"
 TOO_MUCH = "too much was read while REST was asked; what it gives later goes to the subject of repairs"
 
 
@@ -142,11 +143,13 @@ class Intake:
         """Record what is missing before an event that is accepted already, or is about to be."""
         if isinstance(missed, Interruption):
             self._recorder.record_interruption(missed)
-        elif missed is not None and self._heals:
+        elif missed is not None and not self._heals:
+            self._recorder.record_gap(missed, [], HEALING_OFF if self._spec.healable else NOT_HEALABLE)
+        elif missed is not None and not missed.sample:
+            self._recorder.record_gap(missed, [], NO_SAMPLE)
+        elif missed is not None:
             self._new_gap = missed
             self._recorder.record_gap(missed, [], ACCEPTED_FIRST)
-        elif missed is not None:
-            self._recorder.record_gap(missed, [], HEALING_OFF if self._spec.healable else NOT_HEALABLE)
 
     def disconnected(self) -> None:
         """The connection ended; call once for each."""

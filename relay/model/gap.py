@@ -21,7 +21,8 @@ class LossCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Ids that were not received. `sample` is a payload of the stream, which shows the form of the others."""
+    """Ids that were not received. `sample` is a payload of the stream, which shows the form of the others;
+    empty where none is known, and then REST cannot be asked."""
 
     first_id: int
     last_id: int

@@ -8,9 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from relay.binance.backfill import GapFill
 from relay.binance.streams import Venue, parse_stream
 from relay.delivery.window import SendWindow
-from relay.intake.intake import Intake, IntakeResult
+from relay.intake.intake import NO_SAMPLE, Intake, IntakeResult
 from relay.journal.damage import JournalLoss
 from relay.losses.entry import LossEntry, read_entry
 from relay.model.choices import Overflow
@@ -568,6 +569,23 @@ def test_damage_with_nothing_behind_it_reaches_to_the_last_event_accepted() -> N
     subject, _ = intake(last_event_id=12)
     (loss,) = losses(subject.journal_lost(JournalLoss(7, 2 * SECOND, None)).journal)
     assert (loss["first_id"], loss["last_id"]) == (8, 12)
+
+
+def test_what_damage_took_from_the_end_of_the_journal_is_asked_for_in_the_form_of_the_newest_event() -> None:
+    subject = healing(last_id=7)
+    subject.accept([trade(8), trade(9)], SECOND)
+    taken = subject.journal_lost(JournalLoss(7, 2 * SECOND, None))
+    assert taken.gap is not None
+    assert GapFill(parse_stream(Venue.USDM, "btcusdt@trade"), taken.gap, has_key=False).query()
+    assert (taken.gap.first_id, taken.gap.last_id, taken.gap.sample) == (8, 9, trade(9))
+
+
+def test_damage_found_before_any_event_is_read_is_written_down_and_not_asked_for() -> None:
+    subject, _ = intake(heals=True, last_event_id=12, last_event_ns=3 * SECOND)
+    taken = subject.journal_lost(JournalLoss(7, 2 * SECOND, None))
+    (loss,) = losses(taken.journal)
+    assert (taken.gap, loss["first_id"], loss["last_id"], loss["reason"]) == (None, 8, 12, NO_SAMPLE)
+    assert (loss["from"], loss["to"]) == (utc(2 * SECOND), utc(3 * SECOND))
 
 
 def test_damage_to_a_stream_without_ids_is_written_down_by_its_time() -> None:
